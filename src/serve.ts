@@ -80,7 +80,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       peers: grpcPeers,
       onDenial: createDenialAudit({ store, logger }),
     }),
-    createExternalProcessor({ ...components, peers: grpcPeers, maxWatchedStreams: maxWatchedStreams }),
+    createExternalProcessor({ ...components, peers: grpcPeers, maxWatchedStreams }),
   ];
   const readiness = createReadiness();
   const unproven = unprovenConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());

@@ -1,5 +1,5 @@
 import { errors } from "oidc-provider";
-import { longestClientName, mostRedirectUris, redirectUriFault } from "../config/client-metadata-rules.ts";
+import { maxClientNameLength, maxRedirectUris, redirectUriFault } from "../config/client-metadata-rules.ts";
 import type { Config } from "../config/config.ts";
 
 /**
@@ -19,9 +19,9 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
   delete metadata.scope;
   delete metadata.sector_identifier_uri;
   if (typeof name === "string") metadata.client_name = plainText(name) || undefined;
-  if (typeof name === "string" && name.length > longestClientName) {
+  if (typeof name === "string" && name.length > maxClientNameLength) {
     throw new errors.InvalidClientMetadata(
-      `client_name must not be longer than ${longestClientName} characters`,
+      `client_name must not be longer than ${maxClientNameLength} characters`,
     );
   }
   if (isMetadataDocument(metadata) && metadata.token_endpoint_auth_method === "client_secret_basic") {
@@ -30,8 +30,8 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
   }
   if (!isStrings(redirectUris)) return;
   const fault =
-    redirectUris.length > mostRedirectUris
-      ? `must not be more than ${mostRedirectUris}`
+    redirectUris.length > maxRedirectUris
+      ? `must not be more than ${maxRedirectUris}`
       : redirectUris.map(redirectUriFault).find((one) => one !== undefined);
   if (fault !== undefined) throw new errors.InvalidClientMetadata(`redirect_uris ${fault}`);
   if (redirectUris.some((uri) => URL.parse(uri)?.protocol !== "https:")) metadata.application_type = "native";

@@ -6,7 +6,7 @@ import { readEgressProxies } from "./egress-proxies.ts";
 
 type TopInput = z.output<ReturnType<typeof configSchema>>;
 
-/** Makes the one record of a configuration from its checked parts: our names, the environment's values, the last defaults. */
+/** Builds the configuration from its validated parts, environment overrides and remaining defaults. */
 export function buildConfig(
   file: string,
   input: TopInput,
@@ -201,7 +201,7 @@ function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvid
   };
 }
 
-/** Where a neighbour reaches what listens on every address. */
+/** The address where a local peer reaches a wildcard listener. */
 function reachable(address: string): string {
   return address.replace(/^(0\.0\.0\.0|\[::\]):/, "127.0.0.1:");
 }

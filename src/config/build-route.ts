@@ -9,7 +9,7 @@ import { buildUpstreamAuth, takesDiscovery } from "./upstream-auth/upstream-auth
 import { upstreamHash } from "./upstream-urls.ts";
 import { wellKnownTexts } from "./well-known.ts";
 
-/** Readable, and different for every `from`: the slug alone could coincide (`/a-b` and `/a/b`). */
+/** Readable, and unique per `from`: the slug alone could collide (`/a-b` and `/a/b`). */
 export function derivedRouteId(resource: string): string {
   const slug = resource
     .replace(/^https?:\/\//, "")
@@ -22,8 +22,8 @@ type RouteInput = z.output<ReturnType<typeof routeSchema>>;
 type ServerInput = NonNullable<RouteInput["mcp"]["server"]>;
 
 /**
- * Makes the one record of a route from its checked entry. What its fields contradict in each other is reported;
- * `undefined` then.
+ * Builds a route from its validated entry. Reports contradictions between its fields.
+ * @returns undefined if there are any
  */
 export function buildRoute(
   input: RouteInput,
@@ -31,7 +31,7 @@ export function buildRoute(
   reporter: Reporter,
   given: {
     readonly from: Pick<Route, "origin" | "host" | "prefix">;
-    /** The route's own, already parsed. */
+    /** Policy of the route, already parsed. */
     readonly policy: PolicySource | undefined;
     readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
   },
@@ -44,7 +44,7 @@ export function buildRoute(
   if (policy === undefined) {
     reporter.warn(
       [...path, "from"],
-      "the route has no policy: nobody may use it",
+      "the route has no policy: it denies all requests",
       "add policy: {allow: {or: [{domain: example.com}]}}, here or at the top level",
     );
   }
@@ -98,15 +98,15 @@ function readTo(input: RouteInput, path: ConfigPath, reporter: Reporter) {
   if (bad >= 0) {
     reporter.error(
       at(bad),
-      "all URLs of one `to` share their scheme, path and query",
-      `write those of the first: ${first.protocol}//...${first.pathname}${first.search}`,
+      "all URLs of one `to` must have the same scheme, path and query",
+      `write the same as in the first: ${first.protocol}//...${first.pathname}${first.search}`,
     );
     return undefined;
   }
   if (rewrite !== undefined && first.pathname !== "/") {
     reporter.error(
       [...path, "prefix_rewrite"],
-      "the path that replaces that of `from` stands in both `to` and prefix_rewrite",
+      "the path that replaces the path of `from` is set in both `to` and prefix_rewrite",
       "keep the one in `to`",
       "key",
     );
@@ -115,7 +115,7 @@ function readTo(input: RouteInput, path: ConfigPath, reporter: Reporter) {
   const names = [...queryPairs(first.search)].map(([name]) => decodedName(name));
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) {
-    reporter.error(at(0), `the query of \`to\` names ${twice} twice`, "name each parameter once");
+    reporter.error(at(0), `the query of \`to\` has ${twice} twice`, "write each parameter once");
     return undefined;
   }
   const pathname = rewrite ?? first.pathname;
@@ -140,7 +140,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   if (mcp.client !== undefined || mcp.pass_upstream_access_token === true)
     return readClient(input, path, reporter);
   if (mcp.upstream_oauth2 !== undefined && mcp.server?.upstream_oauth2 !== undefined) {
-    return fail("upstream_oauth2", "upstream_oauth2 stands in two places", "keep mcp.server.upstream_oauth2");
+    return fail("upstream_oauth2", "upstream_oauth2 is set in two places", "keep mcp.server.upstream_oauth2");
   }
   const server = mcp.server;
   const oauth = server?.upstream_oauth2 ?? mcp.upstream_oauth2;
@@ -150,7 +150,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   if ((oauth?.client_secret ?? oauth?.private_key) !== undefined && oauth?.client_id === undefined) {
     return fail(
       server?.upstream_oauth2 ? "server" : "upstream_oauth2",
-      "a client_secret or private_key needs its client_id",
+      "a client_secret or private_key needs a client_id",
       "add client_id",
     );
   }
@@ -158,7 +158,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     return fail(
       server?.upstream_oauth2 ? "server" : "upstream_oauth2",
       "explicit endpoints need a client_id",
-      "add client_id, or remove endpoint so that it is discovered",
+      "add client_id, or remove endpoint to use discovery",
     );
   }
   const auth = buildUpstreamAuth(
@@ -169,7 +169,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   if (server?.authorization_server_url !== undefined && !takesDiscovery(auth)) {
     reporter.error(
       [...at, "server", "authorization_server_url"],
-      "nothing is discovered here, so nothing falls back to authorization_server_url",
+      "nothing is discovered here, so authorization_server_url is never used",
       "remove it",
       "key",
     );
@@ -178,14 +178,14 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
   const looksUp = takesDiscovery(auth) && tokenUrl === undefined;
   const key = server?.expected_issuer !== undefined ? "expected_issuer" : "resource";
   if (!looksUp && (server?.expected_issuer !== undefined || server?.resource === "exact")) {
-    const message = `nothing is discovered here, so nothing is compared with ${key}`;
+    const message = `nothing is discovered here, so ${key} is never compared`;
     reporter.error([...at, "server", key], message, "remove it", "key");
     return undefined;
   }
   if (auth.mode === "non_interactive" && tokenUrl !== undefined && auth.authorizationServerUrl !== undefined)
     return fail("server", "token_url and authorization_server_url contradict each other", "keep one");
   if (server?.tools !== undefined && input.tools !== undefined) {
-    reporter.error([...path, "tools"], "tools stands in two places", "keep the route's own", "key");
+    reporter.error([...path, "tools"], "tools is set in two places", "keep the route's own", "key");
     return undefined;
   }
   const tools = input.tools ?? server?.tools;
@@ -212,10 +212,10 @@ function readRequestHeaders(server: ServerInput | undefined) {
   return { pass: (given?.pass ?? []).map((name) => name.toLowerCase()), set, given: given !== undefined };
 }
 
-/** An application's route; `undefined` where it is given what only an MCP server's route can have. */
+/** An application's route; undefined if it has settings that only an MCP server's route can have. */
 function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): RouteMcp | undefined {
   const { mcp, tools, rate_limit: limit } = input;
-  const noTools = "requests to an application call no tools: it would do nothing";
+  const noTools = "requests to an application call no tools: the key would have no effect";
   const misplaced = [
     {
       given: mcp.server,
@@ -226,7 +226,7 @@ function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): Ro
     {
       given: mcp.upstream_oauth2,
       at: ["mcp", "upstream_oauth2"],
-      why: "a client route gets our own token",
+      why: "an application gets the gateway's own token",
       fix: "remove upstream_oauth2",
     },
     {
@@ -252,7 +252,7 @@ function readClient(input: RouteInput, path: ConfigPath, reporter: Reporter): Ro
   };
 }
 
-/** `policy`, and Pomerium's older allow lists, which are alternatives to it there. */
+/** Combines `policy` with Pomerium's older allow lists; either allows, as in Pomerium. */
 function joinPolicies(
   input: RouteInput,
   path: ConfigPath,
@@ -268,7 +268,7 @@ function joinPolicies(
   const list = (key: string, nodes: readonly PolicyNode[] | undefined) => {
     if (nodes === undefined) return;
     const name = `${path.map((step) => (typeof step === "number" ? `[${step}]` : step)).join("")}.${key}`;
-    // An empty list allows nobody: a rule that no one meets, not the absence of a rule.
+    // An empty list allows nobody: it becomes a rule that never matches, not a missing rule.
     const nobody: PolicyNode = {
       op: "not",
       nodes: [{ op: "criterion", criterion: "accept", matcher: { kind: "always" } }],

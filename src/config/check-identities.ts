@@ -6,9 +6,9 @@ import type { ConfigPath } from "./source.ts";
 type Named = Pick<Route, "id" | "resource">;
 
 /**
- * Whether a trusted issuer's token with this audience opens a route. An audience that is an http(s) URL opens the one route whose
- * resource it is and, when there is no such route (any more), none; where the issuer lists routes it must be listed, too. Any other
- * audience opens the routes that the issuer lists, without a list all. Routes listed for this very audience are all it opens.
+ * Whether a trusted issuer's token with this audience is valid for a route. An http(s) URL is valid only for the route with this
+ * resource, which must be listed if the issuer lists routes. Any other audience is valid for the listed routes, without a list for all.
+ * If routes are listed for this audience, it is valid for exactly those.
  */
 export function opensRoute(audience: string, listed: TrustedIssuer["routes"], route: Named): boolean {
   const { forAudience, forAll } = lists(audience, listed);
@@ -17,12 +17,12 @@ export function opensRoute(audience: string, listed: TrustedIssuer["routes"], ro
   return forAll ? names(forAll, route) : true;
 }
 
-/** Whether the audience is a URL, which means one place, rather than a word for this gateway. */
+/** Whether the audience is a URL, which identifies one route, or a name for the whole gateway. */
 export function isUrl(audience: string): boolean {
   return /^https?:/i.test(audience);
 }
 
-/** The lists that say what an audience opens. */
+/** The route lists that apply to an audience. */
 export function lists(
   audience: string,
   listed: TrustedIssuer["routes"],
@@ -43,7 +43,7 @@ function isList(listed: NonNullable<TrustedIssuer["routes"]>): listed is readonl
   return Array.isArray(listed);
 }
 
-/** Our resource identifiers: scheme and host in lower case, default port and last slash left out. */
+/** Normalizes to a resource identifier: scheme and host in lower case, without default port and trailing slash. */
 function withoutSlash(name: string): string {
   const url = URL.parse(name);
   return url === null || !isUrl(name) ? name : url.href.replace(/\/$/, "");
@@ -54,7 +54,7 @@ interface Source {
   readonly path: ConfigPath;
 }
 
-/** What is legal of providers and trusted issuers and lets in fewer people, or more, than it seems to. */
+/** Warns of valid settings of providers and trusted issuers that admit fewer or more users than expected. */
 export function checkIdentities(config: Config, reporter: Reporter): void {
   const { signIn, externalTokens } = config;
   const issuers = externalTokens.trustedIssuers.map((source, index) => ({
@@ -70,28 +70,28 @@ export function checkIdentities(config: Config, reporter: Reporter): void {
 }
 
 function checkEmail(config: Config, sources: readonly Source[], reporter: Reporter): void {
-  const byAddress = policiesOf(config).some((node) => asksForEmail(node, sources));
+  const usesEmail = policiesOf(config).some((node) => asksForEmail(node, sources));
   for (const { source, path } of sources) {
     if (source.emailDomains !== undefined) continue;
     if (source.trustEmail !== undefined) {
-      if (byAddress && sources.length > 1)
+      if (usesEmail && sources.length > 1)
         reporter.warn(
           path,
-          `policy goes by e-mail addresses, and ${source.id} is not the only one to say them: it may give its people addresses of any domain, another one's included`,
-          "set email_domains to the domains it speaks for",
+          `policy uses e-mail addresses, and ${source.id} is one of several sources: it can assign its users addresses of any domain, including those of another source`,
+          "set email_domains to the domains it is authoritative for",
         );
       continue;
     }
     const { user, email } = source.claims;
     const userIsAddress = user === email || user === "email";
-    if (!byAddress && !userIsAddress) continue;
+    if (!usesEmail && !userIsAddress) continue;
     const what = userIsAddress
-      ? `people are known by their e-mail address (claims.user: ${user})`
-      : "policy goes by e-mail addresses";
+      ? `users are identified by e-mail address (claims.user: ${user})`
+      : "policy uses e-mail addresses";
     reporter.warn(
       path,
-      `${what}, and one counts only if ${source.id} says email_verified: true with it; without that claim it does not, and neither does what an earlier version stored until the next sign-in or recheck`,
-      "set email_domains to the domains it speaks for, or trust_email: true if it verifies every address it gives (false: it always sends the claim)",
+      `${what}, and an address is used only if ${source.id} sends email_verified: true with it; addresses stored by earlier versions are unused until the next sign-in or recheck`,
+      "set email_domains to the domains it is authoritative for, or trust_email: true if it verifies every address (false: it always sends the claim)",
     );
   }
 }
@@ -104,8 +104,8 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
     if (!isUrl(one) && !forAudience && !forAll) {
       reporter.warn(
         path,
-        `a token for ${JSON.stringify(one)} opens every MCP route, those added later included`,
-        "list the routes it is for under routes (ids or URLs)",
+        `a token for ${JSON.stringify(one)} is valid for every MCP route, including those added later`,
+        "list its routes under routes (ids or URLs)",
       );
     } else if (
       !forAudience &&
@@ -114,8 +114,8 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
     ) {
       reporter.warn(
         [...path, "audience"],
-        `a token for ${JSON.stringify(one)} opens nothing: no route has that URL, or it is not listed`,
-        `list what it opens: routes: {${JSON.stringify(one)}: [ids]}`,
+        `a token for ${JSON.stringify(one)} is valid for no route: no route has that URL, or it is not listed`,
+        `list its routes: routes: {${JSON.stringify(one)}: [ids]}`,
       );
     }
   }
@@ -125,7 +125,7 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
       reporter.warn(
         [...path, "routes"],
         `there is no MCP route ${JSON.stringify(name)} in this file`,
-        "write the id or `from` of an MCP route; one made over the admin API may follow",
+        "write the id or `from` of an MCP route; ignore this if the route will be created with the admin API",
       );
   if (listed !== undefined && !Array.isArray(listed))
     for (const one of Object.keys(listed))

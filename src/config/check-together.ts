@@ -7,9 +7,9 @@ import { checkUpstreamAuth } from "./upstream-auth/upstream-auth.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /**
- * One host is one trust domain: a script of an application can use and plant the cookies of its whole host, on every port
- * (RFC 6265 section 8.5). The issuer's host carries no application; an MCP route's host only where the operator says so. Of two
- * routes that may not share a host, the later one is reported: routes of the database come after those of the file.
+ * A host is one trust domain: a script of an application can read and set the cookies of the whole host, on every port (RFC 6265
+ * section 8.5). An application must not share the issuer's host, and the host of an MCP route only if the operator accepts it. Of two
+ * routes that must not share a host, the later one is reported: routes of the database come after those of the file.
  */
 export function checkHosts(
   config: Pick<Config, "issuer">,
@@ -27,14 +27,14 @@ export function checkHosts(
       if (host === issuer) {
         reporter.error(
           at,
-          `${host} is the issuer's host: an application there could consent for its users, and use their sessions`,
-          "give the application a host of its own, or the issuer",
+          `${host} is the issuer's host: an application there could give consent in the name of its users and use their sessions`,
+          "give the application or the issuer another host",
         );
       } else if (server !== undefined && !route.mcp.sharesHost) {
         reporter.error(
           at,
-          `${host} is the host of the MCP route ${server.id}: an application there could connect it for its users`,
-          "give the application a host of its own, or accept this with mcp: {client: {shares_host: true}}",
+          `${host} is the host of the MCP route ${server.id}: an application there could connect it in the name of its users`,
+          "give the application another host, or accept this with mcp: {client: {shares_host: true}}",
         );
       } else if (!route.mcp.sharesHost) applications.set(host, route);
       continue;
@@ -43,20 +43,20 @@ export function checkHosts(
     if (application !== undefined) {
       reporter.error(
         at,
-        `${host} is the host of the application ${application.id}, which could connect this MCP route for its users`,
+        `${host} is the host of the application ${application.id}, which could connect this MCP route in the name of its users`,
         `give this route another host, or accept this with mcp: {client: {shares_host: true}} on ${application.id}`,
       );
     } else servers.set(host, route);
   }
 }
 
-/** What only shows when all routes are seen together: places and ids claimed twice, references that lead nowhere. */
+/** Reports conflicts between routes: duplicate URLs and ids, and references to missing routes. */
 export function checkTogether(
   config: Config,
   routes: readonly { route: Route; path: ConfigPath }[],
   reporter: Reporter,
 ): void {
-  const places = new Map<string, ConfigPath>();
+  const urls = new Map<string, ConfigPath>();
   const ids = new Map<string, ConfigPath>();
   const texts = new Map<string, ConfigPath>();
   const issuer = new URL(config.issuer);
@@ -68,24 +68,24 @@ export function checkTogether(
     if (origin !== route.origin) {
       reporter.error(
         [...path, "from"],
-        `${route.host} is both ${origin} and ${route.origin}: a host is served over one of them`,
+        `${route.host} is both ${origin} and ${route.origin}: a host is served over one of them only`,
         `write ${origin}${route.prefix === "/" ? "" : route.prefix}, or give this route another port`,
       );
     }
-    const place = route.host + route.prefix;
-    const other = places.get(place);
+    const url = route.host + route.prefix;
+    const other = urls.get(url);
     if (other !== undefined) {
       reporter.error(
         [...path, "from"],
         `${route.resource} is already claimed by ${other[0]}[${other[1]}]`,
         "give one of them another host or path, or list both upstreams in one `to`",
       );
-    } else places.set(place, path);
-    const namesake = ids.get(route.id);
-    if (namesake !== undefined && other === undefined) {
+    } else urls.set(url, path);
+    const duplicate = ids.get(route.id);
+    if (duplicate !== undefined && other === undefined) {
       reporter.error(
         [...path, "id"],
-        `the id ${route.id} is taken by ${namesake[0]}[${namesake[1]}]`,
+        `the id ${route.id} is taken by ${duplicate[0]}[${duplicate[1]}]`,
         "give it another id",
       );
     } else ids.set(route.id, path);
@@ -100,9 +100,9 @@ export function checkTogether(
         reporter.error(
           [...path, "well_known", name],
           taken === undefined
-            ? `${text} is the place of the route ${below?.route.id}`
+            ? `${text} is the path of the route ${below?.route.id}`
             : `${text} of ${route.host} is already served by ${taken[0]}[${taken[1]}]`,
-          "serve it in one place",
+          "remove one of them",
           "key",
         );
       else texts.set(route.host + text, path);
@@ -113,7 +113,7 @@ export function checkTogether(
     if (own !== undefined) {
       reporter.error(
         [...path, "from"],
-        `${own.path} is answered by us on this host`,
+        `${own.path} is served by the gateway itself on this host`,
         "give the route another path",
       );
     }
@@ -134,8 +134,8 @@ export function checkTogether(
         reporter.error(
           [...path, "mcp", "client", "routes", index],
           found === undefined
-            ? `no route ${name}`
-            : `${name} is the route of an application, no MCP server's`,
+            ? `there is no route ${name}`
+            : `${name} is the route of an application, not of an MCP server`,
           "write the id or `from` of an MCP route",
         );
       }
@@ -143,22 +143,22 @@ export function checkTogether(
   }
 }
 
-/** A client that has a document prefers it to registration where we say that we take documents, and fails where we do not take its own. */
+/** Clients with a document use it instead of registration if our metadata announces documents, and fail if theirs is not allowed. */
 function checkClientDocuments({ authorizationServer }: Config, reporter: Reporter): void {
   const { clientIdMetadataDocument, allowedClientIdDomains, dynamicClientRegistration } = authorizationServer;
   if (!clientIdMetadataDocument || allowedClientIdDomains.length === 0) return;
   reporter.warn(
     ["authorization_server", "allowed_client_id_domains"],
-    "MCP clients whose document another host publishes fail here: our metadata offers Client ID Metadata Documents, and they do not try anything else",
+    "MCP clients with a document on any other host fail: our metadata announces Client ID Metadata Documents, and these clients try nothing else",
     dynamicClientRegistration
-      ? "list the hosts of all clients that people use, or set client_id_metadata_document: false, so that they register instead"
-      : "list the hosts of all clients that people use",
+      ? "list the hosts of all clients in use, or set client_id_metadata_document: false to make them register instead"
+      : "list the hosts of all clients in use",
   );
 }
 
 /**
- * On a host with several OAuth routes each has a callback of its own, and on one that an application shares it is on the issuer's
- * host: what was registered by hand must name it.
+ * If a host has several OAuth routes, each has a separate callback; if an application shares the host, the callback is on the issuer's
+ * host. Manual registrations must list it.
  */
 function announceCallback(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
   const auth = consentAuth(route);
@@ -166,8 +166,8 @@ function announceCallback(config: Config, route: Route, path: ConfigPath, report
   if (auth === undefined || (hasOneOAuthRoute(config, route.host) && !moved)) return;
   const uri = redirectUriByHand(config, route);
   const why = moved
-    ? `an application shares ${route.host}, so that this route's redirect URI is on the issuer's host`
-    : `${route.host} has several routes with upstream OAuth, so that each has a redirect URI of its own`;
+    ? `an application shares ${route.host}, so this route's redirect URI is on the issuer's host`
+    : `${route.host} has several routes with upstream OAuth, so each has its own redirect URI`;
   if (auth.clientId !== undefined)
     reporter.warn(
       [...path, "from"],
@@ -178,11 +178,11 @@ function announceCallback(config: Config, route: Route, path: ConfigPath, report
     reporter.warn(
       [...path, "from"],
       `${why}: the document at upstream_oauth.client_id_metadata_url must list it`,
-      `publish the document anew with ${uri} among its redirect_uris`,
+      `publish the document with ${uri} in its redirect_uris`,
     );
 }
 
-/** One reference to a secret, and whose it is there. */
+/** A reference to a secret, and its owner. */
 interface Use {
   readonly reference: string;
   readonly path: ConfigPath;
@@ -191,8 +191,8 @@ interface Use {
 type Mapping = Readonly<Record<string, unknown>>;
 
 /**
- * Warns of a secret (an environment variable or a file) that stands in two places that have nothing to do with each other: who
- * receives it in one place can use it in the other. The same client or the same upstream twice is one place.
+ * Warns if two unrelated parties share a secret (an environment variable or a file): a party that receives it could use it with the
+ * other. The same client or upstream twice counts once.
  *
  * @param file the routes file as written, references not resolved.
  */
@@ -204,8 +204,8 @@ export function checkSharedSecrets(file: Mapping, reporter: Pick<Reporter, "warn
     else if (other.owner !== use.owner)
       reporter.warn(
         use.path,
-        `${use.reference} is the secret of ${other.owner}, too: whoever receives it here can use it there`,
-        `give ${use.owner} a secret of its own`,
+        `${use.reference} is the secret of ${other.owner}, too: a party that receives it here can use it there`,
+        `give ${use.owner} another secret`,
       );
   }
 }
@@ -227,7 +227,7 @@ function ownUses(file: Mapping): Use[] {
   return [...encryption, ...admin, ...uses(file.database, ["database"], "the database")];
 }
 
-/** OAuth clients' secrets, and static credentials of upstreams, wherever they stand. */
+/** Secrets of OAuth clients and static credentials of upstreams, at any depth. */
 function usesIn(value: unknown, path: ConfigPath, upstream: string): Use[] {
   if (Array.isArray(value)) return value.flatMap((item, index) => usesIn(item, [...path, index], upstream));
   if (!isMapping(value)) return [];

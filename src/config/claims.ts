@@ -1,7 +1,7 @@
-/** What a provider or an issuer says, by claim name. */
+/** Claims of a provider or an issuer, by name. */
 export type Claims = Readonly<Record<string, unknown>>;
 
-/** A claim by its name; where there is none of that name, slashes descend (`kubernetes.io/serviceaccount/name`). */
+/** A claim by name; if there is none, slashes descend into objects (`kubernetes.io/serviceaccount/name`). */
 export function claimAt(claims: Claims, name: string): unknown {
   if (Object.hasOwn(claims, name)) return claims[name];
   let value: unknown = claims;
@@ -12,7 +12,7 @@ export function claimAt(claims: Claims, name: string): unknown {
   return value;
 }
 
-/** The same claims without what `claimAt` finds under any of these names. */
+/** The claims without those that `claimAt` finds under these names. */
 export function withoutClaims(claims: Claims, names: readonly string[]): Claims {
   return names.reduce(
     (left, name) => (Object.hasOwn(left, name) ? without(left, [name]) : without(left, name.split("/"))),
@@ -27,18 +27,18 @@ function without(claims: Claims, [first = "", ...rest]: readonly string[]): Clai
   return isRecord(found) ? { ...left, [first]: without(found, rest) } : claims;
 }
 
-/** Claims of a token rather than of whom it is about. */
+/** Claims about a token, not its subject. */
 const tokenClaims = new Set([
   ...["iss", "aud", "exp", "iat", "nbf", "jti", "nonce", "cnf"],
   ...["at_hash", "c_hash", "s_hash"],
 ]);
 
-/** What is left for policy of a token's claims. */
+/** The claims of a token that policy may use. */
 export function withoutTokenClaims(claims: Claims): Record<string, unknown> {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !tokenClaims.has(name)));
 }
 
-/** Groups as texts: a list or a single one, numbers too. What was dropped here would escape a deny rule. */
+/** Groups as strings: a list or a single one, including numbers. A dropped group would escape a deny rule. */
 export function groupsOf(value: unknown): string[] {
   return [value]
     .flat()
@@ -46,8 +46,8 @@ export function groupsOf(value: unknown): string[] {
 }
 
 /**
- * Whether claims say that somebody has a claim which is not among them: `_claim_names` (OpenID Connect Core section 5.6.2), as Microsoft
- * Entra ID sends for people in more than 200 groups, or its `hasgroups`. What it holds is unknown, which is not the same as nothing.
+ * Whether a claim exists but is not included: `_claim_names` (OpenID Connect Core section 5.6.2), which Microsoft Entra ID sends for
+ * users in more than 200 groups, or its `hasgroups`. The value is unknown, which is not the same as empty.
  */
 export function isWithheld(claims: Claims, name: string): boolean {
   const { _claim_names: names, hasgroups } = claims;
@@ -58,7 +58,7 @@ export function isWithheld(claims: Claims, name: string): boolean {
   return name === "groups" && ["true", "1"].includes(String(hasgroups).toLowerCase());
 }
 
-/** Whether somebody is in groups of which the provider says only that there are some: policy's name of them is `groups`. */
+/** Whether a user is in groups that the provider does not list; policy calls them `groups`. */
 export function hasWithheldGroups(person: {
   readonly groups: readonly string[];
   readonly claims: Claims;
@@ -66,14 +66,14 @@ export function hasWithheldGroups(person: {
   return person.groups.length === 0 && isWithheld(person.claims, "groups");
 }
 
-/** The same claims with what is withheld of the claim that holds somebody's groups noted under `groups`, which is policy's name of them. */
+/** The claims, with a withheld groups claim also recorded as `groups`, its name in policy. */
 export function withWithheldGroups<C extends Claims>(claims: C, groupsClaim: string): C {
   if (groupsClaim === "groups" || !isWithheld(claims, groupsClaim)) return claims;
   const names = isRecord(claims._claim_names) ? claims._claim_names : {};
   return { ...claims, _claim_names: { ...names, groups: names[groupsClaim] } };
 }
 
-/** Null, "" and an empty list say as little as a missing claim, where another says that there is one. */
+/** Null, "" and an empty list count as missing if another claim says that there is a value. */
 function isEmpty(value: unknown): boolean {
   return (
     value === undefined || value === null || value === "" || (Array.isArray(value) && value.length === 0)
@@ -84,23 +84,23 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Whose word an address is, and how far it goes. */
+/** A source of e-mail addresses, and how far it is trusted. */
 export interface EmailSource {
   readonly claims: { readonly user: string; readonly email: string };
-  /** Addresses count although `email_verified` is missing. */
+  /** Trust addresses without `email_verified`. */
   readonly trustEmail?: boolean;
-  /** Addresses of these domains count although it is missing, and none of another domain does. */
+  /** Trust addresses of these domains without `email_verified`, and none of other domains. */
   readonly emailDomains?: readonly string[];
 }
 
 const standard = "email";
-const verdict = "email_verified";
+const verifiedClaim = "email_verified";
 
 /**
- * The one rule on which e-mail addresses count, for sign-in providers and trusted issuers alike. One counts if `email_verified` is
- * the boolean true; or if that claim is missing and the operator vouches for the source (`trust_email`) or for the address's
- * domain (`email_domains`). Any other value of `email_verified`, "true" as text included, means not verified.
- * @returns the address, and the claims without any address that does not count; `unusable` where the user id itself would be one
+ * Decides which e-mail addresses are trusted, for sign-in providers and trusted issuers. An address is trusted if `email_verified` is
+ * the boolean true, or if that claim is missing and the operator trusts the source (`trust_email`) or the address's domain
+ * (`email_domains`). Any other value of `email_verified`, including the string "true", means not verified.
+ * @returns the address, and the claims without untrusted addresses; `unusable` if the user id is an untrusted address
  */
 export function verifiedEmail(
   claims: Claims,
@@ -108,25 +108,25 @@ export function verifiedEmail(
 ): { readonly email?: string; readonly claims: Claims; readonly unusable: boolean } {
   const name = source.claims.email;
   const [mapped, plain] = [claimAt(claims, name), claimAt(claims, standard)];
-  const verified = Object.hasOwn(claims, verdict) ? claims[verdict] === true : undefined;
-  const counts = (address: unknown, word: boolean | undefined): address is string =>
-    isText(address) && isTaken(address, word, source);
-  // `email_verified` speaks of `email`: it vouches for no other claim's address.
-  const wordOnMapped =
+  const verified = Object.hasOwn(claims, verifiedClaim) ? claims[verifiedClaim] === true : undefined;
+  const isTrusted = (address: unknown, verified: boolean | undefined): address is string =>
+    isText(address) && isAccepted(address, verified, source);
+  // `email_verified` applies to `email`, not to the address of another claim.
+  const verifiedMapped =
     verified && name !== standard && plain !== undefined && plain !== mapped ? undefined : verified;
-  const uncounted = [
-    ...(counts(mapped, wordOnMapped) ? [] : [name]),
-    ...(counts(plain, verified) ? [] : [standard]),
+  const untrusted = [
+    ...(isTrusted(mapped, verifiedMapped) ? [] : [name]),
+    ...(isTrusted(plain, verified) ? [] : [standard]),
   ];
-  const kept = withoutClaims(claims, uncounted);
+  const kept = withoutClaims(claims, untrusted);
   return {
-    email: counts(mapped, wordOnMapped) ? mapped : undefined,
-    claims: verified === undefined ? kept : { ...kept, [verdict]: verified },
-    unusable: uncounted.includes(source.claims.user),
+    email: isTrusted(mapped, verifiedMapped) ? mapped : undefined,
+    claims: verified === undefined ? kept : { ...kept, [verifiedClaim]: verified },
+    unusable: untrusted.includes(source.claims.user),
   };
 }
 
-function isTaken(address: string, verified: boolean | undefined, source: EmailSource): boolean {
+function isAccepted(address: string, verified: boolean | undefined, source: EmailSource): boolean {
   const { trustEmail = false, emailDomains } = source;
   const listed = emailDomains?.includes(domainOf(address)) ?? false;
   if (emailDomains && !listed) return false;
@@ -137,7 +137,7 @@ function isText(value: unknown): value is string {
   return typeof value === "string" && value !== "";
 }
 
-/** Only an address with a single `@` has a domain; others are quoted oddities that parsers split differently. */
+/** Only for addresses with a single `@`: parsers split others (quoted local parts) differently. */
 function domainOf(address: string): string {
   const [, domain = "", ...more] = address.split("@");
   return more.length > 0 ? "" : domain.replace(/[A-Z]/g, (letter) => letter.toLowerCase());

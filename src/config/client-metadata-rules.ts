@@ -1,20 +1,20 @@
 import type { z } from "zod";
 import type { ClientAuthMethod } from "../model/route.ts";
 
-/** Most redirect URIs of one client. */
-export const mostRedirectUris = 20;
-/** Longest name of a client, in characters. */
-export const longestClientName = 200;
-const longest = 2000;
+/** Redirect URIs per client. */
+export const maxRedirectUris = 20;
+/** Length of a client name, in characters. */
+export const maxClientNameLength = 200;
+const maxUriLength = 2000;
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"]);
 const forbidden = new Set(["javascript:", "vbscript:", "data:", "blob:", "file:", "about:"]);
 
 /**
- * Why no client may have this redirect URI, be it registered, fetched or configured: what such a URI must or must not be.
- * `undefined` when one may: any absolute URI without a fragment (RFC 6749 section 3.1.2); apps have schemes of their own.
+ * Why a redirect URI is invalid for registered, fetched and configured clients; undefined if it is valid: an absolute URI without a
+ * fragment (RFC 6749 section 3.1.2), private schemes of apps included.
  */
 export function redirectUriFault(uri: string): string | undefined {
-  if (uri.length > longest) return `must not be longer than ${longest} characters`;
+  if (uri.length > maxUriLength) return `must not be longer than ${maxUriLength} characters`;
   const url = URL.parse(uri);
   if (url === null || uri.includes("#")) return "must be absolute and without a fragment";
   if (url.protocol === "http:" && !loopback.has(url.hostname))
@@ -24,7 +24,7 @@ export function redirectUriFault(uri: string): string | undefined {
   return undefined;
 }
 
-/** JWS algorithms of asymmetric keys (RFC 7518, RFC 8037, RFC 9864): what `private_key_jwt` may sign with. */
+/** JWS algorithms of asymmetric keys (RFC 7518, RFC 8037, RFC 9864): allowed for `private_key_jwt`. */
 export const clientSigningAlgs = [
   "ES256",
   "ES384",
@@ -39,7 +39,7 @@ export const clientSigningAlgs = [
   "Ed25519",
 ] as const;
 
-/** What a client of ours at a token endpoint proves itself with, as written. */
+/** Credentials of the gateway as a client at a token endpoint, as written. */
 interface ClientProof {
   readonly client_secret?: string | undefined;
   readonly private_key?: string | undefined;
@@ -47,34 +47,34 @@ interface ClientProof {
   readonly auth_style?: ClientAuthMethod | undefined;
 }
 
-/** Reports what of a client's proof contradicts the rest. Without `auth_style` the proof that is there says the method. */
+/** Reports contradictions in client credentials. Without `auth_style`, the credentials determine the method. */
 export function checkClientProof(
   proof: ClientProof,
   issues: z.RefinementCtx,
   styleAt: readonly string[] = ["auth_style"],
 ): void {
   const { client_secret: secret, private_key: key, auth_style: style } = proof;
-  const refuse = (path: readonly string[], message: string, fix: string) =>
+  const reject = (path: readonly string[], message: string, fix: string) =>
     issues.addIssue({ code: "custom", path: [...path], message, params: { fix } });
   const bySecret = style === "client_secret_basic" || style === "client_secret_post";
   if (bySecret && secret === undefined)
-    refuse(styleAt, `${style} needs a client_secret`, "add client_secret, or write none for a public client");
+    reject(styleAt, `${style} needs a client_secret`, "add client_secret, or write none for a public client");
   if (style !== undefined && !bySecret && secret !== undefined)
-    refuse(
+    reject(
       ["client_secret"],
       `auth_style ${style} does not use it`,
       "remove client_secret, or write auth_style: client_secret_basic or client_secret_post",
     );
   if (style !== undefined && style !== "private_key_jwt" && key !== undefined)
-    refuse(
+    reject(
       ["private_key"],
       `auth_style ${style} does not use it`,
       "remove private_key, or write auth_style: private_key_jwt",
     );
   if (proof.signing_alg !== undefined && key === undefined)
-    refuse(
+    reject(
       ["signing_alg"],
-      "it is the algorithm of a private_key, and there is none: our own key signs with ES256",
+      "it is the algorithm of a private_key, and there is none: the gateway's own key signs with ES256",
       "add private_key, or remove signing_alg",
     );
 }

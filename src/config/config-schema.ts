@@ -1,14 +1,14 @@
 import { z } from "zod";
 import { systemAuthorities } from "../egress/trusted-authorities.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import { longestClientName, mostRedirectUris } from "./client-metadata-rules.ts";
+import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
 import type { Fields } from "./fields.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
 
 const kib = 1024;
 const day = 86_400;
 
-/** Everything of the routes file but `routes` and `policy`, as written: snake_case, defaults filled in. */
+/** The routes file without `routes` and `policy`, as written: snake_case, defaults filled in. */
 export function configSchema(f: Fields) {
   const hostPatterns = z
     .array(
@@ -17,7 +17,7 @@ export function configSchema(f: Fields) {
         .regex(/^(\*\.)?([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+$/, {
           error: (issue) => `${JSON.stringify(issue.input)} is not a host pattern`,
         })
-        // As URLs name hosts, which is what they are compared with.
+        // Hosts of URLs, with which they are compared, are lower case.
         .toLowerCase(),
     )
     .min(1)
@@ -53,7 +53,7 @@ export function configSchema(f: Fields) {
       .array(f.text())
       .min(1)
       .refine((scopes) => scopes.join(" ").split(" ").includes("openid"), {
-        error: "without the scope openid the provider gives no ID token: nobody could sign in",
+        error: "without the scope openid the provider issues no ID token, and sign-in fails",
         params: { fix: "add openid" },
       })
       .default(["openid", "profile", "email"]),
@@ -93,9 +93,9 @@ export function configSchema(f: Fields) {
       .record(
         z.string(),
         z.unknown().refine(isClaimValue, {
-          error: "no claim of a token can meet this",
+          error: "no claim of a token can have this value",
           params: {
-            fix: "write a text, a number, true or false, or a list of these, one of which is enough; a claim inside another by its path: address/country",
+            fix: "write a string, a number, true or false, or a list of alternatives; name a nested claim by its path: address/country",
           },
         }),
       )
@@ -103,16 +103,16 @@ export function configSchema(f: Fields) {
   });
   const client = z.strictObject({
     client_id: f.text().refine((id) => id !== serviceAccountId, {
-      error: `the client id ${serviceAccountId} is that of all service accounts`,
+      error: `the client id ${serviceAccountId} is reserved for service accounts`,
       params: { fix: "give the client another id" },
     }),
     client_secret: f.secret().optional(),
-    client_name: f.text().max(longestClientName).optional(),
-    redirect_uris: z.array(f.redirectUri()).min(1).max(mostRedirectUris),
+    client_name: f.text().max(maxClientNameLength).optional(),
+    redirect_uris: z.array(f.redirectUri()).min(1).max(maxRedirectUris),
   });
   const bearer = f.secret().refine((value) => /^[\x21-\x7e]{32,}$/.test(value), {
-    error: "a token of the admin API is too short, or has characters that no header takes",
-    params: { fix: "make one: openssl rand -base64 33" },
+    error: "a token of the admin API is too short, or has characters that are not valid in a header",
+    params: { fix: "generate one: openssl rand -base64 33" },
   });
   const envOrFile = { env: f.text().optional(), file: f.path().optional() };
   const vault = z.strictObject({
@@ -177,8 +177,8 @@ export function configSchema(f: Fields) {
       envoy_secret: f
         .oneOrMore(
           f.secret().refine((value) => /^[A-Za-z0-9._~+/=-]{32,256}$/.test(value), {
-            error: "too short, or has characters that a header of Envoy's configuration does not take",
-            params: { fix: "make one: openssl rand -base64 33" },
+            error: "too short, or has characters that are not valid in a header of Envoy's configuration",
+            params: { fix: "generate one: openssl rand -base64 33" },
           }),
         )
         .optional(),
@@ -291,7 +291,7 @@ export function configSchema(f: Fields) {
           .optional(),
       }),
     }),
-    /** Pomerium's global switch; a route's own wins. */
+    /** Pomerium's global default for routes. */
     pass_identity_headers: z.boolean().default(true),
     identity_assertion: f.section({
       groups: z.array(f.text()).optional(),
@@ -300,7 +300,7 @@ export function configSchema(f: Fields) {
   });
 }
 
-/** What a token's claim, or an entry of it, can equal: one such value, or any of several. */
+/** Whether a claim of a token can equal this: a scalar, or a list of alternatives. */
 function isClaimValue(value: unknown): boolean {
   if (Array.isArray(value)) return value.length > 0 && value.every((entry) => isScalar(entry));
   return isScalar(value);

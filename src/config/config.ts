@@ -1,26 +1,26 @@
 import type { EgressProxies } from "../egress/proxies.ts";
 import type { PolicySource, Route } from "../model/route.ts";
 
-/** How far a source's word on e-mail addresses goes where it does not say `email_verified`. */
+/** Trust in e-mail addresses of a source without `email_verified`. */
 interface EmailTrust {
-  /** Undefined: the operator has not said. */
+  /** Undefined: not configured. */
   readonly trustEmail?: boolean;
-  /** Lower case; no address of another domain is taken at all. */
+  /** Lower case; addresses of other domains are never trusted. */
   readonly emailDomains?: readonly string[];
 }
 
-/** One OpenID provider people sign in at. */
+/** An OpenID provider that users sign in with. */
 export interface SignInProvider extends EmailTrust {
-  /** Namespace of its people: a user id is `id/sub`, so that two providers' subjects never collide. */
+  /** Namespace of its users: a user id is `id/sub`, so that subjects of different providers do not collide. */
   readonly id: string;
   readonly name: string;
   readonly issuer: string;
   readonly clientId: string;
   readonly clientSecret?: string;
   readonly scopes: readonly string[];
-  /** Added to the authorization request, or in place of what is in it; an empty value leaves a parameter out. */
+  /** Added to the authorization request, replacing parameters of the same name; an empty value removes a parameter. */
   readonly authorizationUrlParams: Readonly<Record<string, string>>;
-  /** Claim names that hold the user's subject, e-mail, display name and groups. */
+  /** Names of the claims with the user's subject, e-mail, display name and groups. */
   readonly claims: {
     readonly user: string;
     readonly email: string;
@@ -29,15 +29,15 @@ export interface SignInProvider extends EmailTrust {
   };
 }
 
-/** A foreign issuer whose tokens we accept as TEs. */
+/** An issuer whose tokens are accepted as external tokens. */
 export interface TrustedIssuer extends EmailTrust {
   readonly id: string;
   readonly issuer: string;
   readonly jwksUri?: string;
   readonly audience: readonly string[];
   /**
-   * Ids or resources of the routes that its tokens open: by any audience that is not an http(s) URL, or by audience. Absent: by
-   * such an audience all. A URL opens the route whose resource it is, unless it is listed by audience.
+   * Ids or resources of the routes that its tokens are valid for, for all audiences that are not http(s) URLs, or per audience. Absent:
+   * all routes for such audiences. A URL is valid for the route with this resource, unless it is listed as an audience.
    */
   readonly routes?: readonly string[] | Readonly<Record<string, readonly string[]>>;
   readonly algorithms: readonly string[];
@@ -50,7 +50,7 @@ export interface TrustedIssuer extends EmailTrust {
   readonly requiredClaims: Readonly<Record<string, unknown>>;
 }
 
-/** An MCP client known in advance. */
+/** A preconfigured MCP client. */
 export interface PreRegisteredClient {
   readonly clientId: string;
   readonly clientSecret?: string;
@@ -58,7 +58,7 @@ export interface PreRegisteredClient {
   readonly redirectUris: readonly string[];
 }
 
-/** Where a key-encryption key (32 bytes, base64url) comes from, or the key service that has it; the first is the newest and wraps. */
+/** Source of a key-encryption key (32 bytes, base64url), or its key service; the first is the newest, which encrypts. */
 export type KeySource =
   | { readonly kid: string; readonly env: string }
   | { readonly kid: string; readonly file: string }
@@ -78,40 +78,40 @@ export type KeySource =
     }
   | { readonly kid: string; readonly googleKms: { readonly key: string; readonly endpoint?: string } };
 
-/** The whole routes file, checked and with every default filled in. Durations in seconds, sizes in bytes. */
+/** The validated routes file with all defaults. Durations in seconds, sizes in bytes. */
 export interface Config {
-  /** Path of the file it came from; relative paths inside it resolve against its folder. */
+  /** Path of the file; relative paths in it are resolved against its folder. */
   readonly file: string;
-  /** Issuer of our authorization server: an https origin without path; sign-in happens on its host. */
+  /** Issuer of the authorization server: an https origin without path; sign-in is on its host. */
   readonly issuer: string;
   readonly listen: {
     /** `host:port` or `unix:/path`. */
     readonly grpc: string;
     readonly http: string;
     readonly admin: string;
-    /** TLS on the gRPC port, for those alone who hold a certificate of `clientCa` (PEM files); absent: plain text. */
+    /** mTLS on the gRPC port: clients need a certificate of `clientCa` (PEM files); absent: plain text. */
     readonly grpcTls?: {
       readonly certificate: string;
       readonly key: string;
       readonly clientCa: string;
-      /** `DNS:name` or `URI:spiffe://...` of the certificate, one of which must match; empty: any of that CA. */
+      /** `DNS:name` or `URI:spiffe://...` of the certificate, one of which must match; empty: any certificate of that CA. */
       readonly clientNames: readonly string[];
     };
-    /** What Envoy proves itself with on TCP listeners. The first is what the generated Envoy sends; every one is accepted. */
+    /** Secrets that authenticate Envoy on TCP listeners. The generated Envoy configuration sends the first; all are accepted. */
     readonly envoySecrets: readonly string[];
-    /** `none`: whoever reaches the gRPC address is taken for Envoy; loopback addresses only. */
+    /** `none`: any caller of the gRPC address is treated as Envoy; loopback addresses only. */
     readonly grpcAuthentication: "required" | "none";
     /** Permissions of `unix:` sockets. */
     readonly socketMode: number;
   };
   readonly database: {
-    /** Absent: embedded database in `dir`. `DATABASE_URL` fills it. */
+    /** Absent: embedded database in `dir`. Overridden by `DATABASE_URL`. */
     readonly url?: string;
-    /** For LISTEN where `url` is a transaction-mode pooler. `DATABASE_LISTEN_URL` fills it. */
+    /** For LISTEN if `url` is a transaction-mode pooler. Overridden by `DATABASE_LISTEN_URL`. */
     readonly listenUrl?: string;
-    /** How Postgres is reached; absent: as the URLs say (`sslmode`). */
+    /** TLS mode; absent: `sslmode` of the URLs. */
     readonly tls?: "verify-full" | "disable";
-    /** PEM file of the authorities of the server's certificate. */
+    /** PEM file of the CAs of the server's certificate. */
     readonly tlsCa?: string;
     readonly dir: string;
   };
@@ -127,7 +127,7 @@ export interface Config {
     readonly ttl: number;
     readonly refreshIdleTtl: number;
     readonly refreshAbsoluteTtl: number;
-    /** Seconds in which a refresh token may be used again, for the same successor; 0: not at all. */
+    /** Seconds in which a used refresh token may be repeated, for the same successor; 0: never. */
     readonly refreshTokenGrace: number;
     readonly leeway: number;
     readonly maxBytes: number;
@@ -135,94 +135,94 @@ export interface Config {
   };
   readonly authorizationServer: {
     readonly dynamicClientRegistration: boolean;
-    /** Whether a client may be known by the URL of its document (Client ID Metadata Document). */
+    /** Whether Client ID Metadata Documents are supported. */
     readonly clientIdMetadataDocument: boolean;
-    /** Seconds after which a person is asked again about a client they have allowed. */
+    /** Seconds after which a user must consent to a client again. */
     readonly consentTtl: number;
     /** Host patterns (`*.example.com`) whose Client ID Metadata Documents are accepted; empty: any. */
     readonly allowedClientIdDomains: readonly string[];
     readonly clients: readonly PreRegisteredClient[];
   };
   readonly upstreamOAuth: {
-    /** Hosts, `host:port` or CIDR blocks that safe fetching may reach although private; http is allowed for these. */
+    /** Private hosts, `host:port` or CIDR blocks that untrusted URLs may point to; http is allowed for these. */
     readonly allowedPrivateHosts: readonly string[];
-    /** Narrows where authorization-server metadata may come from; empty: anywhere public. */
+    /** Hosts that may serve authorization-server metadata; empty: any public host. */
     readonly allowedAsMetadataDomains: readonly string[];
     readonly clientIdMetadataDocument: "auto" | "always" | "never";
-    /** Where the operator publishes our Client ID Metadata Document, when route hosts are not public; it is our client id then. */
+    /** URL of the gateway's Client ID Metadata Document, if route hosts are not public; it is then the client id. */
     readonly clientIdMetadataUrl?: string;
     readonly clientName: string;
-    /** One outward call, ms; largest answer, bytes. */
+    /** Per outbound call, ms; largest response, bytes. */
     readonly timeoutMs: number;
     readonly maxResponseBytes: number;
     readonly pendingTtl: number;
-    /** Of all our outbound calls. */
+    /** For all outbound calls of the gateway. */
     readonly proxies: EgressProxies;
   };
   readonly check: {
-    /** A check is answered within this, ms. */ readonly deadlineMs: number;
+    /** Deadline of a check, ms. */ readonly deadlineMs: number;
     readonly maxHeaderBytes: number;
   };
-  /** What one party may use up; the rest stands with what it limits (docs/threat-model.md lists all). */
+  /** Configurable limits per party; docs/threat-model.md lists all limits. */
   readonly limits: {
     /** Per hour, address (IPv6: /64) and replica. */
     readonly registrationsPerAddress: number;
     readonly authorizationsPerAddress: number;
-    /** Consents under way; the oldest gives way. */
+    /** Pending authorizations; the oldest is dropped. */
     readonly pendingAuthorizationsPerUser: number;
-    /** Documents and key sets of MCP clients without a grant here, per hour and replica: asked for by one address, ... */
+    /** Documents and key sets fetched for MCP clients without a grant, per hour, address and replica. */
     readonly clientFetchesPerAddress: number;
-    /** ... and from one host. */
+    /** The same per host that serves them. */
     readonly clientFetchesPerHost: number;
-    /** Documents and key sets of MCP clients that are being fetched at a time. */
+    /** Concurrent fetches of documents and key sets of MCP clients. */
     readonly clientFetchesAtOnce: number;
-    /** Lines of one message per minute that name no known person; the rest is counted. */
+    /** Log lines per message and minute that do not name a known user; the others are counted. */
     readonly logLines: number;
-    /** Body of a request to our own endpoints. */
+    /** Request body of the gateway's own endpoints. */
     readonly bodyBytes: number;
-    /** Per in-memory cache that holds one entry per person or connection. */
+    /** Per in-memory cache with one entry per user or connection. */
     readonly cacheEntries: number;
     /** Metadata documents of upstreams and their authorization servers. */
     readonly metadataCacheEntries: number;
     readonly tokenCacheBytes: number;
-    /** A list of tools that policy narrows, or one event of a stream on which lists may come. */
+    /** A list of tools that policy filters, or an event of a stream that may contain lists. */
     readonly toolListBytes: number;
   };
-  /** Bearer tokens of the admin API; none: there is no admin API. */
+  /** Bearer tokens of the admin API; without any, the admin API is disabled. */
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
-  readonly audit: { /** Events older than this are removed, seconds. */ readonly retention: number };
+  readonly audit: { /** Older events are removed, seconds. */ readonly retention: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
-  /** What only `envoy-config` needs. */
+  /** Used by `envoy-config` only. */
   readonly envoy: {
     readonly listen: string;
     readonly admin?: string;
     readonly tls: {
       readonly certificate: string;
       readonly key: string;
-      /** Addresses and CIDR blocks of what terminates TLS in front of Envoy; present: Envoy speaks plain HTTP, to these alone. */
+      /** Addresses and CIDR blocks of the TLS terminator in front of Envoy; if present, Envoy serves plain HTTP, to these only. */
       readonly terminatedBy?: readonly string[];
     };
-    /** Where routes with an `http:` origin are served, at their own ports; absent: the loopback address that `from` means. */
+    /** Listen address of routes with an `http:` origin, on their ports; absent: the loopback address of `from`. */
     readonly httpAddress?: string;
-    /** PEM bundle that upstream certificates are checked against. */
+    /** PEM bundle that verifies upstream certificates. */
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */
     readonly xffNumTrustedHops: number;
-    /** How long a client may take to send one request, or to read the end of an answer, s; answers may begin and end when they like. */
+    /** How long a client may take to send a request, or to read the end of a response, s; the response itself is not limited. */
     readonly requestTimeout: number;
-    /** How long a connection stays open without a request, before the first one too, s. */
+    /** How long a connection may be idle, also before its first request, s. */
     readonly idleTimeout: number;
-    /** Connections of clients at once. */
+    /** Concurrent client connections. */
     readonly maxConnections: number;
-    /** What Envoy's heap may grow to; Envoy sheds load before. */
+    /** Maximum of Envoy's heap; Envoy sheds load before. */
     readonly maxHeapBytes: number;
-    /** OpenTelemetry collector (OTLP over gRPC) and how many of the requests without a trace of their own begin one. */
+    /** OpenTelemetry collector (OTLP over gRPC), and the share of requests without a trace that start one. */
     readonly tracing?: { readonly collector: string; readonly samplePercent: number };
-    /** Where Envoy finds us; default: `listen`. */
+    /** Addresses of the sidecar for Envoy; default: `listen`. */
     readonly sidecar: {
       readonly grpc: readonly string[];
       readonly http: readonly string[];
-      /** PEM files as Envoy sees them: what it shows us, and whom it expects. */
+      /** PEM files at Envoy: its client certificate, and the CA and name of the sidecar's. */
       readonly grpcTls?: {
         readonly ca: string;
         readonly certificate: string;
@@ -231,15 +231,15 @@ export interface Config {
       };
     };
   };
-  /** For routes that do not say. */
+  /** Default of routes. */
   readonly passIdentityHeaders: boolean;
-  /** Which groups of a person the identity assertion names. */
+  /** Which groups of a user the identity assertion contains. */
   readonly identityAssertion: {
     /** Names, or prefixes followed by `*`; absent: any. */
     readonly groups?: readonly string[];
     readonly maxGroups: number;
   };
-  /** Serves routes that have none of their own. */
+  /** Default of routes without a policy. */
   readonly policy?: PolicySource;
   readonly routes: readonly Route[];
 }

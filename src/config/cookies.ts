@@ -2,8 +2,8 @@ import type { Route } from "../model/route.ts";
 import { pathFault, upstreamPath } from "./paths.ts";
 
 /**
- * The full name of a cookie of ours. `__Host-` needs `Secure`, which not every browser keeps over plain http: on `http://localhost`,
- * which never leaves the machine, the name stands alone.
+ * The full name of a cookie of the gateway. `__Host-` requires `Secure`, which some browsers do not accept over plain http: on
+ * `http://localhost` the name has no prefix.
  *
  * @param name without its prefix: `session`
  * @param secure whether the host that sets it is https
@@ -16,14 +16,14 @@ export function ownCookieName(
   return `${secure ? prefix : ""}mcp_${name}`;
 }
 
-/** Names of cookies of ours: browser session, sign-in, hand-over, consent, oidc-provider's. */
+/** Cookies of the gateway: browser session, sign-in, handover, consent, oidc-provider's. */
 const ours = /^(?:__Host-|__Secure-)?mcp_/i;
-/** What a browser or a server may leave out in front of a name: a cookie `=mcp_x=1` without a name comes back as `mcp_x=1`. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are among what is left out
+/** Characters before a name that browsers or servers may drop: a nameless cookie `=mcp_x=1` is sent back as `mcp_x=1`. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: some parsers drop them
 const ignorable = /^[\u0000-\u0020"'=\u007f-\uffff]+/;
 
 /**
- * Whether a cookie is one of ours.
+ * Whether a cookie belongs to the gateway.
  *
  * @param cookie `name=value`, of a `Cookie` or `Set-Cookie` header, as received.
  */
@@ -31,35 +31,35 @@ export function isOwnCookie(cookie: string): boolean {
   return ours.test(cookie.replace(ignorable, ""));
 }
 
-/** Of one route, in one answer, and what a client may hold before it gets no more. */
-export const mostCookies = 16;
-export const mostCookieBytes = 8 * 1024;
-/** As browsers do: name, value and attributes. */
-const longestCookie = 4096;
+/** Limit of upstream cookies per route, per response and per client. */
+export const maxCookies = 16;
+export const maxCookieBytes = 8 * 1024;
+/** Limit of browsers: name, value and attributes. */
+const maxCookieLength = 4096;
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$/;
 const printable = /^[ -:<-~]*$/;
-/** Kept as written; `Domain` would show the cookie to other hosts, `Path` and `Secure` are ours to say. */
+/** Attributes that are kept; `Domain` would extend the cookie to other hosts, and the gateway sets `Path` and `Secure`. */
 const kept = /^(?:expires|max-age|samesite|httponly|partitioned|priority)$/;
 
 type Mapped = Pick<Route, "origin" | "prefix" | "upstreamPath">;
 
-/** In front of the names of upstreams' cookies. They are names of our own: applications neither set nor see them. */
+/** Prefix of upstreams' cookies. It is reserved: applications can neither set nor read them. */
 export const cookieMark = "mcp_up_";
 
-/** What of a Cookie header goes to a route's upstream. */
+/** The cookies that go to a route's upstream. */
 export interface ReturnedCookies {
-  /** Absent: none is of this route. */
+  /** Absent if there is none for this route. */
   readonly header?: string;
-  /** The client holds as many as one route may have. */
+  /** Whether the client has as many as a route may set. */
   readonly full: boolean;
 }
 
 /**
- * The cookies that the upstream of a route has set, under their own names.
+ * The cookies that the upstream of a route has set, under their original names.
  *
  * @param header `Cookie` of the client
- * @param prefixes `MetadataProofs.cookiePrefixes`; not asked where there is no such cookie
+ * @param prefixes `MetadataProofs.cookiePrefixes`; called only if there is such a cookie
  */
 export function returnedCookies(
   header: string | undefined,
@@ -74,12 +74,12 @@ export function returnedCookies(
   });
   if (own.length === 0) return { full: false };
   const joined = own.join("; ");
-  return { header: joined, full: own.length >= mostCookies || joined.length >= mostCookieBytes };
+  return { header: joined, full: own.length >= maxCookies || joined.length >= maxCookieBytes };
 }
 
 /**
- * A `Set-Cookie` of an MCP server as clients get it: its name behind a prefix, for this host alone, `Path` at or below the route's.
- * Undefined: it is none, one of our own names, or too long.
+ * Rewrites the `Set-Cookie` of an MCP server for clients: a prefixed name, this host only, `Path` at or below the route's. Undefined if
+ * it is invalid, uses a name of the gateway, or is too long.
  *
  * @param prefix the newest of `MetadataProofs.cookiePrefixes`
  * @param asked path of the request, in normal form.
@@ -105,7 +105,7 @@ export function cookieForClient(
     const said = more.join("=").trim();
     if (word === "path") path = said;
     if (!kept.test(word) || !printable.test(said)) continue;
-    // Browsers take these with `Secure` only.
+    // Browsers accept these with `Secure` only.
     if (!https && (word === "partitioned" || said.toLowerCase() === "none")) continue;
     copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${said}`);
   }
@@ -115,10 +115,10 @@ export function cookieForClient(
     `Path=${ourPath(route, asked, path)}`,
     ...(https ? ["Secure"] : []),
   ].join("; ");
-  return whole.length <= longestCookie ? whole : undefined;
+  return whole.length <= maxCookieLength ? whole : undefined;
 }
 
-/** Whether it takes a cookie away (RFC 6265 section 3.1). @param setCookie as `cookieForClient` returns it */
+/** Whether it deletes a cookie (RFC 6265 section 3.1). @param setCookie as `cookieForClient` returns it */
 export function removesCookie(setCookie: string): boolean {
   const maxAge = /; max-age=([^;]*)/i.exec(setCookie)?.[1];
   if (maxAge !== undefined) return Number(maxAge) <= 0;
@@ -126,7 +126,7 @@ export function removesCookie(setCookie: string): boolean {
   return expires !== undefined && Date.parse(expires) <= Date.now();
 }
 
-/** Where the upstream's path is on our side; the route's own where the request is not below it: nobody plants beside it. */
+/** The public path for the cookie's path; the route's own if the request is outside it, so that no cookie applies to other routes. */
 function ourPath(route: Mapped, asked: string, path: string | undefined): string {
   const { prefix, upstreamPath: to } = route;
   const said = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));

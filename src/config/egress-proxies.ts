@@ -4,7 +4,7 @@ import type { ConfigPath } from "./source.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The routes file wins over the environment, in which lower case wins, as with curl. */
+/** The routes file overrides the environment, where lower case names take precedence, as in curl. */
 export function readEgressProxies(
   file: {
     readonly https_proxy?: string | undefined;
@@ -26,14 +26,14 @@ export function readEgressProxies(
   };
 }
 
-/** `proxy:3128` is what many write. */
+/** `proxy:3128` is a common notation. */
 function withScheme(text: string | undefined): string | undefined {
   return text === undefined || text.includes("://") ? text : `http://${text}`;
 }
 
 /**
- * Says so where a proxy cannot be used as one, and where a server of the file cannot be reached through it.
- * @param servers URLs of the file that we call, with their place in it
+ * Reports invalid proxies, and servers of the file that cannot be reached through a proxy.
+ * @param servers URLs of the file that the gateway calls, with their paths
  */
 export function checkEgressProxies(
   proxies: EgressProxies,
@@ -68,7 +68,7 @@ export function checkEgressProxies(
     if (parsed.protocol === "https:" && parsed.port === "") continue;
     reporter.warn(
       path,
-      `our own calls to ${parsed.origin} leave through a proxy (egress, HTTPS_PROXY, HTTP_PROXY), which takes https on port 443 only`,
+      `calls of the gateway to ${parsed.origin} go through a proxy (egress, HTTPS_PROXY, HTTP_PROXY), which supports https on port 443 only`,
       `add ${parsed.hostname} to egress.no_proxy (NO_PROXY) to reach it directly`,
     );
   }

@@ -5,23 +5,23 @@ import { z } from "zod";
 import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
 import { redirectUriFault } from "./client-metadata-rules.ts";
 
-/** What the fields need to know of the file they stand in. */
+/** Context of the file that the fields are in. */
 export interface FieldContext {
-  /** Folder that relative paths start from. */
+  /** Base folder of relative paths. */
   readonly folder: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Anybody on this machine can read the file: secrets must not stand in it. */
+  /** Every user of this machine can read the file: inline secrets are rejected. */
   readonly worldReadable: boolean;
-  /** Secrets are what they are, and nothing refers to a file: what comes over the network must not read this machine. */
+  /** Secrets are literal and files are not allowed: input from the network must not read files or the environment. */
   readonly literal?: boolean;
-  /** Filled with every file that a `file:` reference read, absolute. */
+  /** Output: absolute paths of all files read by `file:` references. */
   readonly referencedFiles: Set<string>;
 }
 
 const units = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
 const sizes = { "": 1, KiB: 1024, MiB: 1024 * 1024 } as const;
 
-/** The kinds of value the routes file is made of, as zod schemas whose issues carry a fix in `params.fix`. */
+/** The value types of the routes file, as zod schemas whose issues have a fix in `params.fix`. */
 export type Fields = ReturnType<typeof createFields>;
 
 /** Fields for one file. */
@@ -29,7 +29,7 @@ export function createFields(context: FieldContext) {
   const text = () => z.string().min(1);
   const list = <T extends z.ZodType>(item: T) => z.array(item);
 
-  /** One or several; always a list afterwards. */
+  /** One value or a list; always parsed to a list. */
   const oneOrMore = <T extends z.ZodType>(item: T) =>
     z
       .preprocess(
@@ -44,13 +44,13 @@ export function createFields(context: FieldContext) {
       const seconds = typeof value === "number" ? value : parseDuration(value);
       if (seconds !== undefined && Number.isFinite(seconds) && seconds >= minimum && seconds <= maximum)
         return seconds;
-      refuse(
+      reject(
         issues,
         seconds === undefined
           ? `${JSON.stringify(value)} is not a duration`
           : seconds > maximum
-            ? `longer than ${maximum} s`
-            : `shorter than ${minimum} s`,
+            ? `the duration is longer than ${maximum} s`
+            : `the duration is shorter than ${minimum} s`,
         "write seconds as a number, or 30s, 5m, 1h, 30d",
       );
       return z.NEVER;
@@ -63,7 +63,7 @@ export function createFields(context: FieldContext) {
       const bytes =
         match === null ? Number.NaN : Number(match[1]) * sizes[(match[2] ?? "") as keyof typeof sizes];
       if (bytes >= minimum && bytes <= maximum) return bytes;
-      refuse(
+      reject(
         issues,
         Number.isNaN(bytes) ? `${JSON.stringify(value)} is not a size` : `${bytes} bytes is out of bounds`,
         `write bytes as a number, or 64KiB, 1MiB; from ${minimum} to ${maximum} bytes`,
@@ -71,7 +71,7 @@ export function createFields(context: FieldContext) {
       return z.NEVER;
     });
 
-  /** An absolute https URL (http for this machine's own names, or when `http` allows it), as written. */
+  /** An absolute https URL (http for loopback names, or if `http` is set), as written. */
   const url = (options: { http?: boolean } = {}) =>
     text().refine(
       (value) => {
@@ -90,21 +90,21 @@ export function createFields(context: FieldContext) {
       },
     );
 
-  /** `https://host[:port]`, lower case; http for this machine's own names only. */
+  /** `https://host[:port]`, lower case; http for loopback names only. */
   const origin = () =>
     text().transform((value, issues) => {
       const parsed = URL.parse(value);
-      const fix = "write https://host or https://host:port, with nothing behind it";
+      const fix = "write https://host or https://host:port, with nothing after it";
       if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.hostname.endsWith(".")) {
-        refuse(issues, `${JSON.stringify(value)} is not an https origin`, fix);
+        reject(issues, `${JSON.stringify(value)} is not an https origin`, fix);
         return z.NEVER;
       }
       if (parsed.protocol === "http:" && !isLoopbackName(parsed.hostname)) {
-        refuse(issues, "http: is for localhost only", `write https://${parsed.host}`);
+        reject(issues, "http: is for localhost only", `write https://${parsed.host}`);
         return z.NEVER;
       }
       if (parsed.pathname !== "/" || parsed.search + parsed.hash + parsed.username !== "") {
-        refuse(issues, "an origin has no path, query, fragment or user", fix);
+        reject(issues, "an origin has no path, query, fragment or user", fix);
         return z.NEVER;
       }
       return parsed.origin;
@@ -114,17 +114,17 @@ export function createFields(context: FieldContext) {
   const redirectUri = () =>
     text().refine((value) => redirectUriFault(value) === undefined, {
       error: (issue) =>
-        `${JSON.stringify(issue.input)} is not a redirect URI: one ${redirectUriFault(String(issue.input))}`,
+        `${JSON.stringify(issue.input)} is not a redirect URI: it ${redirectUriFault(String(issue.input))}`,
       params: {
         fix: "write an absolute URI without user info or fragment: https, http to localhost, 127.0.0.1 or [::1], or an app's own scheme",
       },
     });
 
-  /** A file path, absolute afterwards. */
+  /** A file path, resolved to an absolute path. */
   const path = () =>
     text().transform((value, issues) => {
       if (!context.literal) return resolve(context.folder, value);
-      refuse(issues, "a file cannot be named here", "put this route into the routes file");
+      reject(issues, "files are not allowed here", "move this route to the routes file");
       return z.NEVER;
     });
 
@@ -135,14 +135,14 @@ export function createFields(context: FieldContext) {
       params: { fix: "write host:port, [ipv6]:port or unix:/path" },
     });
 
-  /** An IP address, or a CIDR block of some. */
+  /** An IP address or a CIDR block. */
   const addressBlock = () =>
     text().refine((value) => ipaddr.isValidCIDR(value) || ipaddr.isValid(value), {
       error: (issue) => `${JSON.stringify(issue.input)} is not an address or a CIDR block`,
       params: { fix: "write 10.0.0.5, 10.0.0.0/24 or 2001:db8::/64" },
     });
 
-  /** What `allowed_private_hosts` may open. */
+  /** An entry of `allowed_private_hosts`. */
   const privateHost = () =>
     text().refine(isPrivateHost, {
       error: (issue) => `${JSON.stringify(issue.input)} is not a host, host:port, address or CIDR block`,
@@ -151,7 +151,7 @@ export function createFields(context: FieldContext) {
       },
     });
 
-  /** `${NAME}` anywhere in it, or `file:path` for all of it; inline only where others cannot read the file. */
+  /** Text with `${NAME}` references, or `file:path`; inline only if others cannot read the file. */
   const secret = () =>
     text()
       .transform((value, issues) => {
@@ -162,13 +162,13 @@ export function createFields(context: FieldContext) {
           try {
             const content = readFileSync(file, "utf8").trim();
             if (content !== "") return content;
-            refuse(issues, `${file} is empty`, "write the secret into it");
+            reject(issues, `${file} is empty`, "write the secret to it");
           } catch (error) {
             const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
-            refuse(
+            reject(
               issues,
               `${file} cannot be read (${code})`,
-              "create the file, or let this process read it",
+              "create the file, or make it readable to this process",
             );
           }
           return z.NEVER;
@@ -180,17 +180,17 @@ export function createFields(context: FieldContext) {
           return found ?? "";
         });
         if (missing !== undefined) {
-          refuse(
+          reject(
             issues,
-            `the environment has no ${missing}`,
-            `set ${missing} for this process, or refer to another name`,
+            `the environment variable ${missing} is not set`,
+            `set ${missing} for this process, or name another variable`,
           );
           return z.NEVER;
         }
         if (resolved === value && context.worldReadable) {
-          refuse(
+          reject(
             issues,
-            "a secret stands inline in a file that everybody on this machine can read",
+            "a secret is inline in a file that every user of this machine can read",
             `write \${NAME} and set it in the environment, or file:path, or chmod o-r this file`,
           );
           return z.NEVER;
@@ -205,7 +205,7 @@ export function createFields(context: FieldContext) {
       error: (issue) => `${JSON.stringify(issue.input)} is not an identifier`,
     });
 
-  /** A mapping all of whose keys are optional: absent or empty (`key:`) gives its defaults. */
+  /** A mapping with optional keys only: absent or empty (`key:`) means the defaults. */
   const section = <S extends z.ZodRawShape>(shape: S) =>
     z.preprocess((value) => value ?? {}, z.strictObject(shape)).meta({ shorthand: { type: "null" } });
 
@@ -228,7 +228,7 @@ export function createFields(context: FieldContext) {
   };
 }
 
-function refuse(issues: z.RefinementCtx, message: string, fix: string): void {
+function reject(issues: z.RefinementCtx, message: string, fix: string): void {
   issues.addIssue({ code: "custom", message, params: { fix } });
 }
 
@@ -242,7 +242,7 @@ function validHostPort(value: string): boolean {
   return match !== null && Number(match[1]) <= 65_535;
 }
 
-/** Fields of what comes over the network: secrets are what they are, and nothing of this machine is read. */
+/** Fields for input from the network: secrets are literal, and neither files nor the environment are read. */
 export function literalFields(): Fields {
   return createFields({
     folder: "/",

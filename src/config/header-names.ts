@@ -1,4 +1,4 @@
-/** By which proxies and identity providers tell a server behind them who calls: only we may say that. */
+/** Headers in which proxies and identity providers send the identity of the caller: only the gateway may set them. */
 const prefixes = [
   "x-pomerium-",
   "x-auth-request-",
@@ -70,7 +70,7 @@ export function isIdentityHeader(name: string): boolean {
   return identifying.has(plain) || prefixes.some((prefix) => plain.startsWith(prefix));
 }
 
-/** Set by Envoy itself, which overwrites or appends to what a client has sent. */
+/** Set by Envoy, which overwrites or extends the client's value. */
 const envoys = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
 const overriding = new Set([
   "cf-connecting-ip",
@@ -93,8 +93,8 @@ const overriding = new Set([
 ]);
 
 /**
- * Whether a request header overriding another path, method, host or address than the request has: some servers go by it, and policy
- * has judged the request. Underscores count as hyphens.
+ * Whether a request header overrides the path, method, host or address of the request: some servers use it, but policy decided about
+ * the request itself. Underscores count as hyphens.
  *
  * @param name in lower case.
  */
@@ -103,10 +103,10 @@ export function isOverrideHeader(name: string): boolean {
   return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !envoys.has(name));
 }
 
-/** A header name as RFC 9110 section 5.1 has it: no pseudo-header. */
+/** A header name (RFC 9110 section 5.1), not a pseudo-header. */
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
-/** What frames or routes a request, or keeps its connection: another value would make another request of it. */
+/** Headers that frame or route a request, or control its connection: another value would change the request. */
 const framing = new Set([
   "connection",
   "expect",
@@ -121,13 +121,13 @@ const framing = new Set([
   "upgrade",
   "via",
 ]);
-/** What describes the body, what proxies tell each other, what MCP or the gateway itself says. */
+/** Headers of the body, of proxies, of MCP and of the gateway. */
 const reserved = ["content-", "mcp-", "proxy-", "x-envoy-", "x-forwarded-", "x-pomerium-"];
 const alsoReserved = new Set(["cookie", "cookie2", "dpop", "set-cookie"]);
 
 /**
- * What is wrong with a header name as the place of a static credential; undefined: nothing. Underscores count as hyphens:
- * CGI-like servers read both alike.
+ * Why a header cannot carry a static credential; undefined if it can. Underscores count as hyphens, because CGI-like servers read both
+ * alike.
  */
 export function credentialHeaderFault(name: string): string | undefined {
   if (!token.test(name)) return `${JSON.stringify(name)} is not a header name`;
@@ -138,13 +138,13 @@ export function credentialHeaderFault(name: string): string | undefined {
   return undefined;
 }
 
-/** Whether a credential can be the value of a header: no control characters, which would end it (RFC 9110 section 5.5). */
+/** Whether a credential is a valid header value: without control characters (RFC 9110 section 5.5). */
 export function isHeaderValue(value: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are rejected here
   return !/[\u0000-\u001f\u007f]/.test(value);
 }
 
-/** What HTTP and tracing need on the way to an MCP server. `mcp-*` passes, too. */
+/** Headers of HTTP and tracing that MCP servers get, in addition to `mcp-*`. */
 const listed = new Set([
   "accept",
   "accept-encoding",
@@ -168,7 +168,7 @@ const listed = new Set([
   "x-forwarded-proto",
   "x-request-id",
 ]);
-/** Envoy's own: they frame the message or belong to one connection. */
+/** Managed by Envoy: they frame the message or belong to one connection. */
 const framingHeaders = new Set([
   "connection",
   "content-length",
@@ -181,7 +181,7 @@ const framingHeaders = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
-/** What we set ourselves, or never let through. */
+/** Set by the gateway, or never passed. */
 const ours = new Set([
   "authorization",
   "cookie",
@@ -191,22 +191,22 @@ const ours = new Set([
   "dpop",
 ]);
 
-/** Whether a request header goes to every MCP server. @param name in lower case */
+/** Whether every MCP server gets this request header. @param name in lower case */
 export function passesToServers(name: string): boolean {
   return listed.has(name) || name.startsWith("mcp-");
 }
 
-/** Whether a header is Envoy's to keep or drop. @param name in lower case */
+/** Whether Envoy manages a header. @param name in lower case */
 export function isFramingHeader(name: string): boolean {
   return framingHeaders.has(name);
 }
 
-/** Why `request_headers` may not name a header; undefined: it may. @param name in lower case */
+/** Why `request_headers` must not contain a header; undefined if it may. @param name in lower case */
 export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
-  if (isFramingHeader(name)) return `${name} frames the request: Envoy sets it`;
-  if (ours.has(name) || name.startsWith("x-pomerium-")) return `${name} is ours to set or to remove`;
-  if (name.startsWith("x-envoy-")) return `${name} would steer Envoy`;
-  if (name.startsWith("x-forwarded-")) return `${name} says who asks: Envoy sets it`;
+  if (isFramingHeader(name)) return `${name} frames the request and is set by Envoy`;
+  if (ours.has(name) || name.startsWith("x-pomerium-")) return `${name} is set or removed by the gateway`;
+  if (name.startsWith("x-envoy-")) return `${name} would control Envoy`;
+  if (name.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
   if (use === "pass" && isIdentityHeader(name))
     return `${name} claims an identity, and every client could send it`;
   return undefined;

@@ -6,8 +6,8 @@ import { routeSchema } from "./route-schema.ts";
 export type JsonSchema = { readonly [key: string]: unknown };
 
 /**
- * What may be written where `schema` stands, as JSON Schema: for OpenAPI, the chart's values and editors. Secrets are
- * `writeOnly`. Conditions that only code can check are left out: it never refuses what we accept.
+ * The input of `schema` as JSON Schema, for OpenAPI, the chart's values and editors. Secrets are `writeOnly`. Conditions that only
+ * code can check are omitted, so it never rejects valid input.
  */
 export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
   const { $schema: _dialect, ...plain } = z.toJSONSchema(schema, {
@@ -15,17 +15,17 @@ export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
     unrepresentable: "any",
     override({ zodSchema, jsonSchema }) {
       const { def } = zodSchema._zod;
-      // A preprocess says nothing of what it takes; what it makes of it is close enough.
+      // A preprocess step has no input schema; its output schema is close enough.
       if (def.type === "pipe" && def.in._zod.def.type === "transform" && def.out instanceof z.ZodType)
         Object.assign(jsonSchema, jsonSchemaOf(def.out));
-      // Zod's own word, which no validator knows; the pattern beside it says the same.
+      // A format of zod that validators do not know; the pattern is equivalent.
       if (jsonSchema.format === "starts_with") delete jsonSchema.format;
-      // What may be empty may be absent.
+      // Nullable keys are optional.
       const { required, properties = {} } = jsonSchema;
       const needed = required?.filter((key) => !mayBeNull(properties[key]));
       if (needed?.length === 0) delete jsonSchema.required;
       else if (needed !== undefined) jsonSchema.required = needed;
-      // `shorthand` (a field's meta): another spelling that is taken, too.
+      // `shorthand` (a field's meta): an alternative notation.
       const { shorthand, ...rest } = jsonSchema;
       if (shorthand === undefined) return;
       for (const key of Object.keys(jsonSchema)) delete jsonSchema[key];
@@ -41,7 +41,7 @@ function mayBeNull(schema: unknown): boolean {
   return Array.isArray(alternatives) && alternatives.some(({ type }) => type === "null");
 }
 
-/** Where secrets stand in a route's entry; `*` is any key. Read off the schema, so that a new secret cannot be forgotten. */
+/** Paths of the secrets in a route's entry; `*` is any key. Derived from the schema, so that new secrets are included. */
 export function secretPaths(): readonly (readonly string[])[] {
   return secretsIn(jsonSchemaOf(routeSchema(literalFields())));
 }

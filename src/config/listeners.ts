@@ -5,7 +5,7 @@ import { isLoopbackName } from "../egress/addresses.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
 
-/** Why a listener must not be opened as configured, or does less than it seems to. */
+/** A problem of a listener's configuration. */
 export interface ListenerFault {
   readonly severity: "error" | "warning";
   readonly path: readonly string[];
@@ -36,36 +36,36 @@ export function listenerFaults(
     found(
       "error",
       "grpc_authentication",
-      "none contradicts the envoy_secret or grpc_tls beside it",
+      "none contradicts envoy_secret and grpc_tls",
       "remove grpc_authentication: none",
     );
   } else if (off && isTcp(listen.grpc) && !isLoopback(listen.grpc)) {
     found(
       "error",
       "grpc_authentication",
-      `none is for loopback addresses only: whoever reaches ${listen.grpc} would be taken for Envoy`,
+      `none is for loopback addresses only: any caller that reaches ${listen.grpc} would be treated as Envoy`,
       `${setSecret}, and remove grpc_authentication`,
     );
   } else if (!off && !secret && isTcp(listen.grpc)) {
-    // A CA may serve a whole cluster: without names its certificates prove nothing.
+    // A CA may serve a whole cluster: without names, its certificates do not identify Envoy.
     if (listen.grpcTls && listen.grpcTls.clientNames.length === 0)
       found(
         "error",
         "grpc_tls",
-        "any certificate of client_ca is taken for Envoy's",
+        "any certificate of client_ca is accepted as Envoy's",
         "name Envoy's certificate in listen.grpc_tls.client_names, or set listen.envoy_secret",
       );
     else if (!listen.grpcTls)
-      found("error", "grpc", `whoever reaches ${listen.grpc} is taken for Envoy`, setSecret);
+      found("error", "grpc", `any caller that reaches ${listen.grpc} is treated as Envoy`, setSecret);
   }
   if (!secret && isTcp(listen.http)) {
     if (!isLoopback(listen.http))
-      found("error", "http", `whoever reaches ${listen.http} is taken for Envoy`, setSecret);
+      found("error", "http", `any caller that reaches ${listen.http} is treated as Envoy`, setSecret);
     else if (!off)
       found(
         "warning",
         "http",
-        "without an envoy_secret the addresses that Envoy forwards are not believed: limits by address count all clients as one",
+        "without an envoy_secret the client addresses that Envoy forwards are ignored: limits per address count all clients as one",
         setSecret,
       );
   }
@@ -77,73 +77,73 @@ export function isTcp(address: string): boolean {
   return !address.startsWith("unix:");
 }
 
-/** `host:port` with an address of this machine's own; a name may lead anywhere. */
+/** `host:port` with a loopback address; a name may resolve to any address. */
 function isLoopback(address: string): boolean {
   const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
   const family = isIP(host);
   return family !== 0 && loopback.check(host, family === 4 ? "ipv4" : "ipv6");
 }
 
-/** The HTTP header, and the key of gRPC metadata, in which Envoy shows `listen.envoy_secret`. */
+/** The HTTP header, and the key of gRPC metadata, in which Envoy sends `listen.envoy_secret`. */
 export const envoySecretHeader = "x-mcp-auth-secret";
-/** Where Envoy's configuration cannot add gRPC metadata: the ext_authz context extension with the same value. */
+/** The ext_authz context extension with the same value, if Envoy's configuration cannot add gRPC metadata. */
 export const envoySecretExtension = "envoy_secret";
 
-/** What a gRPC call's metadata (`Metadata` of grpc-js) holds under that key. */
+/** The secret in a gRPC call's metadata (`Metadata` of grpc-js). */
 export function shownBy(metadata: { get(key: string): readonly unknown[] }): string | string[] | undefined {
   const [one, ...more] = metadata.get(envoySecretHeader).map(String);
   return one === undefined || more.length === 0 ? one : [one, ...more];
 }
 
-/** What a peer has shown: a right secret (or none is asked for), none, or a wrong one. */
+/** Result of authenticating a peer: a valid secret (or none is required), none, or a wrong one. */
 export type PeerProof = "proven" | "missing" | "wrong";
 
 /** Whether the peer of a listener is Envoy. */
 export interface PeerAuthentication {
-  /** @param shown the header's value; several are wrong. Takes the same time for every wrong value of one length. */
+  /** @param shown the header's value; several values are wrong. Takes constant time for values of the same length. */
   judge(shown: string | readonly string[] | undefined): PeerProof;
-  /** To be called when a call is turned away for its proof: counts, and logs at a bounded rate. */
-  refused(): void;
+  /** Call this when a call is rejected because of its proof: counts, and logs at a limited rate. */
+  rejected(): void;
 }
 
 /**
- * For one listener. A Unix socket's permissions are proof enough, and so is a client certificate where no secret is set.
+ * For one listener. The permissions of a Unix socket are sufficient proof, as is a client certificate if no secret is set.
  *
  * @param address `host:port` or `unix:/path`.
  */
 export function peerAuthentication(
   address: string,
   { envoySecrets }: Pick<Config["listen"], "envoySecrets">,
-  refused: () => void = () => {},
+  rejected: () => void = () => {},
 ): PeerAuthentication {
-  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", refused };
+  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", rejected };
   const secrets = envoySecrets.map((secret) => Buffer.from(secret, "latin1"));
   return {
-    refused,
+    rejected,
     judge(shown) {
       if (shown === undefined || shown.length === 0) return "missing";
       if (typeof shown !== "string") return "wrong";
       const bytes = Buffer.from(shown, "latin1");
-      let right = false;
+      let valid = false;
       for (const secret of secrets)
-        if (secret.length === bytes.length && timingSafeEqual(secret, bytes)) right = true;
-      return right ? "proven" : "wrong";
+        if (secret.length === bytes.length && timingSafeEqual(secret, bytes)) valid = true;
+      return valid ? "proven" : "wrong";
     },
   };
 }
 
-/** The key of gRPC metadata that names such a call inside this process. */
+/** The key of gRPC metadata that identifies an unauthenticated call inside this process. */
 const callKey = "x-mcp-auth-call";
 const calls = new Map<string, () => void>();
 let last = 0;
 
 /**
- * Names a gRPC call whose caller has shown nothing in its metadata: grpc-js gives a service the call's metadata, but not its
+ * Assigns an id to a gRPC call without a secret in its metadata: grpc-js passes a service the metadata of the call, but not its
  * connection.
  *
- * @param headers of the call, before grpc-js reads them; what a caller says under that key is overwritten.
- * @param onProven called once the service has found out that the caller is Envoy.
- * @returns to be called when the call is over.
+ * @param headers of the call, before grpc-js reads them; a value of the caller under that key is overwritten
+ * @param onProven called once the service has authenticated the caller as Envoy
+ * @returns a function to call when the call ends
  */
 export function nameUnprovenCall(headers: Record<string, unknown>, onProven: () => void): () => void {
   const name = String(++last);
@@ -152,7 +152,7 @@ export function nameUnprovenCall(headers: Record<string, unknown>, onProven: () 
   return () => calls.delete(name);
 }
 
-/** The caller has shown nothing in the call's metadata (`Metadata` of grpc-js), but its message proves that it is Envoy. */
+/** Reports that a message authenticates the caller of a call without a secret in its metadata (`Metadata` of grpc-js). */
 export function provenByMessage(metadata: { get(key: string): readonly unknown[] }): void {
   const [name] = metadata.get(callKey);
   calls.get(String(name))?.();
@@ -160,7 +160,7 @@ export function provenByMessage(metadata: { get(key: string): readonly unknown[]
 
 type PlainConfig = Pick<Config, "issuer" | "routes" | "envoy">;
 
-/** A listener of the generated Envoy for origins that are `http:`. */
+/** A listener of the generated Envoy configuration for `http:` origins. */
 export interface PlainListener {
   /** `host:port` to listen on. */
   readonly address: string;
@@ -168,7 +168,7 @@ export interface PlainListener {
   readonly hosts: ReadonlySet<string>;
 }
 
-/** Where the generated Envoy serves `http://localhost` and its like: one listener per port, which knows no other host. */
+/** The listeners of the generated Envoy configuration for `http:` origins: one per port, for these hosts only. */
 export function plainListeners({ issuer, routes, envoy }: PlainConfig): readonly PlainListener[] {
   const found = new Map<string, Set<string>>();
   for (const origin of [new URL(issuer).origin, ...routes.map((route) => route.origin)]) {
@@ -182,7 +182,7 @@ export function plainListeners({ issuer, routes, envoy }: PlainConfig): readonly
   return [...found].map(([address, hosts]) => ({ address, hosts }));
 }
 
-/** What the generated Envoy would serve without TLS to more than it should, or could not listen on. */
+/** Reports listeners of the generated Envoy configuration that expose traffic without TLS, or that conflict. */
 export function checkPlainListeners(
   config: PlainConfig,
   written: { readonly certificate?: unknown; readonly key?: unknown },
@@ -203,22 +203,22 @@ export function checkPlainListeners(
   )
     reporter.warn(
       ["envoy", "http_address"],
-      `whoever reaches ${httpAddress} is served without TLS: tokens travel in the clear`,
-      "publish its ports on the loopback address of the machine only (in a container: -p 127.0.0.1:8000:8000)",
+      `clients that reach ${httpAddress} are served without TLS: tokens are sent unencrypted`,
+      "publish its ports on the loopback address of the host only (in a container: -p 127.0.0.1:8000:8000)",
     );
   if (tls.terminatedBy === undefined) return;
   for (const key of ["certificate", "key"] as const)
     if (written[key] !== undefined)
       reporter.error(
         ["envoy", "tls", key],
-        "TLS ends at terminated_by: Envoy shows no certificate",
+        "TLS is terminated by terminated_by: Envoy uses no certificate",
         `remove ${key}, or terminated_by`,
         "key",
       );
   if (listen.startsWith("unix:"))
     reporter.error(
       ["envoy", "listen"],
-      "terminated_by names addresses, and a Unix socket's peer has none",
+      "terminated_by lists addresses, and the peer of a Unix socket has none",
       "listen on host:port",
     );
   for (const [index, block] of tls.terminatedBy.entries()) {
@@ -227,29 +227,29 @@ export function checkPlainListeners(
     if (bits < (address.kind() === "ipv4" ? 8 : 16))
       reporter.error(
         path,
-        `${block} is half the world: anybody could say for whom and over what a request came`,
-        "name the address or the network of what terminates TLS",
+        `${block} is too large: any client in it could forge the address and the scheme of a request`,
+        "name the address or the network of the TLS terminator",
       );
     else if (address.range() === "unicast")
       reporter.warn(
         path,
-        `${block} is a public address: between it and Envoy tokens travel in the clear`,
-        "terminate TLS on this machine or in this network, or let Envoy do it",
+        `${block} is a public address: tokens are sent unencrypted between it and Envoy`,
+        "terminate TLS on this machine or in this network, or in Envoy",
       );
   }
 }
 
-/** An address, or a block of some, and how many of its bits count. */
+/** An IP address or a CIDR block, and its prefix length. */
 export function addressBlock(text: string): readonly [address: ipaddr.IPv4 | ipaddr.IPv6, bits: number] {
   if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text);
   const address = ipaddr.parse(text);
   return [address, address.kind() === "ipv4" ? 32 : 128];
 }
 
-/** Reports a database that others may listen to, and a `database.tls_ca` that nothing is verified by. */
+/** Reports unprotected database connections, and a `database.tls_ca` without effect. */
 export function checkDatabase({ database }: Config, reporter: Reporter): void {
   const { url, listenUrl, tls, tlsCa } = database;
-  const verify = "set database.tls: verify-full, and database.tls_ca to the authority of its certificate";
+  const verify = "set database.tls: verify-full, and database.tls_ca to the CA of its certificate";
   for (const [field, value] of [
     ["url", url],
     ["listen_url", listenUrl],
@@ -258,14 +258,18 @@ export function checkDatabase({ database }: Config, reporter: Reporter): void {
     if (exposure !== undefined) reporter.warn(["database", field], exposure, verify);
   }
   if (tlsCa !== undefined && tls !== "verify-full")
-    reporter.error(["database", "tls_ca"], "nothing is verified by it", "set database.tls: verify-full");
+    reporter.error(
+      ["database", "tls_ca"],
+      "it has no effect without database.tls: verify-full",
+      "set database.tls: verify-full",
+    );
 }
 
 /**
- * Why whoever stands between us and this Postgres can read or change what is said there; undefined where nobody can, or where it
- * is on this machine. `pg` verifies certificate and name for `sslmode` `prefer` and `require` as it does for `verify-full`.
- * @param url of the database; one that cannot be read is somebody else's to report
- * @param tls `database.tls`, which wins over the URL
+ * Why the connection to this Postgres can be intercepted; undefined if it cannot, or if the database is on this machine. For `sslmode`
+ * `prefer` and `require`, `pg` verifies certificate and name as for `verify-full`.
+ * @param url of the database; an invalid URL is reported elsewhere
+ * @param tls `database.tls`, which overrides the URL
  */
 export function databaseExposure(
   url: string,
@@ -278,7 +282,7 @@ export function databaseExposure(
   if (tls === "verify-full") return undefined;
   const mode = tls === "disable" ? "disable" : searchParams.get("sslmode");
   const plain = `the connection to the database at ${host} is not encrypted`;
-  const unverified = `nobody verifies that it is the database at ${host} that answers`;
+  const unverified = `the identity of the database at ${host} is not verified`;
   if (mode === null) {
     const ssl = searchParams.get("ssl");
     return ssl === "true" || ssl === "1" || searchParams.has("sslrootcert") ? undefined : plain;

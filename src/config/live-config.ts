@@ -7,22 +7,22 @@ import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
-/** Quiet this long, ms, before a change counts: an editor writes in several steps. */
+/** Debounce of changes, ms: editors write in several steps. */
 const settleMs = 100;
-/** Where the file system tells nothing (network mounts), files are looked at this often, ms. */
+/** Polling interval for file systems without change events (network mounts), ms. */
 const pollMs = 5000;
 
-/** What watches a set of files. */
+/** Watches a set of files. */
 export interface FileWatch {
-  /** Watches these files from now on, in place of the earlier ones. */
+  /** Replaces the watched files. */
   files(paths: readonly string[]): void;
   close(): void;
 }
 
 /**
- * Calls `changed` after something happened in the folders of the files (and of what they are links to): folders, since editors
- * and Kubernetes replace files by rename, and a watch on the file itself would keep looking at the old one. It may call without
- * a change; compare contents. Never keeps the process alive.
+ * Calls `changed` after events in the folders of the files and of their link targets. It watches folders because editors and
+ * Kubernetes replace files by rename, after which a watch on the file itself would see the old one. It may also call without a change,
+ * so compare contents. Does not keep the process alive.
  */
 export function watchFiles(changed: () => void): FileWatch {
   const watchers = new Map<string, FSWatcher>();
@@ -49,14 +49,14 @@ export function watchFiles(changed: () => void): FileWatch {
       if (watchers.has(folder)) continue;
       try {
         const watcher = watch(folder, { persistent: false }, event);
-        // A folder that goes away; polling goes on and finds it again.
+        // The folder was removed; polling finds it when it returns.
         watcher.on("error", () => {
           watcher.close();
           watchers.delete(folder);
         });
         watchers.set(folder, watcher);
       } catch {
-        // Not there, or out of inotify watches: polling has to do.
+        // The folder is missing, or no inotify watches are left: polling is the fallback.
       }
     }
   };
@@ -88,27 +88,27 @@ function foldersOf(path: string): string[] {
   }
 }
 
-/** The configuration in force, replaced as a whole when the file changes. */
+/** The current configuration, replaced as a whole when the file changes. */
 export interface LiveConfig {
   readonly current: CurrentRoutes;
-  /** After a good file took effect. `needsRestart` names the sections that it changes in vain: they are read at start only. */
+  /** Called after a valid file took effect. `needsRestart`: changed sections that take effect only after a restart. */
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
-  /** After a bad one was refused, with its problems in words. */
+  /** Called after an invalid file was rejected, with its problems as text. */
   onProblem(listener: (problem: string) => void): () => void;
-  /** Routes kept in the database, in place of those set before; they take effect at once, as one swap. */
+  /** Replaces the routes of the database, atomically. */
   setStoredRoutes(entries: readonly StoredEntry[]): void;
-  /** Why stored routes are not in force, by id: they contradict the file, or no longer fit this version. */
+  /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
-  /** What `entries` would do in place of the stored routes in force, without doing it. */
+  /** A dry run of `setStoredRoutes`. */
   tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
-  /** Of the newest file: empty while the newest one is in force and has no warnings. */
+  /** Problems of the newest file, including warnings. */
   lastProblems(): readonly Problem[];
-  /** Why the newest file was refused; `undefined` while the newest one is in force. */
+  /** Why the newest file was rejected; undefined if it is in effect. */
   lastProblem(): string | undefined;
   close(): void;
 }
 
-/** The part of `telemetry/`'s metrics that is counted here. */
+/** The metrics that are updated here. */
 interface ConfigMetrics {
   readonly configLoads: { inc(labels: { outcome: "loaded" | "rejected" }): void };
   readonly configLastLoadSuccessful: { set(value: number): void };
@@ -116,7 +116,7 @@ interface ConfigMetrics {
   readonly routesRejected: { set(value: number): void };
 }
 
-/** Doors, routers and stores are made of these once: they stay as they were until a restart, for everybody who asks. */
+/** Sections that are read at startup only: changes take effect after a restart. */
 const readAtStart = ({ listen, paths, database, encryption, audit, log }: Config) => ({
   listen,
   paths,
@@ -139,9 +139,9 @@ export function createLiveConfig(deps: {
 }): LiveConfig {
   const { file, env, metrics, listeners } = deps;
   const changes = new Set<(table: RouteTable, needsRestart: readonly string[]) => void>();
-  const refusals = new Set<(problem: string) => void>();
+  const rejectionListeners = new Set<(problem: string) => void>();
 
-  // Taken before the file is read: a change in between is then seen as one.
+  // Taken before the file is read, so that a change in between is detected.
   const before = fingerprints([resolve(file)]);
   const first = loadConfig(file, env, { listeners });
   if (!first.ok) throw new InvalidConfig(first.problems);
@@ -149,9 +149,9 @@ export function createLiveConfig(deps: {
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
-  let table = putTogether(undefined);
+  let table = buildTable(undefined);
   let problems = first.problems;
-  let refusal: string | undefined;
+  let rejection: string | undefined;
   let watched = [resolve(file), ...first.referencedFiles];
   let seen = new Map([...before, ...fingerprints(first.referencedFiles)]);
   metrics.configLoads.inc({ outcome: "loaded" });
@@ -168,29 +168,29 @@ export function createLiveConfig(deps: {
     metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "rejected" });
     metrics.configLastLoadSuccessful.set(loaded.ok ? 1 : 0);
     if (!loaded.ok) {
-      refusal = inWords(loaded.problems);
-      for (const listener of refusals) listener(refusal);
+      rejection = describeProblems(loaded.problems);
+      for (const listener of rejectionListeners) listener(rejection);
       return;
     }
-    refusal = undefined;
+    rejection = undefined;
     const wanted = new Map(Object.entries(readAtStart(loaded.config)));
     const needsRestart = Object.entries(started)
       .filter(([section, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(section)))
       .map(([section]) => section);
-    // Where Envoy finds us follows `listen`, unless written.
+    // `envoy.sidecar` defaults to `listen`.
     const sidecar = (needsRestart.includes("listen") ? inFile : loaded.config).envoy.sidecar;
     inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
-    table = putTogether(table);
+    table = buildTable(table);
     for (const listener of changes) listener(table, needsRestart);
   });
   watch.files(watched);
 
-  function putTogether(before: RouteTable | undefined): RouteTable {
-    const { config, problems: refused } = buildStoredRoutes(inFile, stored);
-    storedProblems = refused;
+  function buildTable(before: RouteTable | undefined): RouteTable {
+    const { config, problems: rejected } = buildStoredRoutes(inFile, stored);
+    storedProblems = rejected;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
-    metrics.routesRejected.set(refused.size);
+    metrics.routesRejected.set(rejected.size);
     return createRouteTable(config, before);
   }
 
@@ -198,15 +198,15 @@ export function createLiveConfig(deps: {
     current: () => table,
     setStoredRoutes(entries) {
       stored = entries;
-      table = putTogether(table);
+      table = buildTable(table);
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,
     tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
     onChange: (listener) => subscribe(changes, listener),
-    onProblem: (listener) => subscribe(refusals, listener),
+    onProblem: (listener) => subscribe(rejectionListeners, listener),
     lastProblems: () => problems,
-    lastProblem: () => refusal,
+    lastProblem: () => rejection,
     close: () => watch.close(),
   };
 }
@@ -216,14 +216,14 @@ function subscribe<T>(listeners: Set<T>, listener: T): () => void {
   return () => void listeners.delete(listener);
 }
 
-function inWords(problems: readonly Problem[]): string {
+function describeProblems(problems: readonly Problem[]): string {
   const errors = problems.filter(({ severity }) => severity === "error");
   const [first] = errors;
   const more = errors.length > 1 ? `\n(and ${errors.length - 1} more; run check-config)` : "";
-  return first === undefined ? "refused" : formatProblem(first) + more;
+  return first === undefined ? "rejected" : formatProblem(first) + more;
 }
 
-/** Contents, and who may read them: `chmod o-r` cures an inline secret. */
+/** Contents and permissions: `chmod o-r` fixes the problem of an inline secret. */
 function fingerprints(files: readonly string[]): Map<string, string> {
   const fingerprint = (file: string) => {
     try {

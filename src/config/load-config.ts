@@ -19,14 +19,14 @@ import { signInRedirectUri } from "./sign-in-providers.ts";
 import { type ConfigPath, configSource } from "./source.ts";
 import { readRoute } from "./stored-routes.ts";
 
-/** A loaded file, or everything that is wrong with it. */
+/** A loaded file, or all its problems. */
 export type LoadedConfig =
   | {
       readonly ok: true;
       readonly config: Config;
       /** Warnings only. */
       readonly problems: readonly Problem[];
-      /** Absolute paths of the secrets it refers to; a change of one is a change of the file. */
+      /** Absolute paths of the secrets it refers to; they are watched like the file itself. */
       readonly referencedFiles: readonly string[];
     }
   | {
@@ -35,11 +35,11 @@ export type LoadedConfig =
       readonly referencedFiles: readonly string[];
     };
 
-/** The file that is being read: loading is synchronous. */
+/** The file being read: loading is synchronous. */
 let reading: FieldContext;
 let schemas: { top: ReturnType<typeof configSchema>; route: ReturnType<typeof routeSchema> } | undefined;
 
-/** Made once: making them takes longer than all the rest. What they need of a file they ask for while they parse. */
+/** Created once, because that takes longer than the rest of loading. They read the context while parsing. */
 function schemasFor(context: FieldContext) {
   reading = context;
   if (schemas) return schemas;
@@ -64,11 +64,11 @@ function schemasFor(context: FieldContext) {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Reads, checks and completes the routes file. All problems are found at once, each with its place and its fix.
- * `DATABASE_URL` and `DATABASE_LISTEN_URL` of `env` win over the file. Throws nothing: an unreadable file is a problem too.
+ * Reads and validates the routes file and fills in defaults. Reports all problems at once, each with its position and fix.
+ * `DATABASE_URL` and `DATABASE_LISTEN_URL` of `env` override the file. Never throws: an unreadable file is a problem too.
  *
- * @param options.listeners for whoever opens listeners or configures Envoy for them: whether peers authenticate is checked, too;
- *   with the addresses that stand in for the file's.
+ * @param options.listeners also checks that peers authenticate, for commands that open listeners or configure Envoy; the addresses
+ *   override those of the file.
  */
 export function loadConfig(
   file: string,
@@ -90,7 +90,7 @@ export function loadConfig(
       column: 1,
       path: "",
       message: `the file cannot be read (${code})`,
-      fix: "name an existing file that this process may read",
+      fix: "name an existing file that this process can read",
     };
     return { ok: false, problems: [problem], referencedFiles: [] };
   }
@@ -128,7 +128,7 @@ function readConfig(
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
   const routes: { route: Route; path: ConfigPath }[] = [];
-  // An empty list is said on purpose: all routes are kept in the database.
+  // An empty list is valid: all routes are in the database.
   if (!Array.isArray(entries)) {
     reporter.error(
       ["routes"],
@@ -141,13 +141,13 @@ function readConfig(
     for (const [index, entry] of entries.entries()) {
       const path = ["routes", index];
       if (!isMapping(entry)) {
-        reporter.error(path, "a route is a mapping", "write from:, to:, policy: and mcp: under it");
+        reporter.error(path, "a route must be a mapping", "write from:, to:, policy: and mcp: under it");
         continue;
       }
       if (!("mcp" in entry)) {
         reporter.error(
           [...path, "from"],
-          "the route is no MCP route",
+          "the route is not an MCP route",
           "add mcp: {server: {}} or mcp: {client: {}}",
         );
       }
@@ -185,14 +185,14 @@ function readSharedPolicy(policy: unknown, reporter: Reporter) {
   if (!routesInside) return parsePolicy(policy, ["policy"], reporter);
   reporter.error(
     ["policy"],
-    "these are routes: Pomerium's old name for them",
+    "these are routes, under Pomerium's old key",
     "rename policy: to routes:",
     "key",
   );
   return undefined;
 }
 
-/** Who may sign in, and whose ids could be mixed up. */
+/** Checks that users can sign in, and that ids of providers and issuers do not collide. */
 function checkIssuers(config: Config, reporter: Reporter): void {
   const { signIn, externalTokens } = config;
   const issuers = [
@@ -214,24 +214,24 @@ function checkIssuers(config: Config, reporter: Reporter): void {
     if (id === serviceAccountId) {
       reporter.error(
         [...path, "id"],
-        `the id ${id} is that of machines: its people would be taken for service accounts`,
+        `the id ${id} is reserved: its users would be treated as service accounts`,
         "give it another id",
       );
     }
     if (new URL(issuer).href === new URL(config.issuer).href) {
       reporter.error(
         [...path, "issuer"],
-        "this is our own issuer, which trusts its own tokens and has people sign in elsewhere",
+        "this is the gateway's own issuer, which trusts its own tokens and cannot sign users in",
         "name another issuer, or remove the entry",
       );
     }
   }
-  // With one provider nothing changes; with several, who answers is told by where the answer comes to.
+  // With several providers, the redirect URI identifies the provider that responds.
   for (const [index, provider] of signIn.providers.entries()) {
     if (signIn.providers.length === 1) break;
     reporter.warn(
       ["sign_in", "providers", index],
-      `there are several providers, so that ${provider.id} has a redirect URI of its own: the one without an id is no longer used`,
+      `there are several providers, so ${provider.id} has its own redirect URI: the one without an id is no longer used`,
       `register exactly ${signInRedirectUri(config, provider)} at ${provider.issuer}, if it is not registered yet`,
     );
   }
@@ -239,8 +239,8 @@ function checkIssuers(config: Config, reporter: Reporter): void {
   if (twice !== undefined) {
     reporter.error(
       ["sign_in", "providers"],
-      `the id ${twice.id} names two issuers of people`,
-      "give each provider and trusted issuer an id of its own",
+      `the id ${twice.id} is used by two issuers`,
+      "give each provider and trusted issuer a different id",
       "key",
     );
   }

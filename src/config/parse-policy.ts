@@ -4,7 +4,7 @@ import { type CriterionWords, criterionWords, policyVocabulary } from "./policy-
 import { closest, type Reporter } from "./reporter.ts";
 import type { ConfigPath } from "./source.ts";
 
-/** `16:30`, `16:30:00`, `4:30PM` or `4 PM` as `HH:MM:SS`; a YAML number (16:30 in base 60) is no time. `undefined` otherwise. */
+/** `16:30`, `16:30:00`, `4:30PM` or `4 PM` as `HH:MM:SS`; undefined otherwise, also for a YAML number (16:30 in base 60). */
 export function timeOfDay(value: string | number | boolean): string | undefined {
   const match = /^(\d{1,2})(?::(\d\d)(?::(\d\d)(?:\.\d+)?)?)? ?([AP]M)?$/i.exec(String(value).trim());
   if (match === null) return undefined;
@@ -23,22 +23,22 @@ export function timeOfDay(value: string | number | boolean): string | undefined 
 type Scalar = string | number | boolean;
 const operators = ["and", "or", "not", "nor"] as const;
 
-/** Criteria Pomerium has and we do not, and what to do instead. A policy that names one is refused: leaving it out changes what it allows. */
+/** Unsupported criteria of Pomerium, and what to use instead. A policy with one is rejected: ignoring it would change what it allows. */
 const foreignCriteria: Readonly<Record<string, string>> = {
   client_certificate: "check client certificates in Envoy (require_client_certificate)",
   invalid_client_certificate: "check client certificates in Envoy (require_client_certificate)",
   cors_preflight: "leave it out: preflight requests are answered before policy",
-  pomerium_routes: "leave it out: our own paths need no policy",
+  pomerium_routes: "leave it out: paths of the gateway itself need no policy",
   day_of_week: "use date or time_of_day",
   device: "use a claim of your OpenID provider (claim/NAME)",
   record: "use a claim of your OpenID provider (claim/NAME)",
-  ssh_publickey: "leave it out: no SSH here",
-  ssh_username: "leave it out: no SSH here",
+  ssh_publickey: "leave it out: SSH is not supported",
+  ssh_username: "leave it out: SSH is not supported",
 };
 
 /**
- * Parses Pomerium's policy language. Several operators in one rule are alternatives, as there; each becomes a rule of
- * its own. Everything it does not understand is reported at its place; `undefined` then.
+ * Parses Pomerium's policy language. Several operators in a rule are alternatives, as in Pomerium; each becomes a separate rule. Reports
+ * everything that it cannot parse. @returns undefined if there is anything
  */
 export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter): PolicySource | undefined {
   const rules: PolicyRule[] = [];
@@ -56,7 +56,7 @@ export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter
     if (!isMapping(block)) {
       fail(
         blockPath,
-        "a policy rule is a mapping",
+        "a policy rule must be a mapping",
         "write allow: {and: [...]} or deny: {or: [...]}",
         "value",
       );
@@ -121,7 +121,12 @@ function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNod
   const entries = isMapping(value) ? Object.entries(value) : [];
   const [key, data] = entries[0] ?? [];
   if (key === undefined || entries.length > 1) {
-    fail(path, "a criterion has exactly one key", "write each criterion as a list item of its own", "value");
+    fail(
+      path,
+      "a criterion must have exactly one key",
+      "write each criterion as a separate list item",
+      "value",
+    );
     return undefined;
   }
   if (operators.some((known) => known === key)) return parseOperator(key, data, [...path, key], fail);
@@ -139,11 +144,11 @@ function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNod
     return undefined;
   }
   if (name === "claim" && !claim) {
-    fail(at, "claim needs the claim's name", "write claim/NAME: value");
+    fail(at, "claim needs a claim name", "write claim/NAME: value");
     return undefined;
   }
   if (name !== "claim" && claim !== undefined) {
-    fail(at, `${name} takes no /${claim}`, `write ${name}`);
+    fail(at, `${name} does not take /${claim}`, `write ${name}`);
     return undefined;
   }
   if (name === "reject")
@@ -295,7 +300,7 @@ function parseMatcher(
   };
 }
 
-/** ISO 8601; without a zone it is UTC. */
+/** ISO 8601; without a time zone, UTC. */
 function dateTime(value: Scalar): string | undefined {
   const text = String(value);
   if (!/^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/i.test(text)) return undefined;

@@ -1,10 +1,10 @@
 import type { Route } from "../model/route.ts";
 
 /**
- * The one form of a path that documents, audiences, policy and checks all use (RFC 3986 section 6.2.2): unreserved characters are
+ * The normal form of a path that documents, audiences, policy and checks use (RFC 3986 section 6.2.2): unreserved characters are
  * not percent-encoded, other escapes are in upper case, slashes do not repeat.
  *
- * @param path one that `pathFault` finds nothing wrong with.
+ * @param path valid according to `pathFault`
  */
 export function normalPath(path: string): string {
   const merged = path.includes("//") ? path.replace(/\/{2,}/g, "/") : path;
@@ -16,8 +16,8 @@ export function normalPath(path: string): string {
 }
 
 /**
- * Says what is wrong with a path that proxies and servers might read differently; undefined: nothing. Envoy normalises before
- * it asks, so that whatever is left here is an attempt, or an Envoy configured otherwise.
+ * Why a path is rejected, because proxies and servers might interpret it differently; undefined if it is valid. Envoy normalizes paths
+ * before checks, so an invalid path is an attack, or Envoy is configured differently.
  */
 export function pathFault(path: string): string | undefined {
   if (!path.startsWith("/")) return "the request target is not a path";
@@ -30,14 +30,14 @@ export function pathFault(path: string): string | undefined {
   return dotSegment(path.replace(/%2e/gi, "."));
 }
 
-/** `..;` too: some servers cut path parameters off before they resolve dots. */
+/** Includes `..;`: some servers remove path parameters before they resolve dot segments. */
 function dotSegment(path: string): string | undefined {
   return /\/\.{1,2}(?=[/;]|$)/.test(path) ? "the path has dot segments" : undefined;
 }
 
 /**
- * An authority as received (`Host`, `:authority`) in the form routes carry it: lower case, `:443` left out. `undefined` for
- * what no client of ours sends: empty, user info, a trailing dot, non-ASCII, a port that is none.
+ * Normalizes an authority (`Host`, `:authority`) to the form of routes: lower case, without `:443`. Undefined for authorities that no
+ * valid client sends: empty, user info, a trailing dot, non-ASCII, an invalid port.
  */
 export function normalizeHost(authority: string): string | undefined {
   const match = /^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$/.exec(
@@ -50,10 +50,10 @@ export function normalizeHost(authority: string): string | undefined {
   return port === 443 ? name : `${name}:${port}`;
 }
 
-/** Below a route: places of its upstream that are not below `to`, each behind the proof that the upstream has named it. */
+/** Segment below a route for paths of its upstream outside `to`, followed by a proof that the upstream named the path. */
 export const besideSegment = ".upstream";
 
-/** The path of ours for a place beside `to`. @param proof `MetadataProofs.provePlace` of it */
+/** The public path for an upstream path outside `to`. @param proof from `MetadataProofs.provePlace` */
 export function besidePath(route: Pick<Route, "prefix">, proof: string, path: string): string {
   return `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/${proof}${path}`;
 }
@@ -63,7 +63,7 @@ export function namesSession(query: string): boolean {
   return /(?:^|&)[^=&]*session[^=&]*=/i.test(query);
 }
 
-/** What a path of ours says of a place beside `to`; undefined: it is another kind of path. */
+/** Parses a public path for an upstream path outside `to`; undefined for other paths. */
 export function readBesidePath(
   route: Pick<Route, "prefix">,
   path: string,
@@ -77,9 +77,9 @@ export function readBesidePath(
 }
 
 /**
- * The path an upstream sees for a path of ours, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
+ * The upstream's path for a public path, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
  *
- * @param path as the client asked for it, in normal form, at or under the route's prefix.
+ * @param path as requested, in normal form, at or under the route's prefix.
  */
 export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path: string): string {
   const { prefix, upstreamPath: to } = route;
@@ -97,18 +97,18 @@ export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path
 }
 
 /**
- * The URL an upstream sees for a path of ours, without the query: a DPoP proof's `htu` (RFC 9449 section 4.2).
+ * The upstream's URL for a public path, without the query: a DPoP proof's `htu` (RFC 9449 section 4.2).
  *
- * @param path as the client asked for it, at or under the route's prefix.
+ * @param path as requested, at or under the route's prefix.
  */
 export function upstreamUrl(route: Route, path: string): string {
   return new URL(route.upstream).origin + upstreamPath(route, path);
 }
 
-/** Name and value of a query parameter, as they stand in a URL. */
+/** Name and value of a query parameter, still encoded. */
 export type QueryPair = readonly [name: string, value: string];
 
-/** The parameters of a query, with or without its `?`, escapes as they are. */
+/** The parameters of a query, with or without its `?`, still encoded. */
 export function queryPairs(query: string): readonly QueryPair[] {
   return query
     .replace(/^\?/, "")
@@ -120,7 +120,7 @@ export function queryPairs(query: string): readonly QueryPair[] {
     });
 }
 
-/** A parameter's name as servers read it. */
+/** A decoded parameter name. */
 export function decodedName(name: string): string {
   const spaced = name.replaceAll("+", " ");
   try {
@@ -131,8 +131,8 @@ export function decodedName(name: string): string {
 }
 
 /**
- * The query that an upstream sees: the client's, and the upstream's own (`Route.upstreamQuery`), which no parameter replaces that some
- * server would take for one of them, whatever its spelling: escapes, another case, a semicolon before it, the brackets of a list.
+ * The query that an upstream gets: the client's parameters, and those of the route (`Route.upstreamQuery`). Client parameters that a
+ * server might read as one of the route's are removed in any spelling: escapes, another case, after a semicolon, with list brackets.
  */
 export function upstreamQuery(own: readonly QueryPair[], query: string): string {
   const taken = new Set(own.map(([name]) => plainName(name)));

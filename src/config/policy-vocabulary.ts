@@ -1,11 +1,11 @@
-/** What a criterion looks at, and so which matchers it takes. */
+/** The operand of a criterion, and its matchers. */
 export interface CriterionWords {
   /**
    * `none`: no value (`accept: true`). `string`: one string of the request or the caller. `list`: a list of them.
    * `address`: IP addresses and CIDR blocks. `date`, `time`: before and after.
    */
   readonly looksAt: "none" | "string" | "list" | "address" | "date" | "time";
-  /** The words an operator may write; `not` and `exclude` are parsed into the others. */
+  /** Matchers in the file; `not` and `exclude` are parsed into the others. */
   readonly matchers: readonly string[];
   /** What a bare value (`email: a@b.c`) means. */
   readonly bare?: "is" | "has" | "in";

@@ -1,9 +1,9 @@
-/** One thing wrong with the routes file: where it stands, what it is, and what to write instead. */
+/** A problem of the routes file: its position, what is wrong, and what to write instead. */
 export interface Problem {
-  /** An error refuses the file; a warning does not. */
+  /** An error rejects the file; a warning does not. */
   readonly severity: "error" | "warning";
   readonly file: string;
-  /** From 1. */
+  /** Starts at 1. */
   readonly line: number;
   readonly column: number;
   /** Path of the key: `routes[2].mcp.server.path`; empty for the file as a whole. */
@@ -12,14 +12,14 @@ export interface Problem {
   readonly fix: string;
 }
 
-/** `file:line:column: severity: path: message`, and the fix on a line of its own; editors and CI systems find the place. */
+/** `file:line:column: severity: path: message`, and the fix on the next line; editors and CI systems can parse it. */
 export function formatProblem(problem: Problem): string {
-  const place = `${problem.file}:${problem.line}:${problem.column}`;
+  const position = `${problem.file}:${problem.line}:${problem.column}`;
   const path = problem.path === "" ? "" : `${problem.path}: `;
-  return `${place}: ${problem.severity}: ${path}${problem.message}\n    fix: ${problem.fix}`;
+  return `${position}: ${problem.severity}: ${path}${problem.message}\n    fix: ${problem.fix}`;
 }
 
-/** The routes file cannot be used; the message lists every problem with its place and its fix. */
+/** The routes file cannot be used; the message lists every problem with its position and fix. */
 export class InvalidConfig extends Error {
   readonly code = "invalid_config";
   readonly problems: readonly Problem[];
@@ -31,7 +31,7 @@ export class InvalidConfig extends Error {
   }
 }
 
-/** Text as a sentence of its own: a capital at its beginning, a full stop at its end unless another mark ends it. */
+/** Formats text as a sentence: initial capital, and a full stop unless it ends with another mark. */
 export function sentence(text: string): string {
   const trimmed = text.trim();
   return `${trimmed.charAt(0).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? "" : "."}`;

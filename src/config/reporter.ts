@@ -2,15 +2,15 @@ import type { z } from "zod";
 import type { Problem } from "./problems.ts";
 import type { ConfigPath, ConfigSource } from "./source.ts";
 
-/** Collects problems, so that all of them are told at once. */
+/** Collects problems, so that all of them are reported at once. */
 export interface Reporter {
-  /** The file is refused. `at` says whether the key or its value is at fault. */
+  /** Rejects the file. `at`: whether the key or its value is wrong. */
   error(path: ConfigPath, message: string, fix: string, at?: "key" | "value"): void;
-  /** The file is used all the same. */
+  /** The file is used nevertheless. */
   warn(path: ConfigPath, message: string, fix: string, at?: "key" | "value"): void;
-  /** From now on, problems at or under `to` are shown where the file has them: at `from`. */
+  /** From now on, reports problems at or under `to` at `from`, the key in the file. */
   moved(from: ConfigPath, to: ConfigPath): void;
-  /** In the order of the file. */
+  /** In file order. */
   problems(): readonly Problem[];
 }
 
@@ -29,12 +29,12 @@ export function createReporter(file: string, source: ConfigSource): Reporter {
     fix: string,
     at: "key" | "value",
   ) => {
-    const place = origin(path);
+    const written = origin(path);
     problems.push({
       severity,
       file,
-      ...source.position(place, at),
-      path: pathText(place),
+      ...source.position(written, at),
+      path: pathText(written),
       message,
       fix,
     });
@@ -55,7 +55,7 @@ function pathText(path: ConfigPath): string {
     .join("");
 }
 
-/** The word most like `word` among `words`, if any is near enough to be a typing error (edit distance at most a third). */
+/** The closest of `words` to `word`, if it is close enough for a typo (edit distance at most a third of the length). */
 export function closest(word: string, words: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.ceil(word.length / 3)) + 1;
@@ -82,7 +82,7 @@ function editDistance(a: string, b: string): number {
   return previous[b.length] ?? 0;
 }
 
-/** Checks `value`, which stands at `path`, and reports every issue with its fix. `undefined` when there was one. */
+/** Checks the value at `path` and reports every issue with its fix. @returns undefined if there is any */
 export function reportIssues<T extends z.ZodType>(
   schema: T,
   value: unknown,
@@ -130,12 +130,12 @@ function message(issue: z.core.$ZodIssue): string {
     return `${key} must be ${article(issue.expected)}, not ${article(issue.message.split("received ")[1] ?? "this")}`;
   }
   if (issue.code === "invalid_union") return `${key} has a value of the wrong type`;
-  if (issue.code === "invalid_value") return `${key} has a value we do not know`;
+  if (issue.code === "invalid_value") return `${key} has an unknown value`;
   if (issue.code === "too_small")
     return issue.origin === "number" ? `${key} is too small` : `${key} is empty`;
   if (issue.code === "too_big") {
     if (issue.origin === "array") return `${key} has too many entries`;
-    return issue.origin === "number" ? `${key} is too big` : `${key} is too long`;
+    return issue.origin === "number" ? `${key} is too large` : `${key} is too long`;
   }
   return issue.message;
 }

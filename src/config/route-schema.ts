@@ -7,7 +7,7 @@ import { wellKnownSchema } from "./well-known.ts";
 
 const kib = 1024;
 
-function refuseHeaders(use: "pass" | "set") {
+function rejectHeaders(use: "pass" | "set") {
   return (names: readonly string[], issues: z.RefinementCtx): void => {
     for (const [index, name] of names.entries()) {
       const message = requestHeaderFault(name.toLowerCase(), use);
@@ -18,7 +18,7 @@ function refuseHeaders(use: "pass" | "set") {
   };
 }
 
-/** One entry of `routes` but its `policy`, as written: snake_case, defaults filled in. */
+/** An entry of `routes` without its `policy`, as written: snake_case, defaults filled in. */
 export function routeSchema(f: Fields) {
   const { upstreamAuth, upstreamOAuth2, header } = upstreamAuthSchemas(f);
   const tools = z
@@ -29,10 +29,10 @@ export function routeSchema(f: Fields) {
     .refine((value) => value === "per_user", {
       error: (issue) =>
         issue.input === "per_session" || issue.input === "service_account"
-          ? `upstream_token_binding: ${issue.input} would lose or share people's tokens and is not offered`
-          : `${JSON.stringify(issue.input)} is no upstream_token_binding`,
+          ? `upstream_token_binding: ${issue.input} would lose or share users' tokens and is not supported`
+          : `${JSON.stringify(issue.input)} is not an upstream_token_binding`,
       params: {
-        fix: "write per_user; one token for everybody is mcp.server.upstream_auth: {client_credentials: {...}}",
+        fix: "write per_user; for one token for all users, set mcp.server.upstream_auth: {client_credentials: {...}}",
       },
     })
     .optional();
@@ -50,10 +50,10 @@ export function routeSchema(f: Fields) {
     tools,
     request_headers: f
       .section({
-        pass: z.array(z.string()).superRefine(refuseHeaders("pass")).default([]),
+        pass: z.array(z.string()).superRefine(rejectHeaders("pass")).default([]),
         set: z
           .record(header, f.secret())
-          .superRefine((given, issues) => refuseHeaders("set")(Object.keys(given), issues))
+          .superRefine((given, issues) => rejectHeaders("set")(Object.keys(given), issues))
           .default({}),
       })
       .optional(),
@@ -67,16 +67,16 @@ export function routeSchema(f: Fields) {
     logo_url: f.url({ http: true }).optional(),
     from: f.text(),
     to: f.oneOrMore(f.url({ http: true })),
-    /** Pomerium's way to give `from` a path. */
+    /** Pomerium's key for the path of `from`. */
     prefix: f.text().optional(),
-    /** What replaces the path of `from` on the way to the upstream; a path in `to` says the same. */
+    /** Replaces the path of `from` in requests to the upstream, as a path in `to` does. */
     prefix_rewrite: z
       .string()
       .refine(
         (value) => /^\/([A-Za-z0-9._~!$&'()*+,=:@/-]*)$/.test(value) && pathFault(value) === undefined,
         {
-          error: (issue) => `${JSON.stringify(issue.input)} cannot be a path`,
-          params: { fix: "write / to take the path of `from` away, or another path without escapes: /mcp" },
+          error: (issue) => `${JSON.stringify(issue.input)} is not a path`,
+          params: { fix: "write / to remove the path of `from`, or another path without escapes: /mcp" },
         },
       )
       .optional(),

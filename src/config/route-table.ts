@@ -2,7 +2,7 @@ import type { Route, WellKnownText } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import { normalizeHost, normalPath, pathFault } from "./paths.ts";
 
-/** Routes as they stood before their upstream changed, by id, newest first; `until` in ms since the epoch. */
+/** Routes before their upstream changed, by id, newest first; `until` in ms since the epoch. */
 export type FormerRoutes = ReadonlyMap<string, readonly FormerRoute[]>;
 export interface FormerRoute {
   readonly route: Route;
@@ -11,11 +11,11 @@ export interface FormerRoute {
 
 /** How long Envoy may route to a former upstream, ms. */
 const graceMs = 60_000;
-/** Former upstreams of one route; older ones are denied. */
-const mostPerRoute = 4;
+/** Former upstreams per route; requests for older ones are denied. */
+const maxPerRoute = 4;
 
 /**
- * Which former upstreams of `config`'s routes are still answered for. A route that was removed or disabled has none.
+ * The former upstreams of `config`'s routes for which requests are still allowed. Removed and disabled routes have none.
  *
  * @param now ms
  */
@@ -35,55 +35,55 @@ export function formerRoutes(
         ...(before.former.get(route.id) ?? []),
       ]
         .filter((one) => one.until > now && one.route.upstreamHash !== route.upstreamHash)
-        .slice(0, mostPerRoute);
+        .slice(0, maxPerRoute);
       return former.length === 0 ? [] : [[route.id, former]];
     }),
   );
 }
 
-/** An immutable index over one loaded configuration. Replaced as a whole on reload. */
+/** An immutable index of a loaded configuration, replaced as a whole on reload. */
 export interface RouteTable {
   readonly config: Config;
   /** By id, newest first. */
   readonly former: FormerRoutes;
-  /** Route that serves `host` (authority as received; port and case are normalised) and `path` (no query): longest prefix. */
+  /** The route for `host` (authority as received; port and case are normalized) and `path` (without query): longest prefix. */
   find(host: string, path: string): Route | undefined;
   /** Whether any route, or the issuer, has this host. */
   hasHost(host: string): boolean;
-  /** The public origin (`https://host[:port]`) behind an authority as received; undefined for a host that is not ours. */
+  /** The public origin (`https://host[:port]`) of an authority as received; undefined for an unknown host. */
   originOf(host: string): string | undefined;
-  /** Whether we answer this path (no query) of this host ourselves (`own-paths.ts`); no token is needed there. */
+  /** Whether the gateway itself serves this path (without query) of this host (`ownPaths`); no token is required there. */
   isOwnPath(host: string, path: string): boolean;
-  /** The fixed public text that a route serves at this path (no query) of its host, and the route. */
+  /** The fixed public text at this path (without query) of a host, and its route. */
   textAt(host: string, path: string): { readonly route: Route; readonly text: WellKnownText } | undefined;
   /**
-   * The route as it stands, or stood until a minute ago, with the upstream that Envoy says it routes to: a credential goes to
-   * the upstream that it is for, while Envoy and we take a change at different moments. Undefined: deny.
+   * The current route, or the one until a minute ago, with the upstream that Envoy routes to: credentials go to their own upstream even
+   * while Envoy and the gateway apply a change at different times. Undefined: deny.
    *
-   * @param route of `find`.
-   * @param upstreamHash undefined where Envoy cannot say it; nothing is answered then for a minute after a change.
+   * @param route from `find`
+   * @param upstreamHash undefined if Envoy does not send it; requests are then denied for a minute after a change
    * @param now ms
    */
   leadingTo(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
-  /** Whether the host of this route of ours has no other route. */
+  /** Whether the host of this route has no other route. */
   isOnlyRouteOfHost(route: Pick<Route, "host">): boolean;
   byId(id: string): Route | undefined;
-  /** Route that a resource identifier names: its own, or any URL at or under it (RFC 8707). */
+  /** The route of a resource identifier, or of any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;
 }
 
-/** Rooms keep this and call it per request, so that a reload needs no rewiring. */
+/** Components call this per request, so that a reload takes effect. */
 export type CurrentRoutes = () => RouteTable;
 
-/** A path we answer ourselves. `prefix` matches the path and everything below it, never `/pathological`. */
+/** A path that the gateway itself serves. `prefix` matches the path and everything below it, by whole segments. */
 export interface OwnPath {
   readonly match: "exact" | "prefix";
   readonly path: string;
 }
 
 /**
- * The one list of paths that we answer ourselves: Envoy turns ext_authz off for exactly these, `check/` lets them pass, and no
- * route may claim one. Issuer host: our authorization server. Route hosts: the metadata documents. Every host: `paths.prefix`.
+ * The paths that the gateway itself serves: Envoy disables ext_authz for exactly these, checks allow them, and no route may use one.
+ * Issuer host: the authorization server. Route hosts: the metadata documents. Every host: `paths.prefix`.
  */
 export function ownPaths(
   config: Pick<Config, "paths">,
@@ -102,9 +102,9 @@ export function ownPaths(
 
 interface HostEntry {
   readonly origin: string;
-  /** By prefix: a look-up costs as many probes as the path has segments, however many routes there are. */
+  /** By prefix: a lookup takes one probe per path segment, regardless of the number of routes. */
   readonly routes: ReadonlyMap<string, Route>;
-  /** Longest prefix of the host in segments: longer paths are cut to it first. */
+  /** Longest prefix of the host in segments: longer paths are truncated to it first. */
   readonly depth: number;
   readonly ownExact: ReadonlySet<string>;
   readonly ownPrefixes: readonly string[];
@@ -112,10 +112,10 @@ interface HostEntry {
 }
 
 /**
- * Indexes a configuration by host and path prefix. Look-ups do no I/O and stay flat for tens of thousands of routes.
+ * Indexes a configuration by host and path prefix. Lookups do no I/O, and take constant time for tens of thousands of routes.
  *
- * @param before the table that this one replaces.
- * @param replacedAt when, ms.
+ * @param before the replaced table
+ * @param replacedAt ms
  */
 export function createRouteTable(
   config: Config,
@@ -147,7 +147,7 @@ export function createRouteTable(
       texts: textsOf(routes.values()),
     };
     hosts.set(host, entry);
-    // The default port may stand in `Host`; that of https is left out by `normalizeHost`.
+    // `Host` may include the default port; `normalizeHost` removes that of https.
     if (origin === `http://${host}` && !/:\d+$/.test(host)) hosts.set(`${host}:80`, entry);
   }
   const entry = (authority: string): HostEntry | undefined => {
@@ -210,7 +210,7 @@ function longestPrefix(host: HostEntry, path: string): Route | undefined {
   return host.routes.get("/");
 }
 
-/** The first `depth` segments of a path; no more than that can be a prefix. */
+/** The first `depth` segments of a path; a prefix is never longer. */
 function cut(path: string, depth: number): string {
   let end = 0;
   for (let segment = 0; segment < depth; segment += 1) {

@@ -1,6 +1,6 @@
 import type { Config, SignInProvider } from "./config.ts";
 
-/** What `authorization_url_params` of a provider may not name, and the key that says it, if there is one. */
+/** Parameters that `authorization_url_params` of a provider must not contain, with the configuration key to use instead, if any. */
 const ownSignInParameters = new Map<string, string | undefined>([
   ...[
     "response_type",
@@ -23,7 +23,7 @@ const ownSignInParameters = new Map<string, string | undefined>([
   ["scope", "scopes"],
 ]);
 
-/** Why a sign-in request may not carry this parameter from the file: ours protect the flow. Undefined: it may. */
+/** Why the file must not set this parameter of the sign-in request: the gateway's value protects the flow. Undefined if it may. */
 export function signInParameterFault(
   name: string,
 ): { readonly message: string; readonly fix: string } | undefined {
@@ -31,19 +31,19 @@ export function signInParameterFault(
   if (!ownSignInParameters.has(own)) return undefined;
   const key = ownSignInParameters.get(own);
   return {
-    message: `${name} is ours to set: another value would undo a protection`,
-    fix: key === undefined ? `remove ${name}` : `remove ${name}; ${key} of this provider says it`,
+    message: `${name} is set by the gateway: another value would disable a protection`,
+    fix: key === undefined ? `remove ${name}` : `remove ${name}, and set ${key} of this provider instead`,
   };
 }
 
-/** Sign-in, on the issuer's host. */
+/** Base URL of sign-in, on the issuer's host. */
 export function signInBase(config: Pick<Config, "issuer" | "paths">): string {
   return `${config.issuer}${config.paths.prefix}/sign_in`;
 }
 
 /**
- * The redirect URI to register at a sign-in provider: one per provider (RFC 9700 section 4.4.2.2). Where there is one provider
- * only, the one without an id, which cannot be mistaken.
+ * The redirect URI to register at a sign-in provider: one per provider (RFC 9700 section 4.4.2.2), or without an id if there is only
+ * one provider.
  */
 export function signInRedirectUri(
   config: Pick<Config, "issuer" | "paths" | "signIn">,
@@ -54,9 +54,9 @@ export function signInRedirectUri(
 }
 
 /**
- * The sign-in provider that knows `idp_client_id` of an `id_jag` route without `idp_token_url`: the only one, else the one that
- * has the same client with the same secret. Undefined where nothing says so: a client's secret is for the provider that knows the
- * client, not for whichever one the caller signed in at.
+ * The sign-in provider of `idp_client_id` of an `id_jag` route without `idp_token_url`: the only provider, else the one configured with
+ * the same client and secret. Undefined if there is none: the secret must go to the client's own provider only, not to the provider
+ * that the caller signed in with.
  */
 export function identityProviderOf(
   { signIn }: Pick<Config, "signIn">,

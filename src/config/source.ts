@@ -14,17 +14,17 @@ import type { Problem } from "./problems.ts";
 /** Keys and indexes from the top of the file to a value. */
 export type ConfigPath = readonly (string | number)[];
 
-/** A parsed routes file that knows where each of its values stands. */
+/** A parsed routes file with the positions of its values. */
 export interface ConfigSource {
-  /** Plain data as the file says it; `undefined` when it is not YAML. */
+  /** The parsed data; undefined if the file is not valid YAML. */
   readonly value: unknown;
-  /** What is wrong with the YAML itself. */
+  /** Problems of the YAML syntax. */
   readonly syntaxProblems: readonly Problem[];
-  /** Line and column (from 1) of a key or a value; of the nearest enclosing one when it does not exist. */
+  /** Line and column (from 1) of a key or a value, or of the nearest enclosing one if it does not exist. */
   position(path: ConfigPath, at: "key" | "value"): { line: number; column: number };
 }
 
-/** Reads YAML (or JSON, which is YAML) text. `file` is only a name for the problems. Throws nothing. */
+/** Reads YAML (or JSON, which is YAML) text. `file` is only used in problems. Never throws. */
 export function configSource(file: string, text: string): ConfigSource {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, merge: true, prettyErrors: false });
@@ -39,7 +39,7 @@ export function configSource(file: string, text: string): ConfigSource {
     path: "",
     message:
       error.code === "DUPLICATE_KEY"
-        ? "this key stands twice in the same mapping"
+        ? "this key appears twice in the same mapping"
         : `not valid YAML: ${error.message}`,
     fix: error.code === "DUPLICATE_KEY" ? "keep one of the two" : "correct the YAML here",
   }));
@@ -89,7 +89,7 @@ function locate(document: Document, path: ConfigPath, at: "key" | "value"): numb
   return offset;
 }
 
-/** `key:` with nothing behind it: the value's own offset would be in the next line. */
+/** `key:` without a value: the offset of the value would be on the next line. */
 function isEmpty(node: Node | null): boolean {
   return node === null || (isScalar(node) && node.value === null && node.source === "");
 }

@@ -12,7 +12,7 @@ import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { type ConfigPath, configSource } from "./source.ts";
 
-/** Reads a route's `from`, and Pomerium's `prefix` beside it. What is wrong with them is reported; `undefined` then. */
+/** Parses a route's `from`, and Pomerium's `prefix`. Reports problems. @returns undefined if there are any */
 export function readFrom(
   input: { readonly from: string; readonly prefix?: string | undefined },
   path: ConfigPath,
@@ -31,25 +31,25 @@ export function readFrom(
   }
   if (url.protocol === "http:" && !isLoopbackName(url.hostname)) {
     return fail(
-      "http: is for localhost only: tokens would travel in the clear",
+      "http: is for localhost only: tokens would be sent unencrypted",
       `write https://${url.host}${url.pathname.replace(/\/$/, "")}`,
     );
   }
   if (url.username + url.password + url.search + url.hash !== "" || url.hostname.endsWith(".")) {
-    return fail("`from` has no user, query, fragment or trailing dot", example);
+    return fail("`from` must have no user, query, fragment or trailing dot", example);
   }
   const written = input.prefix ?? url.pathname;
   if (input.prefix !== undefined && url.pathname !== "/") {
-    return fail("the path stands in both `from` and `prefix`", "keep the one in `from`");
+    return fail("the path is set in both `from` and `prefix`", "keep the one in `from`");
   }
   const prefix = written.replace(/\/$/, "") || "/";
   if (prefix !== "/" && !/^(\/[A-Za-z0-9._~!$&'()*+,=:@-]+)+$/.test(prefix)) {
-    return fail(`${JSON.stringify(written)} cannot be a path prefix`, "use plain segments: /team/tools");
+    return fail(`${JSON.stringify(written)} is not a path prefix`, "use plain segments: /team/tools");
   }
   return { origin: url.origin, host: url.host, prefix };
 }
 
-/** One entry of `routes` as a route; what is wrong with it is reported, all at once, and `undefined` then. */
+/** Parses an entry of `routes`. Reports all problems at once. @returns undefined if there are any */
 export function readRoute(
   entry: Readonly<Record<string, unknown>>,
   path: ConfigPath,
@@ -61,7 +61,7 @@ export function readRoute(
 ): Route | undefined {
   const { policy: ownPolicy, ...others } = dropPomeriumKeys("route", entry, path, reporter);
   const input: z.output<typeof given.schema> | undefined = reportIssues(given.schema, others, path, reporter);
-  // Read whether or not the rest is good, so that all problems are told at once.
+  // Parsed even if the rest is invalid, to report all problems at once.
   const from =
     typeof others.from === "string"
       ? readFrom({ from: others.from, prefix: text(others.prefix) }, path, reporter)
@@ -76,26 +76,26 @@ function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
-/** A route kept in the database: an entry as the routes file would have it, with an id. */
+/** A route in the database: an entry as in the routes file, with an id. */
 export interface StoredEntry {
   readonly id: string;
   readonly entry: Readonly<Record<string, unknown>>;
 }
 
 export interface StoredRoutesBuilt {
-  /** The file's, with all that fit in. */
+  /** The configuration of the file with all valid stored routes. */
   readonly config: Config;
-  /** Why the others do not, by id. */
+  /** Problems of the others, by id. */
   readonly problems: ReadonlyMap<string, readonly Problem[]>;
-  /** By id, all that could be read, whether they fit in or not. */
+  /** All routes that could be parsed, by id, including conflicting ones. */
   readonly read: ReadonlyMap<string, Route>;
 }
 
 /**
- * Adds routes of the database to those of the file: one that contradicts what stands before it is left out with its
- * problems, and takes nothing else with it.
+ * Adds the routes of the database to those of the file. A route that conflicts with an earlier one is left out and reported; the
+ * others are not affected.
  *
- * @param config the file's alone
+ * @param config of the file only
  */
 export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
   const schema = routeSchema(literalFields());

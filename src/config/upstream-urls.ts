@@ -4,33 +4,33 @@ import { normalPath, pathFault, upstreamPath } from "./paths.ts";
 import type { RouteTable } from "./route-table.ts";
 
 /**
- * Where a URL that an upstream wrote into an answer leads, seen from outside.
+ * The public location of a URL in a response of an upstream.
  *
- * - `ours`: a path of ours that Envoy rewrites to it;
- * - `beside`: on the upstream's host, but no path of ours leads there: `besidePath` makes one;
- * - `elsewhere`: another host, a place of another route, whose policy counts there, or no http URL that everybody reads alike.
+ * - `ours`: a public path that Envoy rewrites to it;
+ * - `beside`: on the upstream's host, but without a public path: `besidePath` creates one;
+ * - `elsewhere`: another host, a path of another route, whose policy applies there, or a URL that is invalid or ambiguous.
  */
 export type UpstreamPlace =
   | {
       readonly kind: "ours" | "beside";
       readonly path: string;
-      /** Query and fragment, with their signs. */
+      /** Query and fragment, with `?` and `#`. */
       readonly rest: string;
-      /** The path as the upstream knows it. */
+      /** The path at the upstream. */
       readonly upstreamPath: string;
     }
   | { readonly kind: "elsewhere" };
 
 type Mapped = Pick<Route, "id" | "host" | "origin" | "prefix" | "to" | "upstream" | "upstreamPath">;
 
-/** Longer ones are nobody's address. Characters. */
-const longest = 8192;
+/** Longer URLs are not mapped. Characters. */
+const maxUrlLength = 8192;
 
 /**
- * Finds the place of a URL in an upstream's answer (`Location`, the first event of a legacy stream). Hosts and ports are compared
- * with those of `to` and `from`, whatever the scheme says: behind a TLS terminator servers name the wrong one.
+ * Locates a URL of an upstream's response (`Location`, the first event of a legacy stream). Hosts and ports are compared with `to` and
+ * `from`, regardless of the scheme, which servers behind a TLS terminator often get wrong.
  *
- * @param asked path of the request as the client sent it, in normal form: relative URLs start there.
+ * @param asked path of the request as the client sent it, in normal form: the base of relative URLs
  */
 export function upstreamPlace(
   route: Mapped,
@@ -39,7 +39,7 @@ export function upstreamPlace(
   table: Pick<RouteTable, "find" | "isOwnPath" | "config">,
 ): UpstreamPlace {
   const base = new URL(upstreamPath(route, asked), route.upstream);
-  const url = reference.length > longest ? null : URL.parse(reference, base);
+  const url = reference.length > maxUrlLength ? null : URL.parse(reference, base);
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) return { kind: "elsewhere" };
   const ofUpstream = [base.href, ...route.to].some((one) => sameHost(url, new URL(one)));
   if (!ofUpstream && !sameHost(url, new URL(route.origin))) return { kind: "elsewhere" };
@@ -50,7 +50,7 @@ export function upstreamPlace(
     table.find(route.host, ours)?.id === route.id && !table.isOwnPath(route.host, ours);
   const found = candidates(route, path).find((ours) => upstreamPath(route, ours) === path && leads(ours));
   if (found !== undefined) return { kind: "ours", path: found, rest, upstreamPath: path };
-  // A server that has been told its public URL speaks of that.
+  // A server that knows its public URL uses it.
   if (!ofUpstream && isBelow(path, route.prefix) && leads(path))
     return { kind: "ours", path, rest, upstreamPath: upstreamPath(route, path) };
   if (!ofUpstream || table.config.routes.some((other) => isOfAnother(route, other, url, path)))
@@ -58,7 +58,7 @@ export function upstreamPlace(
   return { kind: "beside", path, rest, upstreamPath: path };
 }
 
-/** Paths of ours that may lead to a path of the upstream. */
+/** Public paths that may be rewritten to a path of the upstream. */
 function candidates({ prefix, upstreamPath: to }: Mapped, path: string): string[] {
   if (to === undefined || to === prefix) return [path];
   const base = prefix === "/" ? "" : prefix;
@@ -68,7 +68,7 @@ function candidates({ prefix, upstreamPath: to }: Mapped, path: string): string[
   return [...below, base + path];
 }
 
-/** Whether a place of an upstream's host is what another route is there for, and no more this one's. */
+/** Whether a path of the upstream's host belongs to another route. */
 function isOfAnother(route: Mapped, other: Route, url: URL, path: string): boolean {
   const root = other.upstreamPath?.replace(/\/$/, "");
   if (other.id === route.id || !root || !isBelow(path, root)) return false;
@@ -80,15 +80,15 @@ function isBelow(path: string, prefix: string): boolean {
   return prefix === "/" || path === prefix || path.startsWith(`${prefix}/`);
 }
 
-/** Same host and port. The default ports of both schemes are one: the scheme does not count. */
+/** Same host and port. The scheme is ignored, so the default ports of both schemes are equal. */
 export function sameHost(one: URL, other: URL): boolean {
   const port = (url: URL) => (url.port === "80" || url.port === "443" ? "" : url.port);
   return one.hostname === other.hostname && port(one) === port(other);
 }
 
 /**
- * Names one upstream of a route: where a credential that is set on a request would go. It covers `to` (order included) and how
- * the upstream is recognised, and no secret, because Envoy's configuration shows it.
+ * Identifies the upstream that gets the credential of a request. It covers `to` (including the order) and how the upstream is verified,
+ * but no secret, because Envoy's configuration contains it.
  */
 export function upstreamHash({
   to,
@@ -96,13 +96,13 @@ export function upstreamHash({
   upstreamTls,
   preserveHostHeader,
 }: Pick<Route, "to" | "upstreamPath" | "upstreamTls" | "preserveHostHeader">): string {
-  const told = [
+  const parts = [
     to,
     upstreamTls?.serverName ?? null,
     upstreamTls?.caFile ?? null,
     preserveHostHeader === true,
-    // Any other path is that of `to`.
+    // Any other path is part of `to`.
     ...(upstreamPath === "/" ? [upstreamPath] : []),
   ];
-  return createHash("sha256").update(JSON.stringify(told)).digest("hex").slice(0, 16);
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
 }

@@ -1,27 +1,27 @@
 import { z } from "zod";
 import type { WellKnownText } from "../model/route.ts";
 
-/** Of these the first segment is ours: what stands there decides where clients authorize, and whom they believe. */
+/** Reserved first segments: these documents decide where clients authorize, and which issuer they trust. */
 const ours = new Set([
   "oauth-authorization-server",
   "openid-configuration",
   "oauth-protected-resource",
   "pomerium",
 ]);
-/** Bytes of one text. */
-const longest = 16 * 1024;
-const mostTexts = 32;
+/** Size of a text, bytes. */
+const maxTextBytes = 16 * 1024;
+const maxTexts = 32;
 const segments = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:\/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){0,3}$/;
 
-/** Why a name below `/.well-known/` cannot be served; undefined: it can. */
+/** Why a name below `/.well-known/` cannot be served; undefined if it can. */
 function nameFault(name: string): string | undefined {
   if (!segments.test(name))
     return `${JSON.stringify(name)} is not an exact name below /.well-known/ (letters, digits, . _ -, up to four segments)`;
   const [first = ""] = name.toLowerCase().split("/");
-  return ours.has(first) ? `/.well-known/${name} is answered by us` : undefined;
+  return ours.has(first) ? `/.well-known/${name} is served by the gateway itself` : undefined;
 }
 
-/** The text as it is sent; undefined: it is none. */
+/** The text as it is sent; undefined if the value is invalid. */
 function read(value: unknown): WellKnownText | undefined {
   if (typeof value === "string")
     return { contentType: "text/plain; charset=utf-8", body: value.replace(/\r\n?/g, "\n") };
@@ -32,12 +32,12 @@ function read(value: unknown): WellKnownText | undefined {
 /** Why a text cannot be served. */
 function textFault(value: unknown): string | undefined {
   const text = read(value);
-  if (text === undefined) return "a text is a string, or a mapping or list that is served as JSON";
+  if (text === undefined) return "a text must be a string, or a mapping or list that is served as JSON";
   if (text.body === "") return "the text is empty";
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what no text has
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are rejected here
   if (!text.body.isWellFormed() || /[\u0000-\u0008\u000b-\u001f\u007f]/.test(text.body))
     return "the text has control characters";
-  if (Buffer.byteLength(text.body) > longest) return `the text is longer than ${longest} bytes`;
+  if (Buffer.byteLength(text.body) > maxTextBytes) return `the text is longer than ${maxTextBytes} bytes`;
   return undefined;
 }
 
@@ -46,8 +46,8 @@ export function wellKnownSchema() {
   return z.record(z.string(), z.unknown()).superRefine((given, issues) => {
     const fail = (path: string[], message: string, fix: string) =>
       issues.addIssue({ code: "custom", path, message, params: { fix } });
-    if (Object.keys(given).length > mostTexts)
-      fail([], `more than ${mostTexts} texts`, "serve them from a server of your own");
+    if (Object.keys(given).length > maxTexts)
+      fail([], `more than ${maxTexts} texts`, "serve the others from another server");
     for (const [name, value] of Object.entries(given)) {
       const fault = nameFault(name);
       if (fault !== undefined)
@@ -58,7 +58,7 @@ export function wellKnownSchema() {
   });
 }
 
-/** What a checked `well_known` serves, by path. */
+/** The texts of a validated `well_known`, by path. */
 export function wellKnownTexts(
   given: Readonly<Record<string, unknown>> | undefined,
 ): ReadonlyMap<string, WellKnownText> {

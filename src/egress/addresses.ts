@@ -8,20 +8,20 @@ export function bare(hostname: string): string {
   return hostname.replace(/^\[(.*)\]$/, "$1");
 }
 
-/** What an operator opened although it is private (`allowed_private_hosts`). */
+/** Private hosts that the operator allows (`allowed_private_hosts`). */
 export interface PrivateHostList {
-  /** The entry names this host (`host` opens every port, `host:port` one). */
+  /** Whether an entry names this host (`host` allows every port, `host:port` one). */
   namesHost(hostname: string, port: number): boolean;
-  /** The entry is a CIDR block, or an address, that holds this address. */
+  /** Whether an entry is this address, or a CIDR block that contains it. */
   holdsAddress(address: string): boolean;
-  /** No CIDR block and no address at all: nothing that only a connection could tell. */
+  /** No CIDR block and no address: no entry that can be checked only after connecting. */
   readonly namesOnly: boolean;
 }
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
 /**
- * Reads `allowed_private_hosts`: host names, `host:port`, addresses and CIDR blocks (IPv6 with a port in brackets).
+ * Parses `allowed_private_hosts`: host names, `host:port`, addresses and CIDR blocks (IPv6 with a port in brackets).
  *
  * @throws TypeError for an entry that is none of these.
  */
@@ -64,7 +64,7 @@ export function createPrivateHostList(entries: readonly string[]): PrivateHostLi
   };
 }
 
-/** Whether `createPrivateHostList` can read it. */
+/** Whether `createPrivateHostList` can parse it. */
 export function isPrivateHost(entry: string): boolean {
   try {
     createPrivateHostList([entry]);
@@ -76,14 +76,14 @@ export function isPrivateHost(entry: string): boolean {
 
 const globalUnicast = ipaddr.IPv6.parseCIDR("2000::/3");
 const nat64 = ipaddr.IPv6.parseCIDR("64:ff9b::/96");
-/** Azure's host endpoint lies in a public range, yet answers only from inside, with credentials. */
+/** Azure's wire server has a public address, but is reachable only from inside, and returns credentials. */
 const publicLookingMetadata = new Set(["168.63.129.16"]);
 
 /**
  * Whether an address is a unicast address of the public internet.
  *
- * Refused besides private, loopback, link-local (metadata services live there), CGNAT, multicast, documentation and
- * reserved ranges: IPv6 addresses that carry an IPv4 address (mapped, NAT64), unless that one is public.
+ * Private, loopback, link-local (metadata services), CGNAT, multicast, documentation and reserved ranges are not public, nor are
+ * IPv6 addresses that embed an IPv4 address (mapped, NAT64), unless that address is public.
  */
 export function isPublicAddress(text: string): boolean {
   const bare = text.replace(/%.*$/, "");
@@ -99,7 +99,7 @@ export function isPublicAddress(text: string): boolean {
   return address.range() === "unicast" && address.match(globalUnicast);
 }
 
-/** Whether a URL's host name is this machine itself: `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `[::1]`. */
+/** Whether a URL's host name is loopback: `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `[::1]`. */
 export function isLoopbackName(hostname: string): boolean {
   return (
     hostname === "localhost" ||

@@ -7,11 +7,11 @@ import type { ResolveHost } from "./resolve-host.ts";
 
 export type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
 
-/** How https servers are verified, where the authorities that Node trusts, or the host of the URL, do not fit. */
+/** How https servers are verified, if Node's CAs or the host of the URL do not apply. */
 export interface ServerVerification {
-  /** Asked at the first connection to a host. */
+  /** Called at the first connection to a host. */
   readonly authorities?: () => SecureContext | undefined;
-  /** What the certificate must be made out to, and is asked for (SNI), instead of the URL's host. */
+  /** Name that the certificate must have, and SNI, instead of the URL's host. */
   readonly serverName?: string;
 }
 
@@ -19,7 +19,7 @@ export const intoHeaders = {
   set: (headers: Headers, name: string, value: string) => headers.set(name, value),
 };
 
-/** Connects only to addresses that the guard accepts: the address checked is the address used, so rebinding is moot. */
+/** Connects only to addresses that the guard accepts. The checked address is the one used, which prevents DNS rebinding. */
 export function createConnector(
   guard: Guard,
   resolverFor: (hostname: string, port: number) => ResolveHost,
@@ -27,7 +27,7 @@ export function createConnector(
   oneAddress = false,
 ): buildConnector.connector {
   const connectors = new Map<string, buildConnector.connector>();
-  /** By place, where all connections go to one address. */
+  /** By origin, if all connections must use one address. */
   const kept = new Map<string, string>();
   return (target, callback) => {
     const { protocol, hostname } = target;
@@ -37,13 +37,13 @@ export function createConnector(
       callback(blocked(hostname), null);
       return;
     }
-    const place = `${protocol}//${hostname}:${port}`;
-    let connect = connectors.get(place);
+    const origin = `${protocol}//${hostname}:${port}`;
+    let connect = connectors.get(origin);
     if (!connect) {
       if (connectors.size >= 1000) connectors.clear();
       const resolveHost = resolverFor(hostname, port);
       const resolveOnce: ResolveHost = (name, done) => {
-        const address = kept.get(place);
+        const address = kept.get(origin);
         if (address === undefined) resolveHost(name, done);
         else done(null, [{ address, family: isIP(address) }]);
       };
@@ -52,7 +52,7 @@ export function createConnector(
         allowH2: false,
         ...(protocol === "https:" && { servername: serverName, secureContext: authorities?.() }),
       });
-      connectors.set(place, connect);
+      connectors.set(origin, connect);
     }
     connect(target, (...result) => {
       const socket: Socket | null = result[1];
@@ -61,7 +61,7 @@ export function createConnector(
         callback(blocked(hostname), null);
         return;
       }
-      if (oneAddress && socket?.remoteAddress) kept.set(place, socket.remoteAddress);
+      if (oneAddress && socket?.remoteAddress) kept.set(origin, socket.remoteAddress);
       callback(...result);
     });
   };
@@ -82,6 +82,6 @@ function guardedLookup(accepts: (address: string) => boolean, resolveHost: Resol
 export function blocked(hostname: string): SafeFetchError {
   return new SafeFetchError(
     "blocked_address",
-    `refused to connect to ${hostname}: its address is not public (allowed_private_hosts opens it)`,
+    `blocked the connection to ${hostname}: its address is not public (allowed_private_hosts allows it)`,
   );
 }

@@ -2,16 +2,16 @@ export function isTimeout(reason: unknown): boolean {
   return reason instanceof Error && reason.name === "TimeoutError";
 }
 
-/** Look-ups that ended without an answer. */
+/** DNS error codes for a lookup without an answer. */
 export const unanswered = new Set(["EAI_AGAIN", "ETIMEOUT", "ETIMEDOUT"]);
 
-/** What went wrong between us and the proxy; undefined: something else. Never with the proxy's credentials. */
+/** The error of a proxy, without its credentials; undefined if the proxy is not the cause. */
 export function describeProxy(error: unknown, url: URL, proxy: URL): SafeFetchError | undefined {
   for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
     const status = /^Proxy response \((\d+)\)/.exec(at.message)?.[1];
     if (status !== undefined) {
-      const wants = "it wants a user and a password, in the URL of the proxy";
-      const why = status === "407" ? wants : "its rules decide what is let through";
+      const credentials = "it requires a user and a password, in the URL of the proxy";
+      const why = status === "407" ? credentials : "its rules decide what is allowed";
       return new SafeFetchError(
         "unreachable",
         `${url.host} could not be reached: the proxy ${proxy.host} answered ${status} (${why})`,
@@ -19,19 +19,20 @@ export function describeProxy(error: unknown, url: URL, proxy: URL): SafeFetchEr
       );
     }
     const code = "code" in at && typeof at.code === "string" ? at.code : "";
-    const refused = at.name === "SecureProxyConnectionError" || code === "UND_ERR_PRX_TLS";
-    const away = /^(ENOTFOUND|EAI_|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT)/;
-    if (refused || away.test(code))
+    const badProxyTls = at.name === "SecureProxyConnectionError" || code === "UND_ERR_PRX_TLS";
+    const unreachable =
+      /^(ENOTFOUND|EAI_|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|UND_ERR_CONNECT_TIMEOUT)/;
+    if (badProxyTls || unreachable.test(code))
       return new SafeFetchError(
         "unreachable",
-        `${url.host} could not be reached: the proxy ${proxy.host} could not be (${code || at.name})`,
+        `${url.host} could not be reached: the proxy ${proxy.host} is unreachable (${code || at.name})`,
         { cause: error },
       );
   }
   return undefined;
 }
 
-/** Finds the reason inside undici's wrapping; what is left is "unreachable". */
+/** Finds the cause in the errors that undici wraps; default: "unreachable". */
 export function describe(error: unknown, url: URL, timeout: AbortSignal, timeoutMs: number): unknown {
   if (timeout.aborted) {
     return new SafeFetchError("timed_out", `${url.host} did not answer within ${timeoutMs} ms`, {
@@ -52,7 +53,7 @@ export function describe(error: unknown, url: URL, timeout: AbortSignal, timeout
   return new SafeFetchError("unreachable", `${url.host} could not be reached`, { cause: error });
 }
 
-/** Why an outward call was not made, or not taken. Stable: logs, metrics and `doctor` name it. */
+/** Why an outbound call was blocked or failed. Stable: logs, metrics and `doctor` use it. */
 export type SafeFetchErrorCode =
   | "bad_url"
   | "insecure_url"
@@ -64,14 +65,14 @@ export type SafeFetchErrorCode =
   | "too_large"
   | "timed_out";
 
-/** A call that safe fetching refused or could not finish. The message names host and fix, never a path, query or body. */
+/** A call that was blocked or failed. The message names the host and the fix, never a path, query or body. */
 export class SafeFetchError extends Error {
   readonly code: SafeFetchErrorCode;
-  /** Of a redirect: where it leads, absolute. What the other side wrote; absent where it cannot be read. */
+  /** Target of a redirect, absolute, as the server sent it; absent if it cannot be parsed. */
   readonly location: string | undefined;
-  /** HTTP status, where there was an answer. */
+  /** HTTP status, if there was a response. */
   readonly status: number | undefined;
-  /** Who gave that answer: host, with its port where that is not the default one. */
+  /** Server of that response: host, with its port if it is not the default port. */
   readonly server: string | undefined;
 
   constructor(

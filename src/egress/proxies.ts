@@ -1,9 +1,9 @@
 import ipaddr from "ipaddr.js";
 import { isLoopbackName } from "./addresses.ts";
 
-/** HTTP proxies through which our own outbound calls leave (`egress`, or `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`). */
+/** HTTP proxies for outbound calls (`egress`, or `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`). */
 export interface EgressProxies {
-  /** For https URLs: `http://host:port`, with user info where the proxy wants credentials. */
+  /** For https URLs: `http://host:port`, with user info if the proxy requires credentials. */
   readonly https?: string;
   /** For http URLs. */
   readonly http?: string;
@@ -12,8 +12,8 @@ export interface EgressProxies {
 }
 
 /**
- * The same for libraries that take what Node's `proxyEnv` takes; undefined: no proxy for https. Node covers what is below a name only
- * where a dot says so, and knows no CIDR blocks.
+ * The same for libraries that use Node's `proxyEnv`; undefined: no proxy for https. In Node, an entry covers subdomains only with a
+ * leading dot, and CIDR blocks are not supported.
  */
 export function proxyEnvironment({
   https,
@@ -26,8 +26,8 @@ export function proxyEnvironment({
 }
 
 /**
- * The proxy for a URL; undefined: none is set for its scheme, or it is reached directly. This machine never is reached through one.
- * `NO_PROXY` takes host names (with all below them), `.suffix`, `*.suffix`, addresses, CIDR blocks, each with or without a port, and `*`.
+ * The proxy for a URL; undefined: none is set for its scheme, or the URL is called directly. Loopback is never called through a proxy.
+ * `NO_PROXY` supports host names (including subdomains), `.suffix`, `*.suffix`, addresses, CIDR blocks, each with or without a port, and `*`.
  */
 export function proxyFor(url: URL, { https, http, noProxy }: EgressProxies): string | undefined {
   const proxy = url.protocol === "https:" ? https : http;
@@ -39,8 +39,8 @@ export function proxyFor(url: URL, { https, http, noProxy }: EgressProxies): str
 }
 
 /**
- * Whether a URL's host is an address, or a name that only internal name servers know: single labels, Kubernetes services, and what is
- * reserved or customary for private networks.
+ * Whether a URL's host is an address, or a name that only internal name servers resolve: single labels, Kubernetes services, and
+ * suffixes that are reserved or customary for private networks.
  */
 export function isInternal(url: URL): boolean {
   const host = hostOf(url);
@@ -50,7 +50,7 @@ export function isInternal(url: URL): boolean {
   );
 }
 
-/** A URL's host without brackets and the root's dot, of which some take more than one. */
+/** A URL's host without brackets and trailing dots, of which some resolvers accept several. */
 function hostOf(url: URL): string {
   return url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.+$/, "");
 }

@@ -2,13 +2,12 @@ import { SafeFetchError } from "./errors.ts";
 
 type Fetch = typeof globalThis.fetch;
 
-/** A redirect chain for documents, at most. */
-const mostHops = 3;
+/** Redirects of a document. */
+const maxHops = 3;
 
 /**
- * GETs a document without credentials, also where its server moves it within the same host: each hop is a request of its own
- * through `fetchOne`, whose rules it obeys, and all of them together take no longer than one. Never to another host, and never
- * from https to http.
+ * GETs a document without credentials, and follows redirects within the host. Each hop is a separate request through `fetchOne` and
+ * follows its rules; the timeout applies to all hops together. Never follows to another host, or from https to http.
  *
  * @param timeoutMs of all hops together, ms
  * @throws SafeFetchError as `fetchOne`
@@ -28,10 +27,10 @@ export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetc
         if (!(error instanceof SafeFetchError)) throw error;
         const next = URL.parse(error.location ?? "");
         if (!next || !isWithinHost(url, next)) throw error;
-        if (hop === mostHops) {
+        if (hop === maxHops) {
           throw new SafeFetchError(
             "redirect_not_followed",
-            `${url.host} redirects more than ${mostHops} times, which is not followed any further`,
+            `${url.host} redirects more than ${maxHops} times, which is not followed further`,
             { cause: error, status: error.status, server: url.host },
           );
         }

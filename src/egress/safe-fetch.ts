@@ -10,33 +10,33 @@ import { type EgressProxies, isInternal, proxyFor } from "./proxies.ts";
 import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
 
 export interface SafeFetchLimits {
-  /** From the call to the last byte of the answer, ms. */
+  /** From the call to the last byte of the response, ms. */
   readonly timeoutMs: number;
-  /** Largest answer after decompression, bytes. */
+  /** Largest response after decompression, bytes. */
   readonly maxResponseBytes: number;
   /** See `createPrivateHostList`; http is allowed for these. */
   readonly allowedPrivateHosts: readonly string[];
-  /** Proxies to leave through; absent: none. */
+  /** Outbound proxies; absent: none. */
   readonly proxies?: EgressProxies;
 }
 interface Options {
-  /** Read anew for every call, so that a reload of the routes file needs no rewiring. */
+  /** Read on every call, so a reload of the routes file takes effect. */
   readonly limits: () => SafeFetchLimits;
   /** Default: `resolveBySystem` for names that the operator chose, `createResolveHost` for others. */
   readonly resolveHost?: ResolveHost;
   readonly tls?: ServerVerification;
   /**
-   * `discard`: only status and headers are wanted (an event stream would never end). `openFor`: of an answer that it takes, the body is
-   * still open, for the caller to bound, in time as well, and to cancel; of others, as `discard`.
+   * `discard`: only status and headers are returned (an event stream would never end). `openFor`: if it accepts the response, the body
+   * is still open, and the caller must limit its size and time and cancel it; otherwise as `discard`.
    */
   readonly body?: "read" | "discard" | { readonly openFor: (answer: AnswerHead) => boolean };
-  /** Of the addresses of a name, the one of the first connection takes all others. Not through a proxy, which chooses for itself. */
+  /** All connections use the address of the first one. Not through a proxy, which chooses the address itself. */
   readonly oneAddress?: true;
 }
 type AnswerHead = Pick<Response, "status" | "headers">;
 type Fetch = typeof globalThis.fetch;
 
-/** Product and version, and nothing of the deployment. */
+/** Product and version, without details of the deployment. */
 export const userAgent = `envoy-mcp-auth/${productVersion()}`;
 
 const redirects = new Set([301, 302, 303, 307, 308]);
@@ -44,21 +44,20 @@ const withoutBody = new Set([101, 204, 205, 304]);
 const resolveUntrusted = createResolveHost();
 
 /**
- * A `fetch` for URLs that somebody else chose: https only, no redirects, public addresses only (checked on the
- * address connected to), one time-out for the whole call, a bounded body. `allowedPrivateHosts` opens what it names.
- * The answer's body has been read already.
+ * A `fetch` for untrusted URLs: https only, no redirects, public addresses only (checked on the connected address), one timeout for
+ * the whole call, a limited body. `allowedPrivateHosts` are exempt. The response body is already read.
  *
  * @throws SafeFetchError from the returned function.
  */
 export function createSafeFetch(options: Options): Fetch {
   return createFetch(options, {
-    refuseUrl(url, list) {
+    rejectUrl(url, list) {
       if (url.protocol === "https:" || list.namesHost(url.hostname, portOf(url))) return undefined;
       if (isIP(bare(url.hostname)) ? list.holdsAddress(bare(url.hostname)) : !list.namesOnly)
         return undefined;
       return new SafeFetchError(
         "insecure_url",
-        `refused ${url.protocol}//${url.host}: only https is allowed (allowed_private_hosts opens http for a host)`,
+        `blocked ${url.protocol}//${url.host}: only https is allowed (allowed_private_hosts allows http for a host)`,
       );
     },
     guard: (list) => (protocol, hostname, port) => {
@@ -70,21 +69,21 @@ export function createSafeFetch(options: Options): Fetch {
 }
 
 /**
- * A `fetch` for URLs that the operator chose (the sign-in provider, explicit endpoints, a route's own upstream): private
- * addresses are allowed, http to loopback names only unless `anyHttp`; the same limits, and no redirects.
+ * A `fetch` for trusted URLs of the operator (the sign-in provider, explicit endpoints, a route's upstream): private addresses are
+ * allowed, http to loopback names only unless `anyHttp`; the same limits, and no redirects.
  *
  * @throws SafeFetchError from the returned function.
  */
 export function createTrustedFetch(options: Options & { readonly anyHttp?: boolean }): Fetch {
   return createFetch(options, {
-    refuseUrl(url, list) {
+    rejectUrl(url, list) {
       if (url.protocol === "https:" || options.anyHttp || list.namesHost(url.hostname, portOf(url))) {
         return undefined;
       }
       if (/^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)) return undefined;
       return new SafeFetchError(
         "insecure_url",
-        `refused ${url.protocol}//${url.host}: only https is allowed, or http to this machine`,
+        `blocked ${url.protocol}//${url.host}: only https is allowed, or http to this machine`,
       );
     },
     guard: () => () => () => true,
@@ -93,9 +92,9 @@ export function createTrustedFetch(options: Options & { readonly anyHttp?: boole
 }
 
 interface Rules {
-  refuseUrl(url: URL, list: PrivateHostList): SafeFetchError | undefined;
+  rejectUrl(url: URL, list: PrivateHostList): SafeFetchError | undefined;
   guard(list: PrivateHostList): Guard;
-  /** Whether a name is one that the operator chose. */
+  /** Whether the operator chose the name. */
   isTrusted(list: PrivateHostList): (hostname: string, port: number) => boolean;
 }
 
@@ -109,7 +108,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         readonly proxies: Map<string, ProxyAgent>;
       }
     | undefined;
-  // Pooled connections were checked against the list of their time: a changed list gets a new pool.
+  // Pooled connections were checked against the previous list: a changed list gets a new pool.
   function poolFor(hosts: readonly string[]) {
     if (opened && (opened.hosts === hosts || opened.hosts.join() === hosts.join())) return opened;
     for (const old of opened ? [opened.agent, ...opened.proxies.values()] : []) old.close().catch(() => {});
@@ -126,8 +125,8 @@ function createFetch(options: Options, rules: Rules): Fetch {
     return opened;
   }
 
-  /** Who connects: we, or the proxy that this URL leaves through. */
-  async function wayTo(
+  /** Chooses the direct connection or the proxy for this URL. */
+  async function chooseDispatcher(
     url: URL,
     { proxies }: SafeFetchLimits,
     pool: ReturnType<typeof poolFor>,
@@ -138,20 +137,20 @@ function createFetch(options: Options, rules: Rules): Fetch {
     const port = portOf(url);
     const trusted = rules.isTrusted(pool.list)(url.hostname, port);
     const internal = isInternal(url);
-    // What the operator has named, and nobody outside could resolve, was never meant for the proxy.
+    // Internal names that the operator configured are not meant for the proxy.
     if (internal && trusted) return { dispatcher: pool.agent };
-    const refusal =
-      refuseOfProxy(url, internal) ??
-      // What the operator has named may have any address.
+    const rejection =
+      rejectForProxy(url, internal) ??
+      // Hosts that the operator configured may have any address.
       (trusted
         ? undefined
-        : await refuseByAddress(
+        : await rejectByAddress(
             url,
             rules.guard(pool.list),
             options.resolveHost ?? resolveUntrusted,
             signal,
           ));
-    if (refusal) throw refusal;
+    if (rejection) throw rejection;
     let dispatcher = pool.proxies.get(proxy);
     if (!dispatcher) {
       const { authorities, serverName: servername } = options.tls ?? {};
@@ -181,22 +180,22 @@ function createFetch(options: Options, rules: Rules): Fetch {
   async function send(request: Request, url: URL): Promise<Response> {
     const limits = options.limits();
     if (url.protocol !== "https:" && url.protocol !== "http:") {
-      throw new SafeFetchError("bad_url", `refused a ${url.protocol} URL: only https is allowed`);
+      throw new SafeFetchError("bad_url", `blocked a ${url.protocol} URL: only https is allowed`);
     }
     const pool = poolFor(limits.allowedPrivateHosts);
-    const refusal = rules.refuseUrl(url, pool.list);
-    if (refusal) throw refusal;
+    const rejection = rules.rejectUrl(url, pool.list);
+    if (rejection) throw rejection;
     const timeout = AbortSignal.timeout(limits.timeoutMs);
     const late = new AbortController();
     const onTimeout = () => late.abort(timeout.reason);
     timeout.addEventListener("abort", onTimeout, { once: true });
     const signal = AbortSignal.any([request.signal, late.signal]);
-    const { dispatcher, proxy } = await wayTo(url, limits, pool, signal);
+    const { dispatcher, proxy } = await chooseDispatcher(url, limits, pool, signal);
     try {
       const response = await undiciFetch(url, {
         method: request.method,
         headers: [
-          // Libraries name themselves: nobody else's business.
+          // Libraries would identify themselves.
           ...[...request.headers].filter(([name]) => name !== "user-agent"),
           ["user-agent", userAgent],
         ],
@@ -209,7 +208,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
         await response.body?.cancel();
         const { status } = response;
         const target = URL.parse(response.headers.get("location") ?? "", url);
-        const where = target && target.host !== url.host ? ` to ${target.host || "another place"}` : "";
+        const where = target && target.host !== url.host ? ` to ${target.host || "another URL"}` : "";
         throw new SafeFetchError(
           "redirect_not_followed",
           `${url.host} answered with a redirect (${status})${where}, which is not followed`,
@@ -224,7 +223,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
       const { status } = response;
       if (response.body && typeof wanted === "object" && wanted.openFor({ status, headers })) {
         timeout.removeEventListener("abort", onTimeout);
-        // The library's own type of the standard's streams and TypeScript's differ in name only.
+        // undici's and TypeScript's types of the same standard stream differ.
         const open: unknown = response.body;
         body = open as ReadableStream<Uint8Array<ArrayBuffer>>;
       } else if (wanted !== "read") await response.body?.cancel();
@@ -237,30 +236,30 @@ function createFetch(options: Options, rules: Rules): Fetch {
   }
 }
 
-/** Why a URL must not leave through a proxy, whatever its addresses. */
-function refuseOfProxy(url: URL, internal: boolean): SafeFetchError | undefined {
-  const direct = "NO_PROXY (egress.no_proxy) lets it be reached directly";
+/** Why a URL must not be called through a proxy, whatever its addresses. */
+function rejectForProxy(url: URL, internal: boolean): SafeFetchError | undefined {
+  const direct = "NO_PROXY (egress.no_proxy) allows a direct connection";
   if (internal)
     return new SafeFetchError(
       "blocked_address",
-      `refused to ask the proxy for ${url.host}: it is an address, or an internal name; ${direct}`,
+      `${url.host} was not sent to the proxy: it is an address, or an internal name; ${direct}`,
     );
   if (url.protocol !== "https:" || portOf(url) !== 443)
     return new SafeFetchError(
       "blocked_address",
-      `refused to ask the proxy for ${url.protocol}//${url.host}: only https on port 443 goes through one; ${direct}`,
+      `${url.protocol}//${url.host} was not sent to the proxy: only https on port 443 is sent through a proxy; ${direct}`,
     );
   return undefined;
 }
 
 /**
- * Why a name that somebody else chose must not be asked of a proxy. The address that the proxy connects to is not ours to check, so
- * a name is refused if it could be an internal one. One that does not exist here is the proxy's rules' to judge; as long as nobody
- * has answered, a name may be an internal one.
- * @param signal aborts when the time of the whole call is up, or its caller gives it up
- * @throws what the caller gives as its reason
+ * Why an untrusted name must not be passed to a proxy. The gateway cannot check the address that the proxy connects to, so a name is
+ * blocked if it could be internal: if it has a private address, or if no name server answered. A name that does not exist is left to
+ * the rules of the proxy.
+ * @param signal aborts at the timeout of the whole call, or when the caller aborts it
+ * @throws the reason of the caller's abort
  */
-async function refuseByAddress(
+async function rejectByAddress(
   url: URL,
   guard: Guard,
   resolveHost: ResolveHost,
@@ -279,12 +278,12 @@ async function refuseByAddress(
       else done(unanswered.has(error.code ?? "") ? undefined : []);
     });
   });
-  // Not wanted any more says nothing of the name; out of time does.
+  // An abort by the caller says nothing about the name; a timeout does.
   if (signal.aborted && !isTimeout(signal.reason)) throw signal.reason;
   if (addresses === undefined)
     return new SafeFetchError(
       "dns_failed",
-      `the look-up of ${url.hostname} was not answered in time, so it may be an internal name, which the proxy is not asked for; a name server must answer, if only that there is no such name, or allowed_private_hosts name it`,
+      `the lookup of ${url.hostname} timed out, so it may be an internal name, which is not sent to the proxy; a name server must answer (also that the name does not exist), or allowed_private_hosts must list the name`,
     );
   const accepts = guard("https:", url.hostname, 443);
   return addresses.every(({ address }) => accepts(address)) ? undefined : blocked(url.hostname);

@@ -2,10 +2,10 @@ import { readFileSync } from "node:fs";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { boundedCache } from "../util/bounded-cache.ts";
 
-/** By PEM file: the authorities that Node trusts and those of the file. Nothing if it cannot be read: it is Envoy's in the first place. */
+/** By PEM file: Node's CAs and those of the file. Undefined if the file cannot be read, since it may exist for Envoy only. */
 export type TrustedAuthorities = (caFile: string) => SecureContext | undefined;
 
-/** Each file is read once: making a context of it takes tens of milliseconds, and megabytes. */
+/** Each file is read once: a context takes tens of milliseconds, and megabytes. */
 export function createTrustedAuthorities(): TrustedAuthorities {
   const contexts = boundedCache<string, SecureContext>(100);
   return (caFile) => {
@@ -13,14 +13,14 @@ export function createTrustedAuthorities(): TrustedAuthorities {
     if (known) return known;
     try {
       const ca = [...getCACertificates("default"), readFileSync(caFile, "utf8")];
-      const made = createSecureContext({ ca });
-      contexts.set(caFile, made);
-      return made;
+      const context = createSecureContext({ ca });
+      contexts.set(caFile, context);
+      return context;
     } catch {
       return undefined;
     }
   };
 }
 
-/** Where Linux distributions keep the certification authorities that everybody trusts: `envoy.upstream_ca`, if nothing is said. */
+/** The CA bundle of Linux distributions; default of `envoy.upstream_ca`. */
 export const systemAuthorities = "/etc/ssl/certs/ca-certificates.crt";

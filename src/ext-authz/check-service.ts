@@ -105,7 +105,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   function admit(request: CheckRequest, peer: PeerProof, onProven: () => void): CheckRequest {
     const shown = request.contextExtensions[envoySecretExtension];
     if (peer === "wrong" || (peer === "missing" && peers.judge(shown) !== "proven")) {
-      peers.refused();
+      peers.rejected();
       throw new Unauthenticated();
     }
     if (peer === "missing") onProven();

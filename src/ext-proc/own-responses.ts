@@ -8,21 +8,22 @@ export interface Filtering {
   readonly filter: BodyFilter;
   readonly requestId: string;
   readonly route: Route;
-  /** Whose stream it is, if it may be a legacy one. */
+  /** The user of the stream, if it may be legacy HTTP+SSE. */
   readonly watchedFor?: string;
   readonly holdsHead: boolean;
   readonly budgets: readonly WorkBudget[];
 }
 
-/** It might list tools that the caller may not see, and nobody can tell. */
+/** It might list tools that policy hides from the caller. */
 export function unreadable(requestId: string): ProcessingResponse {
-  const message = "the server's list of tools cannot be read, so what may not be seen cannot be taken out";
+  const message =
+    "the server's list of tools cannot be parsed, so tools that policy denies cannot be removed";
   return immediate(giveUp(requestId, 502, "tools_list_unreadable", message), "tools_list_unreadable");
 }
 
-/** Its events may send the client elsewhere; the check has asked for no encoding. */
+/** Its events may send the client elsewhere; the check removed `accept-encoding`. */
 export function encodedStream(requestId: string): ProcessingResponse {
-  const message = "the server's event stream is compressed, although none of that was asked for";
+  const message = "the server's event stream is compressed, although the request did not accept an encoding";
   return immediate(giveUp(requestId, 502, "upstream_stream_unreadable", message), "stream_unreadable");
 }
 
@@ -31,16 +32,16 @@ export function tooManyStreams(requestId: string): ProcessingResponse {
   return immediate(unavailable(requestId, 10, message), "too_many_streams");
 }
 
-/** Where it leads is for the log: the client could take its token there, or cannot reach it. */
+/** The target is only logged: the client could send its token there, or cannot reach it. */
 export function redirectElsewhere(requestId: string): ProcessingResponse {
   const message =
-    "the server redirects to another host than its own, or to what another route is for: the route's `to` must be the URL that answers without that redirect";
+    "the server redirects to another host, or to a path of another route: the route's `to` must be the URL that responds without that redirect";
   return immediate(giveUp(requestId, 502, "upstream_redirect_elsewhere", message), "redirect_elsewhere");
 }
 
 export function endpointElsewhere({ requestId }: Filtering): ProcessingResponse {
   const message =
-    "the server sends its clients' messages to another address than its own, or to a path of another route: the `endpoint` event of its stream must name a path below the route's `to`";
+    "the server sends its clients' messages to another host, or to a path of another route: the `endpoint` event of its stream must name a path below the route's `to`";
   return immediate(giveUp(requestId, 502, "upstream_endpoint_elsewhere", message), "endpoint_elsewhere");
 }
 

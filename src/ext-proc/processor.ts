@@ -29,24 +29,23 @@ import { filterTools, inTurn } from "./tool-list.ts";
 import { answerRejection, unavailable } from "./upstream-rejection.ts";
 import { type UpstreamResponse, upstreamResponse } from "./upstream-response.ts";
 
-/** What filtering may take of the one thread's time: the answer of one request, and all of one route. */
+/** Share of the event loop that filtering may use: per response, and per route. */
 const streamShare = 0.02;
 const streamBurstMs = 100;
 const routeShare = 0.2;
 const routeBurstMs = 400;
-/** What a message costs beside our own work: an upstream that sends single bytes makes one of each. ms. */
+/** Overhead per message: an upstream that sends single bytes causes one message per byte. ms. */
 const messageMs = 0.25;
 
-/** Envoy opens a stream as it has something to say; who has not proven to be Envoy, as it has an upstream's answer. ms. */
+/** Envoy opens a stream together with its first message; an unauthenticated peer must send response headers within this. ms. */
 const firstMessageMs = 10_000;
 
 /**
- * The ext_proc service (`envoy.service.ext_proc.v3.ExternalProcessor`): looks at the head of upstream answers
- * that `check/` let through, replaces 401 and 403 where the client can repair them, and rewrites addresses and cookies of MCP servers.
- * Bodies it sees only where `check/` has asked for a list of tools to be filtered, and of a stream that may be a legacy one, until it
- * ends: an endpoint may be named again at any time. In other cases it ends its stream after the last message it needs. Envoy's
- * matcher (docs/upstream-oauth.md) wakes it for these answers only; it is right without the matcher, too. It acts only on metadata with
- * the proof of a check of ours; whatever else a caller says changes nothing.
+ * The ext_proc service (`envoy.service.ext_proc.v3.ExternalProcessor`): inspects the response headers of allowed requests, replaces
+ * 401 and 403 if the client can resolve them, and rewrites URLs and cookies of MCP servers. It inspects bodies only to filter lists of
+ * tools, and for streams that may be legacy HTTP+SSE, until they end, because an endpoint event may come at any time. Otherwise it
+ * ends its stream after the last message it needs. Envoy's matcher (docs/upstream-oauth.md) limits the calls to these responses, but is
+ * not required. It acts only on metadata with a valid proof of a check.
  */
 export function createExternalProcessor(deps: ExternalProcessorDeps): {
   readonly definition: ServiceDefinition;
@@ -54,48 +53,49 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
   readonly admits: "unproven";
 } {
   const hold = heldBytes();
-  /** Streams that may be legacy ones, which are looked at until they end. */
+  /** Streams that may be legacy HTTP+SSE, which are inspected until they end. */
   let watched = 0;
   const watchedOf = new Map<string, number>();
-  const mostOfOne = Math.ceil(deps.maxWatchedStreams / 8);
+  const maxPerUser = Math.ceil(deps.maxWatchedStreams / 8);
   function count(user: string, change: 1 | -1): void {
     watched += change;
     const now = (watchedOf.get(user) ?? 0) + change;
     if (now > 0) watchedOf.set(user, now);
     else watchedOf.delete(user);
   }
-  /** What the answers of one upstream may use together. */
+  /** Shared by the responses of a route. */
   const budgets = boundedCache<string, WorkBudget>(10_000);
   function budgetOf(routeId: string): WorkBudget {
     const known = budgets.get(routeId);
     if (known) return known;
-    const made = workBudget(routeShare, routeBurstMs);
-    budgets.set(routeId, made);
-    return made;
+    const budget = workBudget(routeShare, routeBurstMs);
+    budgets.set(routeId, budget);
+    return budget;
   }
 
   async function answerToHeaders(message: ProcessingRequest, onProven: () => void): Promise<Answer> {
     const response = upstreamResponse(message);
     if (!response) return { response: withoutOwnSetCookies(message) };
     const { metadata } = response;
-    const refusal = response.status === 401 || response.status === 403;
+    const rejection = response.status === 401 || response.status === 403;
     const stream = isEventStream(response) && metadata.firstEvent;
-    // An answer that would be judged or rewritten is held back; another passes as it is.
-    const judged = refusal || metadata.toolFilter !== undefined || response.location.length > 0 || stream;
+    // Without a valid proof, a response that must be inspected or rewritten is replaced; others pass unchanged.
+    const inspected =
+      rejection || metadata.toolFilter !== undefined || response.location.length > 0 || stream;
     const untouched = { response: headMutation({ remove: mcpCookies(response), set: [] }) };
     if (!deps.metadataProofs.verify(response.toProve, response.proof)) {
-      deps.peers.refused();
-      return judged ? unproven : untouched;
+      deps.peers.rejected();
+      return inspected ? unproven : untouched;
     }
     onProven();
     const table = deps.routes();
     const current = table.byId(metadata.route);
-    // A route that is gone judges nothing any more.
-    if (!current || !metadata.user) return judged ? unproven : untouched;
+    // The route no longer exists.
+    if (!current || !metadata.user) return inspected ? unproven : untouched;
     if (response.status === 401 || response.status === 403) {
-      // One request has one answer: a second one to it is a replay.
+      // A request has one response: a second one is a replay.
       if (response.proof === undefined || !deps.metadataProofs.spend(response.proof)) {
-        deps.peers.refused();
+        deps.peers.rejected();
         return unproven;
       }
       const answer = await answerRejection(
@@ -107,7 +107,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       );
       if (answer) return { response: immediate(answer.replacement, answer.outcome) };
     }
-    // What it says of addresses is read with the upstream it comes from; a former one says nothing about those of its successor.
+    // URLs in a response refer to the upstream that sent it; a former upstream's cannot be mapped to the current one.
     const leading = table.leadingTo(current, metadata.upstream);
     const former = leading === undefined && metadata.upstream !== undefined;
     if (former && (stream || response.location.length > 0)) return unproven;
@@ -118,19 +118,19 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       const line = { route: route.id, requestId: metadata.requestId, leadsTo: hostOf(head.elsewhere) };
       deps.logger.warn(
         line,
-        "an upstream's redirect leads to another host than those of to and from, or to another route's place",
+        "an upstream's redirect leads to a host other than those of to and from, or to a path of another route",
       );
       return { response: redirectElsewhere(metadata.requestId) };
     }
     const { toolListBytes } = table.config.limits;
     const tools =
-      metadata.toolFilter === undefined || refusal
+      metadata.toolFilter === undefined || rejection
         ? "none"
         : filterTools(response, metadata.toolFilter, toolListBytes);
     if (tools === "unreadable") return { response: unreadable(metadata.requestId) };
     if (stream && isEncoded(response)) return { response: encodedStream(metadata.requestId) };
-    // Of one person's an eighth: they must not take what is for all.
-    if (stream && (watched >= deps.maxWatchedStreams || (watchedOf.get(metadata.user) ?? 0) >= mostOfOne)) {
+    // A user may have an eighth, so that one user cannot exhaust the limit.
+    if (stream && (watched >= deps.maxWatchedStreams || (watchedOf.get(metadata.user) ?? 0) >= maxPerUser)) {
       deps.metrics.limitsReached.inc({ limit: "watched_streams" });
       return { response: tooManyStreams(metadata.requestId) };
     }
@@ -142,7 +142,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
     return {
       response: {
         ...headMutation({ ...head, remove: [...head.remove, "content-length"] }),
-        // Never BUFFERED: when the body does not arrive in one read, Envoy then never reads the rest.
+        // Never BUFFERED: if the body does not arrive in one read, Envoy never reads the rest.
         modeOverride: {
           responseHeaderMode: "SEND",
           responseBodyMode: "STREAMED",
@@ -154,7 +154,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
         requestId: metadata.requestId,
         route,
         watchedFor: first && metadata.user,
-        // The body comes without waiting for our answer to the head: what its beginning says can still become the status.
+        // Envoy sends the body without waiting for the response to the headers: the first event can still change the status.
         holdsHead:
           first !== undefined && message.protocolConfig?.sendBodyWithoutWaitingForHeaderResponse === true,
         budgets: [workBudget(streamShare, streamBurstMs), budgetOf(route.id)],
@@ -163,26 +163,26 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
   }
 
   function process(stream: ServerDuplexStream<ProcessingRequest, ProcessingResponse>): void {
-    // A gateway that cannot add the secret here is let in by the proof in its first message.
+    // An Envoy that cannot add the secret is authenticated by the proof in its first message.
     const peer = deps.peers.judge(shownBy(stream.metadata));
     if (peer === "wrong") {
-      deps.peers.refused();
+      deps.peers.rejected();
       stream.emit("error", { code: status.UNAUTHENTICATED, details: "the caller is not Envoy" });
       return;
     }
     let filtering: Filtering | undefined;
     const silent = setTimeout(
-      () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no answer has come" }),
+      () => stream.emit("error", { code: status.DEADLINE_EXCEEDED, details: "no message received" }),
       firstMessageMs,
     );
-    /** What waits of this answer; undefined while nothing is filtered. */
+    /** Held bytes of this response; undefined until filtering starts. */
     let held: HeldBytes | undefined;
-    /** The answer to the head, while the first event may still change it, and to the pieces that have come since. */
+    /** Responses to the headers and the chunks since, while the first event may still change the status. */
     let waiting: ProcessingResponse[] | undefined;
     let late: NodeJS.Timeout | undefined;
-    /** Whose stream is watched, once it is counted. */
+    /** The user whose stream is watched, once it is counted. */
     let watchedFor: string | undefined;
-    const letHeadGo = () => {
+    const releaseHead = () => {
       clearTimeout(late);
       for (const answer of waiting ?? []) stream.write(answer);
       waiting = undefined;
@@ -193,14 +193,14 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       held?.release();
       if (watchedFor !== undefined) count(watchedFor, -1);
     });
-    /** The head may be with the client already: Envoy breaks the answer off when we do. */
-    const breakOff = () =>
-      stream.emit("error", { code: status.INTERNAL, details: "what cannot be read does not pass" });
+    /** The client may have the headers already: an error makes Envoy abort the response. */
+    const abort = () =>
+      stream.emit("error", { code: status.INTERNAL, details: "the response cannot be parsed" });
     const last = (answer: ProcessingResponse) => {
       stream.write(answer);
       stream.end();
     };
-    /** Filters the next piece of a body, when its stream and its route have not used up their share. */
+    /** Filters the next chunk of a body, within the budgets of its stream and its route. */
     const filterBody = async (body: Buffer, isLast: boolean, filtering: Filtering) => {
       const { budgets, filter, route } = filtering;
       const wait = Math.max(...budgets.map((budget) => budget.wait()));
@@ -211,7 +211,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       if (stream.destroyed) return;
       const startedAt = performance.now();
       const filtered = filter.filter(body, isLast);
-      held ??= hold(route.id, breakOff);
+      held ??= hold(route.id, abort);
       const fits = held.set(filter.held(), filtered.ok && filtered.body.length > 0);
       if (!fits) deps.metrics.limitsReached.inc({ limit: "tool_list_bytes" });
       if (filtered.ok && fits) {
@@ -221,7 +221,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
         const ends = isLast || filter.done();
         if (waiting && !ends && filtered.body.length === 0) waiting.push(answer);
         else {
-          letHeadGo();
+          releaseHead();
           if (ends) last(answer);
           else stream.write(answer);
         }
@@ -230,12 +230,12 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
         if (elsewhere)
           deps.logger.warn(
             { route: route.id, requestId: filtering.requestId },
-            "an endpoint event of an upstream's stream leads to another host than those of to and from, or to another route's place, or cannot be read",
+            "an endpoint event of an upstream's stream leads to a host other than those of to and from, or to a path of another route, or cannot be parsed",
           );
         if (elsewhere && waiting) {
           waiting = undefined;
           last(endpointElsewhere(filtering));
-        } else breakOff();
+        } else abort();
       }
       const used = performance.now() - startedAt + messageMs;
       for (const budget of budgets) budget.spend(used);
@@ -252,41 +252,41 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
         }
         if (filtering?.holdsHead) {
           waiting = [answer.response];
-          late = setTimeout(letHeadGo, deps.routes().config.check.deadlineMs);
+          late = setTimeout(releaseHead, deps.routes().config.check.deadlineMs);
         } else if (filtering) stream.write(answer.response);
         else last(answer.response);
       } else if (message.request === "responseBody" && filtering) {
         const { body = Buffer.alloc(0), endOfStream = false } = message.responseBody ?? {};
         await filterBody(body, endOfStream, filtering);
       } else if (message.request === "responseTrailers" && filtering && filtering.filter.held() > 0) {
-        // No message of a body follows with which the rest could go out.
+        // No body message follows that could carry the held bytes.
         deps.logger.warn(
           { requestId: filtering.requestId },
-          "a list of tools that is followed by trailers cannot be filtered",
+          "a list of tools with trailers cannot be filtered",
         );
-        breakOff();
+        abort();
       } else if (message.request) {
-        // Envoy is configured to send more than we need: wave it through.
-        letHeadGo();
+        // Envoy is configured to send more than necessary: pass it on unchanged.
+        releaseHead();
         stream.write({ [message.request]: {} });
       }
     };
     stream.on("data", (message: ProcessingRequest) => {
-      // Until then nobody has proven anything, and other messages pass unchanged.
+      // An unauthenticated peer must send response headers; other messages pass unchanged.
       if (peer === "proven" || message.request === "responseHeaders") clearTimeout(silent);
-      // One message at a time, and others' in between: what is not read stays with Envoy, and so with the upstream.
+      // One message at a time, interleaved with other streams: unread messages cause backpressure on Envoy and the upstream.
       stream.pause();
       answerTo(message)
-        // Nobody foresaw it: Envoy answers 503 in place of an answer nobody has looked at.
+        // Envoy answers 503 instead of passing an uninspected response.
         .catch((error: unknown) => {
           deps.metrics.errors.inc({ component: "ext-proc", code: "internal" });
-          deps.logger.error({ err: error }, "an upstream's answer could not be looked at");
+          deps.logger.error({ err: error }, "processing an upstream's response failed");
           stream.emit("error", { code: status.INTERNAL, details: "internal" });
         })
         .finally(() => setImmediate(() => stream.resume()));
     });
     stream.on("end", () => stream.end());
-    // Envoy resets the stream when its client has gone; there is nobody left to tell.
+    // Envoy resets the stream when its client disconnects.
     stream.on("error", (error: { message?: string; details?: string }) =>
       deps.logger.debug({ reason: error.details ?? error.message }, "an ext_proc stream was reset"),
     );
@@ -295,7 +295,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
   return { admits: "unproven", definition: externalProcessor(), implementation: { Process: process } };
 }
 
-/** Some 25 KiB each, which a server that says nothing could have us keep for any time; of one person an eighth. */
+/** About 25 KiB each, which a silent server could hold indefinitely; an eighth per user. */
 export const maxWatchedStreams = 4_096;
 
 interface Answer {
@@ -303,31 +303,31 @@ interface Answer {
   readonly filtering?: Filtering;
 }
 
-/** Of an answer of an MCP server that is not rewritten, cookies do not pass: they would be the host's. */
+/** Cookies of a response that is not rewritten are removed: they would apply to the whole host. */
 function mcpCookies({ setCookies }: UpstreamResponse): readonly string[] {
   return setCookies.length > 0 ? ["set-cookie"] : [];
 }
 
 function isEventStream({ status, headers }: UpstreamResponse): boolean {
-  // As liberally as the readers of such streams: what one of them takes for a stream must not pass as something else.
+  // As lenient as clients: a response that a client treats as a stream must be inspected as one.
   const type = headers["content-type"]?.trim().toLowerCase() ?? "";
   return status >= 200 && status < 300 && type.startsWith("text/event-stream");
 }
 
-/** Without its path and query, which may hold a secret. */
+/** Without path and query, which may contain a secret. */
 function hostOf(location: string): string {
   const url = URL.parse(location, "https://unknown.invalid");
-  return url === null ? "no URL" : `${url.protocol}//${url.host}`.slice(0, 256);
+  return url === null ? "invalid URL" : `${url.protocol}//${url.host}`.slice(0, 256);
 }
 
 function isEncoded({ headers }: UpstreamResponse): boolean {
   return (headers["content-encoding"]?.trim().toLowerCase() ?? "identity") !== "identity";
 }
 
-/** The same to everybody: whoever has made the message up learns nothing. */
+/** The same in all cases, so that a forged message reveals nothing. */
 const unproven: Answer = {
   response: immediate(
-    unavailable("", 1, "the server's answer cannot be matched with a check of its request; try again"),
+    unavailable("", 1, "the server's response cannot be matched with a check of its request; try again"),
     "unproven_metadata",
   ),
 };

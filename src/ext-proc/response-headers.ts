@@ -1,8 +1,8 @@
 import {
   cookieForClient,
   isOwnCookie,
-  mostCookieBytes,
-  mostCookies,
+  maxCookieBytes,
+  maxCookies,
   removesCookie,
 } from "../config/cookies.ts";
 import { besidePath, namesSession } from "../config/paths.ts";
@@ -135,7 +135,7 @@ function passedCookies(
     const cookie = cookieForClient(route, prefix, metadata.path, setCookie);
     if (cookie === undefined || (metadata.cookies === "removals" && !removesCookie(cookie))) continue;
     bytes += cookie.length;
-    if (passed.length >= mostCookies || bytes > mostCookieBytes) break;
+    if (passed.length >= maxCookies || bytes > maxCookieBytes) break;
     passed.push(cookie);
   }
   return passed;

@@ -18,7 +18,7 @@ export interface StaticAuth {
   readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
-/** A user's own token, obtained with the user's consent; what is not configured here is discovered. */
+/** A token per user, obtained with the user's consent; settings that are absent here are discovered. */
 export interface ConsentAuth extends ClientSecrets {
   readonly mode: "consent";
   readonly type: string;
@@ -33,7 +33,7 @@ export interface ConsentAuth extends ClientSecrets {
   /** Also applies to a discovered server; default: what the server supports. */
   readonly authMethod?: ClientAuthMethod;
   readonly scopes?: readonly string[];
-  /** Only these and `scopes` are requested, whatever the upstream requires; default: whatever the user consents to. */
+  /** Only these and `scopes` are requested, even if the upstream requires others; default: no restriction. */
   readonly maxScopes?: readonly string[];
   readonly authorizationUrlParams: Readonly<Record<string, string>>;
   /** Fallback issuer when the upstream publishes no protected-resource metadata. */
@@ -126,13 +126,13 @@ export interface Route {
   readonly to: readonly string[];
   /** First `to`, canonical: the upstream's resource identifier and the third part of a connection's key. */
   readonly upstream: string;
-  /** Hash of `to` and of how the upstream is verified: Envoy sends on each check the one that it routes to. */
+  /** Hash of `to` and of how the upstream is verified: Envoy sends the hash of its upstream with each check. */
   readonly upstreamHash: string;
   /** Replaces `prefix` in requests to the upstream; absent if `to` has no path. */
   readonly upstreamPath?: string;
   /** The query of `to`: sent with every request in addition to the client's own. */
   readonly upstreamQuery?: readonly (readonly [name: string, value: string])[];
-  /** Path below `from` of the endpoint that a client requests; only on the copies for a single request (`endpoint.ts`). */
+  /** Path below `from` of the endpoint that a client requests; only on copies for a single request (`endpoint.ts`). */
   readonly askedPath?: string;
   readonly mcp: RouteMcp;
   readonly policy?: PolicySource;

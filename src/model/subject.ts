@@ -24,7 +24,7 @@ export interface PolicyInput {
   readonly now: number;
   /** Request headers as Envoy sends them: names in lower case, repeated headers joined by a comma. */
   readonly headers: Readonly<Record<string, string | undefined>>;
-  /** The raw request body, only where `RoutePolicy.needsBody`. */
+  /** The raw request body, only if `RoutePolicy.needsBody`. */
   readonly body?: Uint8Array;
 }
 

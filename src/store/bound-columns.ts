@@ -6,7 +6,7 @@ export interface MacKey {
   /** Unix ms. */
   readonly createdAt: number;
   readonly bound: boolean;
-  /** Which tables are bound; absent in keys of before `route_issuer` was one of them. */
+  /** The bound tables; absent in keys from before `route_issuer` was bound. */
   readonly tables?: readonly string[];
 }
 
@@ -23,9 +23,9 @@ export function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] 
 export type BoundTable = keyof typeof boundColumns;
 
 /**
- * What a row's MAC covers: the primary key first (`keys` columns of it), then every column in clear that decides something. Not
- * covered: leases, usage, refusals counted, and what housekeeping notes; who forges those delays work, or has people asked for a
- * consent that a deleted row would need, too, and gains nothing.
+ * The columns that a row's MAC covers: the primary key first (`keys` columns), then every unencrypted column that affects a decision.
+ * Not covered: leases, usage, rejection counts and housekeeping columns. Forging those only delays work, or causes a consent that
+ * deleting the row would cause as well.
  */
 export const boundColumns = {
   upstream_token: {
@@ -39,7 +39,7 @@ export const boundColumns = {
   pending_authorization: { keys: 2, columns: ["kind", "state_name", "user_id", "expires_at"] },
   client_registration: { keys: 2, columns: ["issuer", "redirect_uri", "client_id", "secret_expires_at"] },
   client_issuer: { keys: 3, columns: ["route_id", "upstream", "client_id", "issuer"] },
-  // The id is the order in which routes came, and the first has the better claim.
+  // The id records the order of the routes, and the first takes precedence.
   route_issuer: { keys: 3, columns: ["route_id", "upstream", "issuer", "id", "accepted"] },
   authorization_server_record: {
     keys: 2,
@@ -75,12 +75,12 @@ export type BoundRow<T extends BoundTable> = {
 
 export const everyTable = Object.keys(boundColumns).filter(isBoundTable);
 
-/** Those that the first version with MACs had. */
+/** The tables that the first version with MACs bound. */
 export const firstTables = everyTable.filter((table) => table !== "route_issuer");
 
 export type Row = Readonly<Record<string, unknown>>;
 
-/** Read with exactly the covered columns and `mac`. */
+/** @param row read with exactly the covered columns and `mac` */
 export function asBound(row: Row): BoundRow<BoundTable> & { readonly mac: string | null } {
   return { ...row, mac: typeof row.mac === "string" ? row.mac : null } as BoundRow<BoundTable> & {
     readonly mac: string | null;
@@ -91,7 +91,7 @@ export function isBoundTable(name: string): name is BoundTable {
   return name in boundColumns;
 }
 
-/** Dates in ms, which is what both drivers read; everything else as JSON. */
+/** Dates in ms, the precision of both drivers; all other values as JSON. */
 export function canonical(value: unknown): unknown {
   if (value instanceof Date) return value.getTime();
   return value ?? null;

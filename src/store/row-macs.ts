@@ -21,15 +21,15 @@ import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { Tables } from "./tables.ts";
 
-/** MACs of rows (HMAC-SHA-256), by a key that the database holds encrypted only. */
+/** MACs of rows (HMAC-SHA-256), with a key that the database stores encrypted. */
 export interface RowMacs {
-  /** Loads the key, or makes the first one. To be awaited before a transaction that signs or checks. */
+  /** Loads the key, or creates the first one. Await it before a transaction that signs or verifies. */
   ready(): Promise<void>;
-  /** The MAC to be written with these values. */
+  /** The MAC to write with these values. */
   sign<T extends BoundTable>(table: T, row: BoundRow<T>): string;
-  /** Whether a row is as it was written here; else it is to be treated as absent, and has been reported. No I/O. */
+  /** Whether the MAC of a row is valid; if not, it is reported, and the row must be treated as absent. No I/O. */
   accepts<T extends BoundTable>(table: T, row: BoundRow<T> & { readonly mac: string | null }): boolean;
-  /** The same, outside of a transaction: loads a key that another replica has just made. */
+  /** The same outside a transaction: loads a key that another replica has just created. */
   find<T extends BoundTable, R extends BoundRow<T> & { readonly mac: string | null }>(
     table: T,
     row: R | undefined,
@@ -39,51 +39,51 @@ export interface RowMacs {
     rows: readonly R[],
   ): Promise<R[]>;
   /**
-   * Whether a row may make way for one of ours: it is not as it was written here, by keys that are loaded for the purpose, since
-   * another replica may have made one that is not known here. Outside of a transaction.
+   * Whether a row may be overwritten because its MAC is invalid. Reloads the keys first, since another replica may have created one.
+   * Outside a transaction.
    */
   isForged<T extends BoundTable>(
     table: T,
     row: BoundRow<T> & { readonly mac: string | null },
   ): Promise<boolean>;
-  /** Keys have changed elsewhere. */
+  /** Reloads keys that another replica changed. */
   reload(): Promise<void>;
   /**
-   * Once replicas of versions without MACs have had time to end: gives every row a MAC, and accepts no other from then on.
-   * @param options.now do not wait for that time
+   * Adds a MAC to every row, and rejects rows without a MAC from then on, once replicas of versions without MACs had time to stop.
+   * @param options.now do not wait
    */
   bind(options?: { readonly now?: boolean }): Promise<void>;
-  /** A new key, for all rows; the old ones are removed. Rows that are not accepted now stay so. */
+  /** Signs all rows with a new key and removes the old ones. Invalid rows stay invalid. */
   rotate(): Promise<void>;
-  /** Marks a signing key (JSON) as one that was stored where rows are bound; `unmark` takes that off. */
+  /** Marks a signing key (JSON) as stored after rows were bound; `unmark` removes the mark. */
   mark(jwk: Record<string, unknown>): Record<string, unknown>;
   unmark(jwk: Record<string, unknown>): Record<string, unknown>;
 }
 interface State {
   /** Newest first. */
   readonly keys: readonly [MacKey, ...MacKey[]];
-  /** Where rows without a valid MAC are rejected. */
+  /** Tables whose rows are rejected without a valid MAC. */
   readonly enforced: ReadonlySet<BoundTable>;
 }
 
 const keyTable = "signing_key";
 const purpose = "row_mac";
-/** In a signing key's encrypted JSON: it was written when rows were bound already. */
+/** In a signing key's encrypted JSON: written after rows were bound. */
 const marker = "rows_bound";
-/** Replicas of a version that writes no MACs may serve for so long after the first that does, ms. */
+/** How long replicas without MACs may run after the first replica with them starts, ms. */
 const upgradeMs = 3_600_000;
-/** Replicas hear of a new key within this, ms. */
+/** Replicas load a new key within this, ms. */
 const settleMs = 2_000;
 const reloadEveryMs = 1_000;
 const batchSize = 200;
 
 /**
- * Binds what stands in clear in a row to the row, so that who can write to the database, but does not hold the key-encryption
- * keys, cannot make or change one. Rolling a row back to what it was is not stopped.
+ * Binds the unencrypted columns of a row to the row. An attacker who can write to the database, but does not have the key-encryption
+ * keys, cannot create or change rows. Restoring a row to an earlier state is not prevented.
  *
- * A fresh database rejects rows without a MAC from the start. One that a version without MACs has written accepts them for an
- * hour, and is then bound once (`bind`). That this has happened is part of every signing key's encrypted JSON: by deleting rows, or
- * adding some that nobody can decrypt, nobody gets a second binding.
+ * A new database rejects rows without a MAC from the start. A database of a version without MACs accepts them for an hour, and is
+ * then bound once (`bind`). Every signing key's encrypted JSON records this: deleting rows, or adding rows that cannot be decrypted,
+ * does not trigger a second binding.
  */
 export function rowMacs(
   database: Database,
@@ -102,7 +102,7 @@ export function rowMacs(
         if (lost.length > 0)
           deps.logger.error(
             { tables: lost },
-            "the database says no more that its rows are bound, as one restored from an old backup does; this process goes on rejecting rows without a MAC",
+            "the database no longer reports its rows as bound, as after a restore from an old backup; this process still rejects rows without a MAC",
           );
         state = { ...found, enforced: new Set([...found.enforced, ...lost]) };
         loadedAt = performance.now();
@@ -115,7 +115,7 @@ export function rowMacs(
   };
   const current = async () => state ?? (await load());
   const loaded = (): State => {
-    if (!state) throw new Error("the key of row MACs has not been loaded");
+    if (!state) throw new Error("the row MAC key is not loaded");
     return state;
   };
 
@@ -127,9 +127,9 @@ export function rowMacs(
     const [newest, ...older] = keys;
     const tables = keys.flatMap(tablesOf);
     if (newest && tables.length > 0) return { keys: [newest, ...older], enforced: new Set(tables) };
-    const { marked, opened } = await look(others);
-    // Only a key that a version without MACs has made here says that there are rows of one.
-    if (!newest) return create(marked || opened === 0);
+    const { marked, decrypted } = await inspectKeys(others);
+    // Only a decryptable key without the mark shows that a version without MACs wrote rows.
+    if (!newest) return create(marked || decrypted === 0);
     return { keys: [newest, ...older], enforced: new Set(marked ? firstTables : []) };
   }
 
@@ -143,22 +143,22 @@ export function rowMacs(
         failure =
           found instanceof DecryptionFailed ? found : new DecryptionFailed("ciphertext_moved", keyTable);
     }
-    // Without the key nothing can be told from a forgery.
+    // Without the key, forged rows cannot be detected.
     if (keys.length === 0 && failure) throw failure;
     return keys.sort((a, b) => b.createdAt - a.createdAt);
   }
 
-  /** How many of these keys are ours, and whether one of them was stored where rows were bound. */
-  async function look(rows: readonly KeyRow[]): Promise<{ marked: boolean; opened: number }> {
-    let [marked, opened] = [false, 0];
+  /** How many of these keys can be decrypted, and whether one of them was stored after rows were bound. */
+  async function inspectKeys(rows: readonly KeyRow[]): Promise<{ marked: boolean; decrypted: number }> {
+    let [marked, decrypted] = [false, 0];
     for (const { kid, sealed } of rows) {
       const found = await decryptIfPossible(kid, sealed);
       if (found instanceof DecryptionFailed) continue;
-      opened++;
-      // A key of MACs, too, whatever purpose it has been given since.
+      decrypted++;
+      // A MAC key counts as well, even if its purpose column was changed.
       if (found[marker] === true || found.bound === true) marked = true;
     }
-    return { marked, opened };
+    return { marked, decrypted };
   }
 
   async function decryptIfPossible(
@@ -182,7 +182,7 @@ export function rowMacs(
     });
     const rows = await database.read("row_mac.list", (db) => keyRows(db));
     const [newest, ...older] = await readKeys(rows.filter((row) => row.purpose === purpose));
-    if (!newest) throw new Error("the key of row MACs is gone again");
+    if (!newest) throw new Error("the row MAC key was deleted while it was created");
     return { keys: [newest, ...older], enforced: new Set(bound ? everyTable : tablesOf(newest)) };
   }
 
@@ -224,7 +224,7 @@ export function rowMacs(
     const primaryKey = columns.slice(0, keys).map((column) => String(Reflect.get(row, column)));
     deps.logger.error(
       { table, row: rowName(table, primaryKey) },
-      "a stored row was not written by this service, or was changed since; it is treated as absent",
+      "a stored row was not written by the gateway, or was changed since; it is treated as absent",
     );
     return false;
   }
@@ -241,7 +241,7 @@ export function rowMacs(
     return accepts(table, row) ? row : undefined;
   }
 
-  /** Gives every row of these tables that `wanted` says yes to the MAC of the newest key. */
+  /** Signs the rows of these tables that `wanted` accepts with the newest key. */
   async function signAll(
     tables: readonly BoundTable[],
     wanted: (table: BoundTable, row: Row) => boolean,
@@ -275,15 +275,15 @@ export function rowMacs(
     const { keys, enforced } = await current();
     const missing = everyTable.filter((table) => !enforced.has(table));
     if (missing.length === 0) return;
-    // Where others are bound already, the key is older than the upgrade that brought the missing ones.
+    // If some tables are bound already, the key is older than the upgrade that added the others.
     const since = enforced.size === 0 ? keys[0].createdAt : startedAt;
     if (!now && Date.now() - since < upgradeMs) return;
-    // What older replicas changed has a MAC that does not fit any more; from here on they are gone.
+    // Rows that older replicas changed have an invalid MAC; these replicas have stopped by now.
     await signAll(missing, (table, row) => !isGood(table, asBound(row)));
     await database.write("row_mac.bound", async (tx) => {
       for (const { kid, sealed, purpose: of } of await keyRows(tx, true)) {
         const value = await decryptIfPossible(kid, sealed);
-        // Nobody's key: whoever planted it must not keep the others from being marked.
+        // A planted key must not prevent the others from being marked.
         if (value instanceof DecryptionFailed) continue;
         const bound = of === purpose ? { bound: true, tables: everyTable } : { [marker]: true };
         const fresh = await encrypt(keyTable, [kid], { ...value, ...bound });
@@ -292,7 +292,7 @@ export function rowMacs(
       await notify(tx, { table: keyTable });
     });
     await load();
-    deps.logger.info("stored rows are bound: what was not written by this service is rejected from now on");
+    deps.logger.info("stored rows are bound: rows not written by the gateway are rejected from now on");
   }
 
   return {

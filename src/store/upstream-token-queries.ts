@@ -5,7 +5,7 @@ import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
 const table = "upstream_token";
 const now = sql<Date>`now()`;
 
-/** What asks for many connections at once: operators, the background refresh, the search for orphans. Nothing is decrypted. */
+/** Queries over many connections, for operators, the background refresh and the cleanup of orphans. Nothing is decrypted. */
 export function upstreamTokenQueries(
   database: Database,
 ): Pick<StoredUpstreamTokens, "list" | "orphans" | "dueForRefresh"> {
@@ -77,7 +77,7 @@ export function upstreamTokenQueries(
           .where(sql<boolean>`expires_at - ${lastPart}::float8 * (expires_at - updated_at) <= now()`)
           .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
           .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
-          // Those that still work first, soonest to expire first; then the dead, freshest first: old ones starve nobody.
+          // Valid tokens first, by expiry; then expired ones, newest first, so that old ones do not starve the others.
           .orderBy(sql`expires_at < now()`)
           .orderBy(sql`abs(extract(epoch from expires_at - now()))`)
           .limit(limit)

@@ -14,7 +14,7 @@ import { requiredScopesTable } from "./upstream-demands.ts";
 import { upstreamTokenQueries } from "./upstream-token-queries.ts";
 import type { NewUpstreamToken, PutBasis, StoredUpstreamTokens, UpstreamToken } from "./upstream-tokens.ts";
 
-/** All but what queries need is sealed: who could edit the token endpoint in clear could have refresh tokens sent to himself. */
+/** All columns that queries do not need are encrypted: by changing a token endpoint, an attacker could receive refresh tokens. */
 type EncryptedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;
 
 const table = "upstream_token";
@@ -22,7 +22,7 @@ const primaryKey = (key: ConnectionKey) => [key.userId, key.routeId, key.upstrea
 const nextVersion = sql<number>`nextval('upstream_token_version')`;
 const now = sql<Date>`now()`;
 
-/** @param onUnreadable told of a row that was deleted although it could not be decrypted */
+/** @param onUnreadable called if a deleted row could not be decrypted */
 export function upstreamTokens(
   database: Database,
   { encrypt, decrypt }: Encryption,
@@ -34,7 +34,7 @@ export function upstreamTokens(
 
   async function encryptToken(token: NewUpstreamToken) {
     const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
-    // Of the version that this one takes the place of.
+    // Belongs to the replaced version.
     const { rejections: _, ...encryptedPart }: EncryptedPart & Pick<UpstreamToken, "rejections"> = part;
     const clear = {
       expires_at: expiresAt === undefined ? null : clock.toDatabase(expiresAt),
@@ -65,13 +65,13 @@ export function upstreamTokens(
       connectedAt: clock.fromDatabase(row.connected_at),
       updatedAt: clock.fromDatabase(row.updated_at),
       ...(row.last_used_at && { lastUsedAt: clock.fromDatabase(row.last_used_at) }),
-      ...refusalsOf(row),
+      ...rejectionsOf(row),
     };
   }
 
-  function refusalsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "rejections"> {
-    const { version, refused_version: refused, refused_count: count, refused_since: since } = row;
-    if (refused !== version || count === null || since === null) return {};
+  function rejectionsOf(row: Selectable<UpstreamTokenTable>): Pick<UpstreamToken, "rejections"> {
+    const { version, refused_version: rejected, refused_count: count, refused_since: since } = row;
+    if (rejected !== version || count === null || since === null) return {};
     return { rejections: { count, since: clock.fromDatabase(since) } };
   }
 
@@ -84,7 +84,7 @@ export function upstreamTokens(
   async function put(token: NewUpstreamToken, audit: AuditEvent, basis?: PutBasis) {
     const values = await encryptToken(token);
     return database.write("upstream_token.put", async (tx) => {
-      if (basis && !(await isStillSo(tx, token, basis))) return undefined;
+      if (basis && !(await isUnchanged(tx, token, basis))) return undefined;
       const { version } = await tx
         .insertInto(table)
         .values({
@@ -113,7 +113,7 @@ export function upstreamTokens(
     });
   }
 
-  async function isStillSo(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
+  async function isUnchanged(tx: Transaction<Tables>, key: ConnectionKey, basis: PutBasis): Promise<boolean> {
     await lockDisconnects(tx, key);
     const disconnects = await disconnectsOf(tx, key);
     const row = await tx
@@ -189,7 +189,7 @@ export function upstreamTokens(
           .where("lease_owner", "=", owner)
           .returning("version")
           .execute();
-        // Those who wait for the outcome of this refresh must not wait for its lease to end.
+        // Waiters for this refresh must not wait for the lease to expire.
         if (rows.length === 1) await notify(tx, changed(key));
       });
     },
@@ -197,7 +197,7 @@ export function upstreamTokens(
     async recordRejection(key, version, owner, at) {
       const since = clock.toDatabase(at);
       const row = await database.write("upstream_token.record_rejection", async (tx) => {
-        const noted = await tx
+        const recorded = await tx
           .updateTable(table)
           .set({
             lease_owner: null,
@@ -213,10 +213,10 @@ export function upstreamTokens(
           .where("lease_owner", "=", owner)
           .returningAll()
           .executeTakeFirst();
-        if (noted) await notify(tx, changed(key));
-        return noted;
+        if (recorded) await notify(tx, changed(key));
+        return recorded;
       });
-      return row && refusalsOf(row).rejections;
+      return row && rejectionsOf(row).rejections;
     },
 
     async replace(token, version, owner, audit) {
@@ -267,7 +267,7 @@ export function upstreamTokens(
           .where("upstream", "=", key.upstream)
           .returningAll()
           .executeTakeFirst();
-        // Also where the token has gone already: what is given up is not to come back with the next consent.
+        // Also without a token: ended delegations must not return with the next consent.
         await endDelegations(tx, macs, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
         if (deleted === undefined) return undefined;
         await writeAuditEvent(tx, audit);

@@ -1,4 +1,4 @@
-import { askedAt, endpointUrl, isBelowUpstream, saysWhere } from "../config/endpoint.ts";
+import { askedAt, endpointUrl, hasExplicitEndpoint, isBelowUpstream } from "../config/endpoint.ts";
 import type { ConnectionKey } from "../model/connection.ts";
 import { consentAuth, nonInteractiveAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
@@ -45,7 +45,7 @@ function covers(token: Pick<UpstreamToken, "resource"> | undefined, route: Route
   // The operator sets the resource for the whole route.
   if (consentAuth(route)?.authorizationUrlParams.resource !== undefined) return true;
   const usual = askedAt(route, undefined);
-  const resource = token ? token.resource : saysWhere(usual) ? endpointUrl(usual) : undefined;
+  const resource = token ? token.resource : hasExplicitEndpoint(usual) ? endpointUrl(usual) : undefined;
   if (resource === undefined || !isAtUpstream(route, resource)) return true;
   return resourceCovers(resource, endpointUrl(route));
 }

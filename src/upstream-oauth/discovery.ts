@@ -1,5 +1,5 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import { endpointUrl, listedPath, possibleEndpoints, saysWhere } from "../config/endpoint.ts";
+import { endpointUrl, hasExplicitEndpoint, listedPath, possibleEndpoints } from "../config/endpoint.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";
@@ -166,7 +166,7 @@ export function createDiscovery(deps: {
   /** `sought`, remembered for `endpointPath`. */
   async function located(...asked: Parameters<typeof sought>): Promise<Found> {
     const result = await sought(...asked);
-    if (!saysWhere(asked[0].route)) remember(result);
+    if (!hasExplicitEndpoint(asked[0].route)) remember(result);
     return result;
   }
 
@@ -278,7 +278,7 @@ export function createDiscovery(deps: {
       return origin ? { kind: "yes" } : { kind: "unknown", finding, status };
     },
     async endpointPath(route) {
-      if (saysWhere(route)) return listedPath(route) ?? "";
+      if (hasExplicitEndpoint(route)) return listedPath(route) ?? "";
       const known = paths.get(placeOf(route));
       if (known === undefined) return locate(route);
       if (known.freshUntil > Date.now()) return known.path;

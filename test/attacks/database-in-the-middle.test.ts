@@ -113,10 +113,10 @@ routes: [{from: https://a.test, to: https://b.test/mcp, mcp: {server: {}}, polic
     ["{url: 'postgres://u@db.internal/mcp'}", "not encrypted"],
     ["{url: 'postgres://u@db.internal/mcp?sslmode=disable'}", "not encrypted"],
     ["{url: 'postgres://u@db.internal/mcp?sslmode=verify-full', tls: disable}", "not encrypted"],
-    ["{url: 'postgres://u@db.internal/mcp?sslmode=no-verify'}", "nobody verifies"],
-    ["{url: 'postgres://u@db.internal/mcp?sslmode=require&uselibpqcompat=true'}", "nobody verifies"],
+    ["{url: 'postgres://u@db.internal/mcp?sslmode=no-verify'}", "is not verified"],
+    ["{url: 'postgres://u@db.internal/mcp?sslmode=require&uselibpqcompat=true'}", "is not verified"],
     ["{url: 'postgres://u@localhost/mcp', listen_url: 'postgres://u@db.internal/mcp'}", "not encrypted"],
-    ["{tls_ca: /ca.pem}", "nothing is verified"],
+    ["{tls_ca: /ca.pem}", "it has no effect"],
   ])("%s: %s", (database, message) => {
     expect(warnings(database).join("\n")).toContain(message);
   });

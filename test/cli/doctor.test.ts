@@ -706,11 +706,11 @@ describe("doctor", () => {
 
       Authorization server metadata
         FAIL  https://10.0.0.7/.well-known/oauth-authorization-server  no answer
-              authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it)
+              authorization server metadata: blocked the connection to 10.0.0.7: its address is not public (allowed_private_hosts allows it)
         FAIL  https://10.0.0.7/.well-known/openid-configuration  no answer
-              authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it)
+              authorization server metadata: blocked the connection to 10.0.0.7: its address is not public (allowed_private_hosts allows it)
 
-      Users cannot connect: authorization server metadata: refused to connect to 10.0.0.7: its address is not public (allowed_private_hosts opens it) (endpoint_not_allowed)
+      Users cannot connect: authorization server metadata: blocked the connection to 10.0.0.7: its address is not public (allowed_private_hosts allows it) (endpoint_not_allowed)
 
       What to do
         The server's metadata points to an address that is not public https. If the host is yours, add it

@@ -16,10 +16,10 @@ describe("Fixed texts of a route, well_known", () => {
   ])("takes %s", (texts) => expect(problems(texts)).toEqual([]));
 
   it.each([
-    ["{oauth-authorization-server: x}", "answered by us"],
-    ["{oauth-protected-resource/mcp: x}", "answered by us"],
-    ["{OpenID-Configuration: x}", "answered by us"],
-    ["{pomerium/other: x}", "answered by us"],
+    ["{oauth-authorization-server: x}", "served by the gateway itself"],
+    ["{oauth-protected-resource/mcp: x}", "served by the gateway itself"],
+    ["{OpenID-Configuration: x}", "served by the gateway itself"],
+    ["{pomerium/other: x}", "served by the gateway itself"],
     ["{/.well-known/x: x}", "not an exact name"],
     ["{'a*': x}", "not an exact name"],
     ["{'a/../b': x}", "not an exact name"],
@@ -45,7 +45,7 @@ describe("Fixed texts of a route, well_known", () => {
     ]);
     expect(problems("{a: x}", route("https://i.example.com", ", well_known: {a: y}"))).toEqual([]);
     const below = route("https://h.example.com/.well-known/a");
-    expect(problems("{a: x}", below)).toEqual([expect.stringContaining("is the place of the route")]);
+    expect(problems("{a: x}", below)).toEqual([expect.stringContaining("is the path of the route")]);
   });
 });
 
@@ -60,16 +60,16 @@ describe("Where the generated Envoy serves without TLS", () => {
 
   it.each([
     ["{tls: {terminated_by: caddy}}", "error envoy.tls.terminated_by[0]", "not an address"],
-    ["{tls: {terminated_by: 0.0.0.0/0}}", "error envoy.tls.terminated_by[0]", "anybody could say"],
-    ["{tls: {terminated_by: '::/0'}}", "error envoy.tls.terminated_by[0]", "anybody could say"],
-    ["{tls: {terminated_by: 8.8.8.8}}", "warning envoy.tls.terminated_by[0]", "in the clear"],
+    ["{tls: {terminated_by: 0.0.0.0/0}}", "error envoy.tls.terminated_by[0]", "could forge"],
+    ["{tls: {terminated_by: '::/0'}}", "error envoy.tls.terminated_by[0]", "could forge"],
+    ["{tls: {terminated_by: 8.8.8.8}}", "warning envoy.tls.terminated_by[0]", "unencrypted"],
     [
       "{tls: {terminated_by: 10.0.0.1, certificate: a, key: b}}",
       "error envoy.tls.certificate",
       "no certificate",
     ],
     ["{listen: 'unix:/run/x', tls: {terminated_by: 10.0.0.1}}", "error envoy.listen", "Unix socket"],
-    ["{http_address: 0.0.0.0}", "warning envoy.http_address", "in the clear"],
+    ["{http_address: 0.0.0.0}", "warning envoy.http_address", "unencrypted"],
     ["{http_address: localhost}", "error envoy.http_address", ""],
   ])("says what is wrong with %s", (envoy, where, why) => {
     const [first = ""] = problems(envoy);

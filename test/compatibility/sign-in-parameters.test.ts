@@ -108,7 +108,7 @@ describe("authorization_url_params of a sign-in provider", () => {
   ])("%s is refused at load, by name", (name) => {
     expect(problemsOf(file(`authorization_url_params: {${name}: x}`))).toEqual([
       expect.stringContaining(
-        `sign_in.providers[0].authorization_url_params.${name}: ${name} is ours to set`,
+        `sign_in.providers[0].authorization_url_params.${name}: ${name} is set by the gateway`,
       ),
     ]);
   });
@@ -118,7 +118,7 @@ describe("authorization_url_params of a sign-in provider", () => {
       `authenticate_service_url: https://auth.example.com\nidp_provider: google\nidp_client_id: c\nidp_client_secret: \${S}\nidp_request_params: ${params}\nroutes: [{id: t, from: https://t.example.com, to: http://x, mcp: {}, policy: [{allow: {and: [{accept: true}]}}]}]\n`;
     expect(problemsOf(pomerium("{access_type: offline, prompt: consent}"), { S: "s" })).toEqual([]);
     expect(problemsOf(pomerium("{state: x}"), { S: "s" })).toEqual([
-      expect.stringContaining("state is ours to set"),
+      expect.stringContaining("state is set by the gateway"),
     ]);
   });
 });

@@ -408,7 +408,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     expect(JSON.parse(answer.body)).toMatchObject({
       error: "upstream_endpoint_elsewhere",
       error_description: expect.stringContaining(
-        "the server sends its clients' messages to another address than its own",
+        "the server sends its clients' messages to another host, or to a path of another route",
       ),
     });
     expect(answer.body).not.toContain("sessionId");

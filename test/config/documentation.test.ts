@@ -15,7 +15,7 @@ const examples = [...text.matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
   yaml: match[1] ?? "",
 }));
 
-/** Sections that an example omits because it is about something else. */
+/** Required sections that an example may omit. */
 const rest: Record<string, string> = {
   issuer: "issuer: https://auth.example.com\n",
   sign_in: "sign_in: {providers: [{issuer: https://login.example.com, client_id: c, trust_email: false}]}\n",

@@ -21,7 +21,7 @@ routes: [{from: https://h.example.com, to: http://x, mcp: {}}]
   }));
 }
 
-describe("every TCP listener knows its peer", () => {
+describe("every TCP listener authenticates its peer", () => {
   it.each<[string, string, string[]]>([
     ["nothing at all", "", ["error listen.grpc", "warning listen.http"]],
     ["every address", 'grpc: "0.0.0.0:1", http: "0.0.0.0:2"', ["error listen.grpc", "error listen.http"]],
@@ -49,13 +49,13 @@ describe("every TCP listener knows its peer", () => {
     ["mTLS with any certificate of a CA", tls(""), ["error listen.grpc_tls", "warning listen.http"]],
     ["mTLS with names", `${tls('"DNS:envoy"')}, http: "unix:/b"`, []],
     [
-      "mTLS with names, HTTP for everybody",
+      "mTLS with names, HTTP on all addresses",
       `${tls('"DNS:envoy"')}, http: "0.0.0.0:2"`,
       ["error listen.http"],
     ],
     ["a short secret", "envoy_secret: short", ["error listen.envoy_secret"]],
     [
-      "a secret that Envoy would take for a command",
+      "a secret that Envoy would parse as a command operator",
       `envoy_secret: "%REQ(x)%${old}"`,
       ["error listen.envoy_secret"],
     ],
@@ -66,12 +66,12 @@ describe("every TCP listener knows its peer", () => {
     for (const { text } of found) expect(text).toContain("fix:");
   });
 
-  it("judges the addresses that stand in for the file's", () => {
+  it("checks the addresses that override the file's", () => {
     const text = problems('grpc: "unix:/a", http: "unix:/b"', { grpc: "0.0.0.0:1" }).map(({ path }) => path);
     expect(text).toEqual(["listen.grpc"]);
   });
 
-  it("asks nobody who opens no listener", () => {
+  it("is not checked if no listener is opened", () => {
     const file = configFile(
       "issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\nroutes: []\n",
     );
@@ -79,22 +79,25 @@ describe("every TCP listener knows its peer", () => {
   });
 });
 
-describe("a peer shows the secret", () => {
+describe("a peer is authenticated by a secret", () => {
   const peers = peerAuthentication("127.0.0.1:1", { envoySecrets: [fresh, old] });
-  it("while it is rotated, the old one and the new one", () => {
+  it("accepts the old and the new one during rotation", () => {
     expect([fresh, old].map((one) => peers.judge(one))).toEqual(["proven", "proven"]);
   });
-  it.each([`${fresh}x`, fresh.slice(1), `${fresh}, ${old}`, fresh.toUpperCase(), "x"])("not %s", (shown) => {
-    expect(peers.judge(shown)).toBe("wrong");
-  });
-  it("nothing is nothing, several are wrong", () => {
+  it.each([`${fresh}x`, fresh.slice(1), `${fresh}, ${old}`, fresh.toUpperCase(), "x"])(
+    "rejects %s",
+    (shown) => {
+      expect(peers.judge(shown)).toBe("wrong");
+    },
+  );
+  it("no value is missing, several values are wrong", () => {
     expect([peers.judge(undefined), peers.judge(""), peers.judge([fresh, fresh])]).toEqual([
       "missing",
       "missing",
       "wrong",
     ]);
   });
-  it("a Unix socket is proof enough", () => {
+  it("a Unix socket requires no secret", () => {
     expect(peerAuthentication("unix:/a", { envoySecrets: [fresh] }).judge(undefined)).toBe("proven");
   });
 });

@@ -39,8 +39,8 @@ afterEach(() => {
   for (const config of open.splice(0)) config.close();
 });
 
-describe("the file edited while running", () => {
-  it("takes effect at once when good, as one swap", async () => {
+describe("reloading the routes file", () => {
+  it("a valid file takes effect immediately and atomically", async () => {
     const file = configFile(routes("one"));
     const config = live(file);
     const before = config.current();
@@ -51,7 +51,7 @@ describe("the file edited while running", () => {
     expect(before.find("h.example.com", "/")?.upstream).toBe("http://one");
   });
 
-  it("is refused when bad: the old stays, and the problem and a metric say so until a good one comes", async () => {
+  it("an invalid file is rejected: the old one stays in effect, and a problem and a metric report it until a valid one is loaded", async () => {
     const file = configFile(routes("one"));
     const metrics = createMetrics();
     const config = live(file, metrics);
@@ -75,7 +75,7 @@ describe("the file edited while running", () => {
     ]);
   });
 
-  it("is seen when an editor replaces it by rename, and when it vanishes and returns", async () => {
+  it("detects a replacement by rename, and a file that disappears and returns", async () => {
     const file = configFile(routes("one"));
     const config = live(file);
     const change = changed(config);
@@ -88,7 +88,7 @@ describe("the file edited while running", () => {
     expect(upstream(config)).toBe("http://two");
   });
 
-  it("is seen through Kubernetes' swap of the ..data link", async () => {
+  it("detects the swap of Kubernetes' ..data link", async () => {
     const folder = mkdtempSync(join(tmpdir(), "configmap-"));
     const version = (name: string, upstreamHost: string) => {
       mkdirSync(join(folder, name));
@@ -107,7 +107,7 @@ describe("the file edited while running", () => {
     expect(upstream(config)).toBe("http://two");
   });
 
-  it("is read again when a secret it refers to changes", async () => {
+  it("reloads if a referenced secret changes", async () => {
     const secret = "database: {url: file:database-url}\n";
     const file = configFile(routes("one", ""));
     const url = join(dirname(file), "database-url");
@@ -120,7 +120,7 @@ describe("the file edited while running", () => {
     expect(config.current().config.database.url).toBe("postgres://one");
   });
 
-  it("keeps what is read at start for everybody, Envoy's files included, until a restart", async () => {
+  it("keeps settings that are read at startup until a restart, also in Envoy's files", async () => {
     const file = configFile(routes("one"));
     const config = live(file);
     const written = () => {
@@ -142,7 +142,9 @@ describe("the file edited while running", () => {
     config.setStoredRoutes([
       { id: "s", entry: { from: "https://h.example.com/.pomerium/s", to: "http://x", mcp: { server: {} } } },
     ]);
-    expect(config.storedProblems().get("s")?.[0]?.message).toMatch(/\/\.pomerium is answered by us/);
+    expect(config.storedProblems().get("s")?.[0]?.message).toMatch(
+      /\/\.pomerium is served by the gateway itself/,
+    );
     config.setStoredRoutes([]);
 
     const next = changed(config);
@@ -164,7 +166,7 @@ describe("the file edited while running", () => {
     expect(restarted.config.envoy.sidecar.grpc).toEqual(["127.0.0.1:7001"]);
   });
 
-  it("has to be good at the start", () => {
+  it("fails at startup if the file is invalid", () => {
     expect(() => live(configFile("routes: []"))).toThrow(expect.objectContaining({ code: "invalid_config" }));
   });
 });

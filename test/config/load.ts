@@ -6,7 +6,7 @@ import { configFile } from "./config-file.ts";
 const head =
   "issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\npolicy: {allow: {or: [{accept: true}]}}\n";
 
-/** Loads `routes` (YAML list items) below a head of issuer, provider and policy (three lines); throws what is wrong with them. */
+/** Loads `routes` (YAML list items) after three lines with issuer, provider and policy. @throws on problems */
 export function load(routes: string, env: Record<string, string> = {}) {
   const loaded = loadConfig(configFile(`${head}routes:\n${routes}`), env);
   if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join("\n"));

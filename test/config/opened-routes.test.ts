@@ -7,8 +7,8 @@ const b = { id: "b", resource: "https://b.test/team" };
 const opened = (audience: string, listed?: Parameters<typeof opensRoute>[1]) =>
   [a, b].filter((route) => opensRoute(audience, listed, route)).map(({ id }) => id);
 
-describe("what a trusted issuer's audience opens", () => {
-  test("a URL: the route whose resource it is, and no other", () => {
+describe("the routes of a trusted issuer's audience", () => {
+  test("a URL: only the route with this resource", () => {
     expect(opened("https://a.test")).toEqual(["a"]);
     expect(opened("https://A.test:443/")).toEqual(["a"]);
     expect(opened("https://b.test/team/")).toEqual(["b"]);
@@ -22,14 +22,14 @@ describe("what a trusted issuer's audience opens", () => {
       expect(opened(audience)).toEqual([]);
   });
 
-  test("any other: what is listed, else all", () => {
+  test("any other audience: the listed routes, else all", () => {
     expect(opened("api://mcp")).toEqual(["a", "b"]);
     expect(opened("api://mcp", ["b"])).toEqual(["b"]);
     expect(opened("mcp", ["https://b.test/team/", "gone"])).toEqual(["b"]);
     expect(opened("https://a.test", ["b"])).toEqual([]);
   });
 
-  test("one listed by name: exactly that", () => {
+  test("a listed audience: exactly its routes", () => {
     const listed = { "https://api.test": ["a"], mcp: ["b"] };
     expect(opened("https://api.test", listed)).toEqual(["a"]);
     expect(opened("mcp", listed)).toEqual(["b"]);
@@ -47,11 +47,11 @@ routes: [{id: a, from: https://a.test, to: http://x, mcp: {server: {}}}]
 `;
 
 describe("check-config", () => {
-  test("warns of an audience that opens everything, or nothing, and of a route that is not there", () => {
+  test("warns of an audience for all routes or for none, and of a missing route", () => {
     expect(problemsOf(file(", audience: [mcp, https://gone.test]"))).toEqual([
-      expect.stringMatching(/warning .*a token for "mcp" opens every MCP route.* -> list the routes/),
+      expect.stringMatching(/warning .*a token for "mcp" is valid for every MCP route.* -> list its routes/),
       expect.stringMatching(
-        /warning .*a token for "https:\/\/gone.test" opens nothing.* -> list what it opens/,
+        /warning .*a token for "https:\/\/gone.test" is valid for no route.* -> list its routes/,
       ),
     ]);
     expect(problemsOf(file(", audience: mcp, routes: [a, b]"))).toEqual([
@@ -64,17 +64,17 @@ describe("check-config", () => {
     );
   });
 
-  test("warns of providers and issuers whose addresses do not count where policy goes by them", () => {
+  test("warns of providers and issuers with untrusted e-mail addresses if policy uses them", () => {
     const corp = ", audience: mcp, routes: [a]";
     const silent = [
-      expect.stringMatching(/warning sign_in.providers\[0\]: policy goes by e-mail.*-> set email_domains/),
-      expect.stringMatching(/warning external_tokens.trusted_issuers\[0\]: policy goes by e-mail/),
+      expect.stringMatching(/warning sign_in.providers\[0\]: policy uses e-mail.*-> set email_domains/),
+      expect.stringMatching(/warning external_tokens.trusted_issuers\[0\]: policy uses e-mail/),
     ];
     for (const rule of ["domain: x.com", "email: a@x.com", "claim/email: a@x.com", "not: [{domain: x.com}]"])
       expect(problemsOf(file(corp, `policy: {allow: {and: [{accept: true}, {${rule}}]}}`))).toEqual(silent);
     const said = file(`${corp}, trust_email: true`, "policy: {allow: {and: [{domain: x.com}]}}");
     const anyDomain = expect.stringMatching(
-      /corp is not the only one to say them: .* another one's included.*-> set email_domains/,
+      /corp is one of several sources: .* those of another source.*-> set email_domains/,
     );
     expect(problemsOf(said)).toEqual([...silent.slice(0, 1), anyDomain]);
     const domains = said.replace("client_id: c", "client_id: c, email_domains: [X.com]");
@@ -85,8 +85,6 @@ describe("check-config", () => {
       .replace("client_id: c", "client_id: c, trust_email: false");
     expect(problemsOf(alone)).toEqual([]);
     const byAddress = file(corp).replace("client_id: c", "client_id: c, claims: {user: email}");
-    expect(problemsOf(byAddress)).toEqual([
-      expect.stringMatching(/people are known by their e-mail address/),
-    ]);
+    expect(problemsOf(byAddress)).toEqual([expect.stringMatching(/users are identified by e-mail address/)]);
   });
 });

@@ -21,7 +21,7 @@ const problem = (policy: string) =>
   ).join("\n");
 
 describe("policy language", () => {
-  it("reads a rule, a list of rules, and several operators as alternatives, each named by its place", () => {
+  it("parses a rule, a list of rules, and several operators as alternatives, each named by its path", () => {
     const a = is("email", "a@example.com");
     expect(rulesOf("{allow: {and: [{email: a@example.com}]}}")).toEqual([
       { action: "allow", name: "routes[0].policy.allow.and", when: { op: "and", nodes: [a] } },
@@ -41,7 +41,7 @@ describe("policy language", () => {
     ]);
   });
 
-  it("reads not as none and nor as not all, as Pomerium does", () => {
+  it("parses not as none and nor as not all, as Pomerium does", () => {
     const [a, b] = [is("user", "a"), is("user", "b")];
     expect(rulesOf("{allow: {not: [{user: a}, {user: b}]}}")?.[0]?.when).toEqual({
       op: "and",
@@ -102,11 +102,11 @@ describe("policy language", () => {
         },
       },
     ],
-  ])("reads %s", (criterion, expected) => {
+  ])("parses %s", (criterion, expected) => {
     expect(nodeOf(`{${criterion}}`)).toMatchObject({ op: "or", nodes: [{ op: "criterion", ...expected }] });
   });
 
-  it("reads exclude and reject as their opposites denied", () => {
+  it("parses exclude and reject as negations", () => {
     expect(nodeOf("{groups: {exclude: interns}}")).toEqual({
       op: "or",
       nodes: [not({ op: "criterion", criterion: "groups", matcher: { kind: "has", value: "interns" } })],
@@ -128,15 +128,15 @@ describe("policy language", () => {
     ["allow: {}", "allow needs an operator"],
     ["{}", "the rule is empty"],
     ["[]", "the policy is empty"],
-    ["allow", "a policy rule is a mapping"],
-    ["", "a policy rule is a mapping"],
+    ["allow", "a policy rule must be a mapping"],
+    ["", "a policy rule must be a mapping"],
     [
       "allow: {or: [{group: a}]}",
       '8:21 error routes[0].policy.allow.or[0].group: unknown criterion "group" -> did you mean groups?',
     ],
     ["allow: {or: [{constructor: a}]}", 'unknown criterion "constructor"'],
     ["allow: {or: [{client_certificate: {}}]}", "check client certificates in Envoy"],
-    ["allow: {or: [{email: a, user: b}]}", "a criterion has exactly one key"],
+    ["allow: {or: [{email: a, user: b}]}", "a criterion must have exactly one key"],
     [
       "allow: {or: [{email: {start_with: a}}]}",
       '8:29 error routes[0].policy.allow.or[0].email.start_with: unknown matcher "start_with" for email -> did you mean starts_with?',
@@ -147,19 +147,19 @@ describe("policy language", () => {
     ["allow: {or: [{email: {contains: ''}}]}", "matches everything"],
     ["allow: {or: [{email: {in: a}}]}", "in needs a list of values"],
     ["allow: {or: [{groups: [a, b]}]}", "(several: in: [a, b])"],
-    ["allow: {or: [{claim: a}]}", "claim needs the claim's name"],
-    ["allow: {or: [{email/x: a}]}", "email takes no /x"],
+    ["allow: {or: [{claim: a}]}", "claim needs a claim name"],
+    ["allow: {or: [{email/x: a}]}", "email does not take /x"],
     ["allow: {or: [{source_ip: 10.1}]}", "is not an IP address"],
     ["allow: {or: [{date: 2020-01-01}]}", "date needs before or after"],
     ["allow: {or: [{date: {after: yesterday}}]}", '"yesterday" is not a date'],
     ["allow: {or: [{time_of_day: {after: '10:00'}}]}", "time_of_day needs a timezone"],
     ["allow: {or: [{time_of_day: {timezone: Mars/Base, after: '10:00'}}]}", "is not a time zone"],
     ["allow: {or: [{time_of_day: {timezone: UTC, after: '25:00'}}]}", "is not a time"],
-  ])("refuses %s where it stands", (policy, expected) => {
+  ])("rejects %s at its position", (policy, expected) => {
     expect(problem(policy)).toContain(expected);
   });
 
-  it("serves routes without a policy from the top level, and takes Pomerium's older lists", () => {
+  it("applies the top-level policy to routes without one, and supports Pomerium's older lists", () => {
     const { config } = load(`
   - {from: https://a.example.com, to: http://x, mcp: {}}
   - {from: https://b.example.com, to: http://x, mcp: {}, allowed_users: [u], allowed_domains: [x.com], allowed_idp_claims: {team: [t]}}
@@ -177,7 +177,7 @@ describe("policy language", () => {
     );
   });
 
-  it("writes only what the policy room compiles: every criterion with every matcher it takes", () => {
+  it("produces only what the compiler accepts: every criterion with every matcher", () => {
     const operand: Record<string, string> = { in: "[a, b]", not_in: "[a, b]" };
     const criteria = Object.entries(policyVocabulary).flatMap(([name, words]) => {
       const key = name === "claim" ? "claim/team" : name;

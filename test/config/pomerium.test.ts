@@ -9,8 +9,8 @@ const route =
 const top =
   "issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\n";
 
-describe("a file brought along from Pomerium", () => {
-  it("works with its names for the issuer, the provider and the MCP domains", () => {
+describe("a Pomerium configuration file", () => {
+  it("works with its keys for the issuer, the provider and the MCP domains", () => {
     const loaded = loadConfig(
       configFile(`authenticate_service_url: https://auth.example.com
 idp_provider: oidc
@@ -53,7 +53,7 @@ ${route}`),
     });
   });
 
-  it("points to the name that was written, not to ours", () => {
+  it("problems refer to the key as written", () => {
     expect(
       problemsOf(
         `authenticate_service_url: http://auth.example.com\nidp_provider: oidc\nidp_provider_url: 7\nidp_client_id: c\nmcp_allowed_client_id_domains: ["https://x"]\nroutes:\n${route}`,
@@ -67,19 +67,19 @@ ${route}`),
     ]);
   });
 
-  it("is refused where a setting stands under both names", () => {
+  it("is rejected if a setting is present under both keys", () => {
     expect(problemsOf(`${top}authenticate_service_url: https://b.example.com\nroutes:\n${route}`)).toEqual([
-      "3:1 error authenticate_service_url: authenticate_service_url and issuer say the same -> keep issuer",
+      "3:1 error authenticate_service_url: authenticate_service_url and issuer are the same setting -> keep issuer",
     ]);
   });
 
-  it("is refused with an empty list of domains, which means nobody there and anybody here", () => {
+  it("is rejected with an empty list of domains, which means none in Pomerium and any here", () => {
     expect(problemsOf(`${top}mcp_allowed_client_id_domains: []\nroutes:\n${route}`)).toEqual([
       expect.stringMatching(/3:32 error mcp_allowed_client_id_domains: .* is empty/),
     ]);
   });
 
-  it("is told to rename its routes when they stand under policy", () => {
+  it("with routes under policy, reports that the key must be renamed", () => {
     expect(problemsOf(`${top}policy:\n${route}`).join("\n")).toMatch(
       /3:1 error policy: these are routes.*rename policy: to routes:/,
     );
@@ -88,7 +88,7 @@ ${route}`),
   const levels = Object.entries(pomeriumKeys).flatMap(([level, keys]) =>
     Object.entries(keys).map(([key, { verdict }]) => [level, key, verdict] as const),
   );
-  it.each(levels)("knows the %s key %s by name: %s", (level, key, verdict) => {
+  it.each(levels)("reports the %s key %s: %s", (level, key, verdict) => {
     const file =
       level === "global"
         ? `${top}${key}: x\nroutes:\n${route}`
@@ -102,7 +102,7 @@ ${route}`),
     expect(problems[0]).toContain(` ${path}: `);
   });
 
-  it("only warns of a switch that is off, for it opens and restricts nothing", () => {
+  it("only warns of a disabled switch, which has no effect", () => {
     const problems = problemsOf(
       `${top}routes:\n${route.replace("mcp: {}", "allow_public_unauthenticated_access: false, mcp: {}")}`,
     );

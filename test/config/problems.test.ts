@@ -12,11 +12,11 @@ const top =
 const good = `${top}routes:\n${route}`;
 
 describe("problems", () => {
-  it("has none for a good file", () => {
+  it("there are none for a valid file", () => {
     expect(problemsOf(good)).toEqual([]);
   });
 
-  it("each file's paths start from its own folder, however many are read", () => {
+  it("relative paths are resolved against the folder of their file", () => {
     const folders = [configFile(good), configFile(good)].map((file) => {
       const loaded = loadConfig(file, {});
       return [dirname(file), loaded.ok && loaded.config.database];
@@ -25,7 +25,7 @@ describe("problems", () => {
     for (const [folder, database] of folders) expect(database).toEqual({ dir: join(String(folder), "data") });
   });
 
-  it("are told all at once, each with its place, its key and its fix", () => {
+  it("are reported all at once, each with its position, its key and its fix", () => {
     const file = `issuer: https://auth.example.com/path
 lisen: {http: "127.0.0.1:8080"}
 check: {deadline: soon}
@@ -46,16 +46,16 @@ routes:
 policy: {allow: {or: [{accept: true}]}}
 `;
     expect(problemsOf(file)).toEqual([
-      "1:9 error issuer: an origin has no path, query, fragment or user -> write https://host or https://host:port, with nothing behind it",
+      "1:9 error issuer: an origin has no path, query, fragment or user -> write https://host or https://host:port, with nothing after it",
       '2:1 error lisen: unknown key "lisen" -> did you mean listen?',
       '3:19 error check.deadline: "soon" is not a duration -> write seconds as a number, or 30s, 5m, 1h, 30d',
-      "5:11 error routes[0].from: http: is for localhost only: tokens would travel in the clear -> write https://h.example.com",
+      "5:11 error routes[0].from: http: is for localhost only: tokens would be sent unencrypted -> write https://h.example.com",
       '8:7 error routes[0].mcp.servr: unknown key "servr" -> did you mean server?',
       "9:5 error routes[1].to: to is missing -> add to",
       '10:5 error routes[1].too: unknown key "too" -> did you mean to?',
       '14:13 error routes[1].policy.allow.or[0].emial: unknown criterion "emial" -> did you mean email?',
       "15:26 error routes[1].mcp.server.path: path must be a string, not a number -> write a string here",
-      "16:11 error routes[2].from: the route is no MCP route -> add mcp: {server: {}} or mcp: {client: {}}",
+      "16:11 error routes[2].from: the route is not an MCP route -> add mcp: {server: {}} or mcp: {client: {}}",
     ]);
   });
 
@@ -63,19 +63,19 @@ policy: {allow: {or: [{accept: true}]}}
     ["from: http://h.example.com", /http: is for localhost only.*write https:\/\/h.example.com/],
     ["from: https://*.example.com", /wildcard/],
     ["from: https://u@h.example.com", /no user/],
-    ["from: https://h.example.com/a%2Fb", /cannot be a path prefix/],
+    ["from: https://h.example.com/a%2Fb", /is not a path prefix/],
     ["from: ftp://h.example.com", /not an https URL/],
-    ["from: https://h.example.com/.pomerium/x", /answered by us/],
-    ["from: https://auth.example.com/oauth/x", /answered by us/],
-  ])("refuse %s", (from, expected) => {
+    ["from: https://h.example.com/.pomerium/x", /served by the gateway itself/],
+    ["from: https://auth.example.com/oauth/x", /served by the gateway itself/],
+  ])("reject %s", (from, expected) => {
     expect(problemsOf(good.replace("from: https://h.example.com", from)).join("\n")).toMatch(expected);
   });
 
-  it("take http for localhost", () => {
+  it("accept http for localhost", () => {
     expect(problemsOf(good.replace("https://h.example.com", "http://localhost:3000"))).toEqual([]);
   });
 
-  it("name both routes that claim the same place, and ids that are taken", () => {
+  it("name both routes with the same URL, and duplicate ids", () => {
     const twice = good + route.replace("https://h.example.com", "https://H.example.com:443/");
     expect(problemsOf(twice)).toEqual([
       expect.stringMatching(
@@ -88,30 +88,28 @@ policy: {allow: {or: [{accept: true}]}}
     ]);
   });
 
-  it("refuse one `to` with several paths or queries, or with a parameter or a path given twice", () => {
+  it("reject a `to` with several paths or queries, or with a duplicate parameter or path", () => {
     expect(problemsOf(good.replace("to: http://x", "to: [http://a/mcp, http://b/other]")).join()).toMatch(
-      /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
+      /routes\[0\]\.to\[1\]: all URLs of one `to` must have the same scheme/,
     );
     expect(problemsOf(good.replace("to: http://x", "to: http://a/mcp?x=1"))).toEqual([]);
     expect(problemsOf(good.replace("to: http://x", "to: [http://a/?x=1, http://b/?x=2]")).join()).toMatch(
-      /routes\[0\]\.to\[1\]: all URLs of one `to` share/,
+      /routes\[0\]\.to\[1\]: all URLs of one `to` must have the same scheme/,
     );
-    expect(problemsOf(good.replace("to: http://x", "to: http://a/?x=1&%78=2")).join()).toMatch(
-      /names x twice/,
-    );
+    expect(problemsOf(good.replace("to: http://x", "to: http://a/?x=1&%78=2")).join()).toMatch(/has x twice/);
     const rewritten = (to: string, path: string) =>
       problemsOf(good.replace("to: http://x", `to: ${to}, prefix_rewrite: ${path}`)).join();
     expect(rewritten("http://x/", "/")).toBe("");
     expect(rewritten("http://x", "/api/v1")).toBe("");
-    expect(rewritten("http://x/mcp", "/")).toMatch(/prefix_rewrite: .*stands in both/);
+    expect(rewritten("http://x/mcp", "/")).toMatch(/prefix_rewrite: .*is set in both/);
     for (const path of ["mcp", "/a/../b", "/a%2Fb", "/a?b=1"])
-      expect(rewritten("http://x", path)).toMatch(/prefix_rewrite: .*cannot be a path/);
+      expect(rewritten("http://x", path)).toMatch(/prefix_rewrite: .*is not a path/);
   });
 
   const endpoint = "{auth_url: https://as.test/a, token_url: https://as.test/t}";
   it.each([
-    ["upstream_oauth2: {client_secret: s}", /needs its client_id.*add client_id/],
-    ["upstream_oauth2: {private_key: k}", /needs its client_id.*add client_id/],
+    ["upstream_oauth2: {client_secret: s}", /needs a client_id.*add client_id/],
+    ["upstream_oauth2: {private_key: k}", /needs a client_id.*add client_id/],
     [`upstream_oauth2: {endpoint: ${endpoint}}`, /explicit endpoints need a client_id/],
     ["upstream_oauth2: {}, upstream_auth: none", /contradict each other.*keep one/],
     [
@@ -123,7 +121,7 @@ policy: {allow: {or: [{accept: true}]}}
       /authorization_server_url: nothing is discovered here.*remove it/,
     ],
     ["authorization_server_url: https://as.test, upstream_auth: none", /nothing is discovered here/],
-  ])("refuse an upstream that contradicts itself: {%s}", (server, expected) => {
+  ])("reject contradictory settings of an upstream: {%s}", (server, expected) => {
     const problems = problemsOf(good.replace("mcp: {}", `mcp: {server: {${server}}}`));
     expect(problems).toEqual([expect.stringMatching(expected)]);
   });
@@ -132,20 +130,20 @@ policy: {allow: {or: [{accept: true}]}}
     const secret = (value: string) =>
       `${top}routes:\n${route.replace("mcp: {}", `mcp: {server: {upstream_auth: {api_key: {header: x-key, value: "${value}"}}}}`)}`;
 
-    it("refuse one that stands inline in a world-readable file, without repeating it", () => {
+    it("reject an inline secret in a world-readable file, without showing it", () => {
       const problems = problemsOf(secret("hunter2"), {}, 0o644).join("\n");
-      expect(problems).toMatch(
-        /upstream_auth\.api_key\.value: a secret stands inline.*file:path, or chmod o-r/,
-      );
+      expect(problems).toMatch(/upstream_auth\.api_key\.value: a secret is inline.*file:path, or chmod o-r/);
       expect(problems).not.toContain("hunter2");
       expect(problemsOf(secret("hunter2"), {}, 0o640)).toEqual([]);
     });
 
-    it("take the environment's and a file's in any file, and name what is missing", () => {
+    it("accept references to the environment and to files in any file, and name missing ones", () => {
       // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
       const reference = "${UPSTREAM_KEY}";
       expect(problemsOf(secret(reference), { UPSTREAM_KEY: "k" }, 0o644)).toEqual([]);
-      expect(problemsOf(secret(reference)).join()).toMatch(/the environment has no UPSTREAM_KEY/);
+      expect(problemsOf(secret(reference)).join()).toMatch(
+        /the environment variable UPSTREAM_KEY is not set/,
+      );
       const file = configFile(secret("file:key"), 0o644);
       const loaded = () => loadConfig(file, {});
       expect(loaded().problems[0]?.message).toMatch(/key cannot be read \(ENOENT\)/);
@@ -158,7 +156,7 @@ policy: {allow: {or: [{accept: true}]}}
     });
   });
 
-  it("refuse bindings that share or lose tokens, naming the alternative", () => {
+  it("reject bindings that share or lose tokens, and name the alternative", () => {
     const bound = (kind: string) => good.replace("mcp: {}", `upstream_token_binding: ${kind}, mcp: {}`);
     expect(problemsOf(bound("per_user"))).toEqual([]);
     for (const kind of ["per_session", "service_account"]) {
@@ -172,10 +170,10 @@ policy: {allow: {or: [{accept: true}]}}
     }
   });
 
-  it("are told of what is no YAML, no mapping or not there", () => {
+  it("are reported for invalid YAML, for a file that is not a mapping, and for a missing file", () => {
     expect(problemsOf("a: [1\nb: 2").join("\n")).toMatch(/^\d+:\d+ error : not valid YAML/);
     expect(problemsOf(`${good}issuer: https://other.example.com\n`).join("\n")).toMatch(
-      /5:1 error : this key stands twice/,
+      /5:1 error : this key appears twice/,
     );
     expect(problemsOf("- 1").join("\n")).toMatch(/the file is not a mapping/);
     expect(problemsOf("").join("\n")).toMatch(/the file is not a mapping/);
@@ -186,7 +184,7 @@ policy: {allow: {or: [{accept: true}]}}
     expect(loadConfig(locked, {}).ok).toBe(true);
   });
 
-  it("point to an anchor's value where an alias is wrong", () => {
+  it("point to the anchor's value if an alias is invalid", () => {
     const file = `${top}x: &m {servr: {}}\nroutes:\n${route.replace("mcp: {}", "mcp: *m")}`;
     expect(
       problemsOf(file).some((problem) =>
@@ -200,7 +198,7 @@ policy: {allow: {or: [{accept: true}]}}
       "issuer: https://a.example.com\nroutes:\n  - {from: https://h.example.com, to: http://x, mcp: {}}\n";
     expect(problemsOf(bare)).toEqual([
       expect.stringMatching(/warning sign_in: there is no OpenID provider/),
-      expect.stringMatching(/warning routes\[0\]\.from: the route has no policy: nobody may use it/),
+      expect.stringMatching(/warning routes\[0\]\.from: the route has no policy: it denies all requests/),
     ]);
   });
 
@@ -212,7 +210,7 @@ policy: {allow: {or: [{accept: true}]}}
 });
 
 describe("the environment's database", () => {
-  it("wins over the file's", () => {
+  it("overrides the file's", () => {
     const loaded = loadConfig(configFile(`${good}database: {url: postgres://file}\n`), {
       DATABASE_URL: "postgres://env",
       DATABASE_LISTEN_URL: "postgres://listen",
@@ -224,11 +222,11 @@ describe("the environment's database", () => {
   });
 });
 
-describe("where encryption keys are kept", () => {
+describe("the source of encryption keys", () => {
   const keys = (list: string) => `${good}encryption: {keys: [${list}]}\n`;
   const google = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
 
-  it("may be a key service of a cloud", () => {
+  it("may be a cloud key service", () => {
     const arn = "arn:aws:kms:eu-central-1:111122223333:key/k";
     const loaded = loadConfig(
       configFile(
@@ -244,7 +242,7 @@ describe("where encryption keys are kept", () => {
     ]);
   });
 
-  it("is one place for each, by a name that Google knows", () => {
+  it("is exactly one per key, with a valid Google key name", () => {
     expect(problemsOf(keys(`{kid: a, env: A, google_kms: {key: ${google}}}`))).toEqual([
       expect.stringContaining("write exactly one of env, file, vault, aws_kms and google_kms"),
     ]);

@@ -17,7 +17,7 @@ const withMcp = (mcp: string, more = "") =>
 /** Problems of a file with this at its top level, where line 3 begins. */
 const withTop = (text: string) => problemsOf(`${head}${text}\n${signIn}${routes}`);
 
-describe("what could only fail, or do nothing, while serving, is refused", () => {
+describe("settings that would fail or have no effect at runtime are rejected", () => {
   it.each([
     "*.svc.cluster.local",
     "https://keycloak.internal",
@@ -25,7 +25,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     "10.0.0.0/33",
     "box:70000",
     " ",
-  ])("a private host that is none: %j", (host) => {
+  ])("an invalid private host: %j", (host) => {
     const hosts = ["keycloak.internal:8443", "Box", "[::1]:9000", "10.1.0.0/16", "10.2.0.7"];
     expect(withTop(`upstream_oauth: {allowed_private_hosts: ${JSON.stringify(hosts)}}`)).toEqual([]);
     expect(withTop(`upstream_oauth: {allowed_private_hosts: [box, ${JSON.stringify(host)}]}`)).toEqual([
@@ -35,7 +35,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
 
   it("scopes of a provider without openid, Pomerium's idp_scopes too", () => {
     const problem =
-      "without the scope openid the provider gives no ID token: nobody could sign in -> add openid";
+      "without the scope openid the provider issues no ID token, and sign-in fails -> add openid";
     expect(problemsOf(head + provider("scopes: [profile, email]") + routes)).toEqual([
       `3:78 error sign_in.providers[0].scopes: ${problem}`,
     ]);
@@ -54,20 +54,20 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
       expect(trusted("a: x, b: 1, c: true, d: [x, 1, false], e/f: y")).toEqual([]);
       expect(trusted(`ok: 1, tenant: ${value}`)).toEqual([
         expect.stringMatching(
-          /^3:\d+ error external_tokens\.trusted_issuers\[0\]\.required_claims\.tenant: no claim .* -> write a text, a number, .* address\/country$/,
+          /^3:\d+ error external_tokens\.trusted_issuers\[0\]\.required_claims\.tenant: no claim .* -> write a string, a number, .* address\/country$/,
         ),
       ]);
     },
   );
 
-  it("our own issuer as a provider or a trusted one, and the id of machines for either, all at once", () => {
+  it("the gateway's own issuer as a provider or trusted issuer, and the id of service accounts for either, all at once", () => {
     const issuer = "issuer: https://Auth.example.com:443/";
     const trusted = `external_tokens: {trusted_issuers: [{id: t, ${issuer}, audience: "https://h.example.com"}]}\n`;
     const people = `sign_in: {providers: [{id: service-account, issuer: https://id.example.com, client_id: c}, {id: own, ${issuer}, client_id: c}]}\n`;
     const ours =
-      "this is our own issuer, which trusts its own tokens and has people sign in elsewhere -> name another issuer, or remove the entry";
+      "this is the gateway's own issuer, which trusts its own tokens and cannot sign users in -> name another issuer, or remove the entry";
     const machines =
-      "the id service-account is that of machines: its people would be taken for service accounts -> give it another id";
+      "the id service-account is reserved: its users would be treated as service accounts -> give it another id";
     const errors = problemsOf(head + trusted + people + routes).filter((line) => line.includes(" error "));
     expect(errors).toEqual([
       `3:53 error external_tokens.trusted_issuers[0].issuer: ${ours}`,
@@ -76,7 +76,7 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     ]);
   });
 
-  it("the id of machines, though it is only the host of an issuer", () => {
+  it("the id of service accounts, also if it is derived from the host of an issuer", () => {
     const trusted =
       "{trusted_issuers: [{issuer: https://service-account, audience: 'https://h.example.com'}]}";
     expect(withTop(`external_tokens: ${trusted}`)).toEqual([
@@ -92,19 +92,19 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     ["/cb", "must be absolute and without a fragment"],
     ["file:/tmp/cb", "must not use file:"],
     [`https://app.example.com/${"x".repeat(2000)}`, "must not be longer than 2000 characters"],
-  ])("a client's redirect URI that its requests could not use: one $1", (uri, why) => {
+  ])("an invalid redirect URI of a client: $1", (uri, why) => {
     const clients = (...uris: string[]) =>
       withTop(`authorization_server: {clients: [{client_id: c, redirect_uris: ${JSON.stringify(uris)}}]}`);
     expect(clients("https://app.example.com/cb", "http://[::1]:7/cb", "com.example.app:/cb")).toEqual([]);
     const [problem, ...others] = clients("https://app.example.com/cb", uri);
     expect(others).toEqual([]);
     expect(problem).toContain(
-      `3:94 error authorization_server.clients[0].redirect_uris[1]: ${JSON.stringify(uri)} is not a redirect URI: one ${why}`,
+      `3:94 error authorization_server.clients[0].redirect_uris[1]: ${JSON.stringify(uri)} is not a redirect URI: it ${why}`,
     );
     expect(problem).toContain(" -> write an absolute URI without user info or fragment: https, http to ");
   });
 
-  it("a client with more redirect URIs, or a longer name, than clients may have", () => {
+  it("a client with too many redirect URIs, or a name that is too long", () => {
     const uris = Array.from({ length: 21 }, (_, index) => `https://app.example.com/${index}`);
     const client = { client_id: "c", client_name: "n".repeat(201), redirect_uris: uris };
     expect(withTop(`authorization_server: {clients: [${JSON.stringify(client)}]}`)).toEqual([
@@ -113,40 +113,40 @@ describe("what could only fail, or do nothing, while serving, is refused", () =>
     ]);
   });
 
-  it("a client under the id of all service accounts", () => {
+  it("a client with the id of service accounts", () => {
     const clients = "[{client_id: service-account, redirect_uris: [https://a.example.com/cb]}]";
     expect(withTop(`authorization_server: {clients: ${clients}}`)).toEqual([
-      "3:46 error authorization_server.clients[0].client_id: the client id service-account is that of all service accounts -> give the client another id",
+      "3:46 error authorization_server.clients[0].client_id: the client id service-account is reserved for service accounts -> give the client another id",
     ]);
   });
 });
 
-describe("what of a route contradicts the rest of it", () => {
+describe("contradictory settings of a route", () => {
   it.each([
     ["{client: {routes: [tickets, https://h.example.com/]}}", "rate_limit: {requests_per_minute: 5}, ", []],
     [
       "{client: {routes: [tickets, app, https://app.example.com, gone]}}",
       "",
       [
-        "error routes[2].mcp.client.routes[1]: app is the route of an application, no MCP server's -> write the id or `from` of an MCP route",
-        "error routes[2].mcp.client.routes[2]: https://app.example.com is the route of an application, no MCP server's -> write the id or `from` of an MCP route",
-        "error routes[2].mcp.client.routes[3]: no route gone -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[1]: app is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[2]: https://app.example.com is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
+        "error routes[2].mcp.client.routes[3]: there is no route gone -> write the id or `from` of an MCP route",
       ],
     ],
     [
       "{pass_upstream_access_token: true, server: {}}",
       "tools: {deny: [x]}, rate_limit: {tool_calls_per_minute: 5}, ",
       [
-        "error routes[2].tools: requests to an application call no tools: it would do nothing -> write tools on the MCP routes that the application calls",
-        "error routes[2].rate_limit.tool_calls_per_minute: requests to an application call no tools: it would do nothing -> write it on the MCP routes that the application calls, or requests_per_minute here",
+        "error routes[2].tools: requests to an application call no tools: the key would have no effect -> write tools on the MCP routes that the application calls",
+        "error routes[2].rate_limit.tool_calls_per_minute: requests to an application call no tools: the key would have no effect -> write it on the MCP routes that the application calls, or requests_per_minute here",
         "error routes[2].mcp.server: a route is a server or a client, not both -> remove one",
       ],
     ],
-  ])("an application's: %s", (mcp, more, expected) => {
+  ])("of an application: %s", (mcp, more, expected) => {
     expect(withMcp(mcp, more)).toEqual(expected.map((problem) => `7 ${problem}`));
   });
 
-  it("authorization_url_params that are ours to set", () => {
+  it("authorization_url_params that the gateway sets", () => {
     const names = [
       "redirect_uri",
       "state",
@@ -163,7 +163,7 @@ describe("what of a route contradicts the rest of it", () => {
     ).toEqual(
       names.map(
         (name) =>
-          `7 error routes[2].mcp.server.upstream_oauth2.authorization_url_params.${name}: ${name} is ours to set: another value would undo a protection -> remove ${name}`,
+          `7 error routes[2].mcp.server.upstream_oauth2.authorization_url_params.${name}: ${name} is set by the gateway: another value would disable a protection -> remove ${name}`,
       ),
     );
   });
@@ -187,7 +187,7 @@ describe("what of a route contradicts the rest of it", () => {
       "auth_style",
     ],
     ["id_jag", upstreamAuth("id_jag", "idp_client_id: i"), "upstream_auth.id_jag", "auth_style"],
-  ] as const)("a client's proof in %s", (_kind, write, section, styleKey) => {
+  ] as const)("client credentials in %s", (_kind, write, section, styleKey) => {
     const problems = (style: string, given: string) =>
       withMcp(`{server: {${write(style && `, auth_style: ${style}`, given)}}}`).map((problem) =>
         problem.replace(`7 error routes[2].mcp.server.${section}.`, ""),
@@ -205,14 +205,14 @@ describe("what of a route contradicts the rest of it", () => {
       expect(problems(style, given)).toEqual([]);
     });
 
-    it("is there where auth_style asks for it, under Pomerium's names, too", () => {
+    it("must be present if auth_style requires it, also with Pomerium's names", () => {
       const needed = (style: string) =>
         `${styleKey}: ${style} needs a client_secret -> add client_secret, or write none for a public client`;
       expect(problems("header", "")).toEqual([needed("client_secret_basic")]);
       expect(problems("client_secret_post", "")).toEqual([needed("client_secret_post")]);
     });
 
-    it("is not another one than auth_style asks for", () => {
+    it("must match auth_style", () => {
       const secret = (style: string) =>
         `client_secret: auth_style ${style} does not use it -> remove client_secret, or write auth_style: client_secret_basic or client_secret_post`;
       const key = (style: string) =>
@@ -222,18 +222,18 @@ describe("what of a route contradicts the rest of it", () => {
       expect(problems("params", "client_secret: s, private_key: k, ")).toEqual([key("client_secret_post")]);
     });
 
-    it("is signed by an algorithm for its private_key", () => {
+    it("must use an algorithm for its private_key", () => {
       expect(problems("", "signing_alg: RS256, ")).toEqual([
-        "signing_alg: it is the algorithm of a private_key, and there is none: our own key signs with ES256 -> add private_key, or remove signing_alg",
+        "signing_alg: it is the algorithm of a private_key, and there is none: the gateway's own key signs with ES256 -> add private_key, or remove signing_alg",
       ]);
       expect(problems("", "private_key: k, signing_alg: HS256, ")).toEqual([
-        "signing_alg: signing_alg has a value we do not know -> write one of: ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519",
+        "signing_alg: signing_alg has an unknown value -> write one of: ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA, Ed25519",
       ]);
     });
   });
 });
 
-it("host patterns are read in lower case, as URLs name hosts", () => {
+it("host patterns are converted to lower case, like hosts in URLs", () => {
   const settings = `upstream_oauth: {allowed_as_metadata_domains: ["*.Example.NET", Login.example.com]}
 authorization_server: {allowed_client_id_domains: [Claude.ai]}`;
   const { config } = load(`${routes.split("\n")[1]}\n${settings}`);

@@ -9,7 +9,7 @@ const route = (headers: string, more = "") =>
 const problems = (headers: string, more = "") => problemsOf(`${head}routes:\n${route(headers, more)}`);
 
 describe("mcp.server.request_headers", () => {
-  it("names what passes and what is set, in lower case", () => {
+  it("returns the headers to pass and to set, in lower case", () => {
     const { table } = load(route("{pass: [X-Api-Key], set: {X-Region: eu}}"));
     expect(table.byId("r")?.mcp).toMatchObject({
       requestHeaders: { pass: ["x-api-key"], set: [["x-region", "eu"]], given: true },
@@ -35,13 +35,15 @@ describe("mcp.server.request_headers", () => {
     expect(problems(`{pass: [${name}]}`)).toEqual([expect.stringContaining(`remove ${name}`)]);
   });
 
-  it("sets nothing that is ours, or that a credential sets", () => {
-    expect(problems("{set: {Authorization: a}}")).toEqual([expect.stringContaining("authorization is ours")]);
+  it("does not set headers of the gateway or of a credential", () => {
+    expect(problems("{set: {Authorization: a}}")).toEqual([
+      expect.stringContaining("authorization is set or removed by the gateway"),
+    ]);
     const key = ", upstream_auth: {api_key: {header: X-Key, value: k}}";
     expect(problems("{set: {x-key: a}}", key)).toEqual([expect.stringContaining("set in two places")]);
   });
 
-  it("finds the route of a resource in one normal form, and none for an encoded slash", () => {
+  it("finds the route of a resource in any spelling, and none for an encoded slash", () => {
     const { table } = load("  - {id: r, from: https://h.example.com/mcp, to: http://x, mcp: {}}\n");
     for (const path of ["/mcp", "/mcp/", "/%6Dcp", "//mcp", "/mcp//a"])
       expect(table.byResource(`https://h.example.com${path}`)?.id, path).toBe("r");

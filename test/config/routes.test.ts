@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { load } from "./load.ts";
 
-describe("routes as users of Pomerium write them", () => {
-  it("takes from, to, name, description, logo_url, id and policy", () => {
+describe("routes in Pomerium format", () => {
+  it("reads from, to, name, description, logo_url, id and policy", () => {
     const { config } = load(`
   - id: github
     name: GitHub
@@ -29,7 +29,7 @@ describe("routes as users of Pomerium write them", () => {
     });
   });
 
-  it("derives an id from `from` that survives reordering and tells /a-b from /a/b", () => {
+  it("derives an id from `from` that is stable on reordering and distinguishes /a-b from /a/b", () => {
     const one = "\n  - {from: https://h.example.com/a-b, to: http://x, mcp: {}}";
     const two = "\n  - {from: https://h.example.com/a/b, to: http://y, mcp: {}}";
     const ids = (routes: string) => load(routes).config.routes.map(({ id }) => id);
@@ -38,7 +38,7 @@ describe("routes as users of Pomerium write them", () => {
     expect(ids(one)[0]).toMatch(/^h-example-com-a-b-[0-9a-f]{8}$/);
   });
 
-  it("counts several `to` as one upstream", () => {
+  it("treats several `to` as one upstream", () => {
     const { config } = load(
       "\n  - {from: https://h.example.com, to: [http://a:1/mcp, http://b:2/mcp], mcp: {}}",
     );
@@ -49,12 +49,12 @@ describe("routes as users of Pomerium write them", () => {
     });
   });
 
-  it("reads JSON, for JSON is YAML", () => {
+  it("reads JSON, which is YAML", () => {
     const { config } = load(`  [{"from": "https://h.example.com", "to": "http://x", "mcp": {"server": {}}}]`);
     expect(config.routes[0]?.resource).toBe("https://h.example.com");
   });
 
-  it("takes Pomerium's prefix as the path of `from`", () => {
+  it("uses Pomerium's prefix as the path of `from`", () => {
     const { config } = load("\n  - {from: https://h.example.com, prefix: /team/, to: http://x, mcp: {}}");
     expect(config.routes[0]?.resource).toBe("https://h.example.com/team");
   });
@@ -66,12 +66,12 @@ describe("MCP servers", () => {
   const oauth =
     "{client_id: i, client_secret: s, endpoint: {auth_url: https://a/x, token_url: https://a/y, auth_style: header}, scopes: [r], authorization_url_params: {access_type: offline}}";
 
-  it.each(["{}", "{server: {}}", "{server: }"])("%s is discovered", (yaml) => {
+  it.each(["{}", "{server: {}}", "{server: }"])("%s uses discovery", (yaml) => {
     expect(mcp(yaml)).toMatchObject({ kind: "server", path: "/", auth: { type: "oauth" } });
     expect(mcp(yaml)).not.toHaveProperty("auth.endpoint");
   });
 
-  it("reads the explicit form, and the older flat spelling as the same", () => {
+  it("reads the explicit form and the equivalent older flat form", () => {
     expect(mcp(`{server: {upstream_oauth2: ${oauth}}}`)).toMatchObject({
       auth: {
         type: "oauth",
@@ -86,13 +86,13 @@ describe("MCP servers", () => {
     expect(mcp(`{upstream_oauth2: ${oauth}}`)).toEqual(mcp(`{server: {upstream_oauth2: ${oauth}}}`));
   });
 
-  it("discovers everything where endpoint says how the client proves itself, and nothing else", () => {
+  it("uses discovery if endpoint has only auth_style", () => {
     const auth = mcp("{server: {upstream_oauth2: {endpoint: {auth_style: params}}}}");
     expect(auth).toMatchObject({ auth: { type: "oauth", authMethod: "client_secret_post" } });
     expect(auth).not.toHaveProperty("auth.endpoint");
   });
 
-  it("keeps pre-registered credentials for discovery where there is no endpoint", () => {
+  it("uses preregistered credentials with discovery without an endpoint", () => {
     const auth = mcp(
       "{server: {upstream_oauth2: {client_id: i, client_secret: s}, authorization_server_url: https://as}}",
     );
@@ -101,7 +101,7 @@ describe("MCP servers", () => {
     });
   });
 
-  it("takes path, max_request_bytes and tools", () => {
+  it("reads path, max_request_bytes and tools", () => {
     expect(mcp("{server: {path: /mcp, max_request_bytes: 64KiB, tools: {deny: [x]}}}")).toMatchObject({
       path: "/mcp",
       maxRequestBytes: 65_536,
@@ -166,7 +166,7 @@ describe("upstream credentials other than OAuth", () => {
     expect(auth(yaml)).toMatchObject(expected);
   });
 
-  it("takes secrets from the environment, also in the middle of a value", () => {
+  it("reads secrets from the environment, also within a value", () => {
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the file's syntax
     expect(auth('{headers: {Authorization: "Token ${KEY}"}}', { KEY: "k" })).toMatchObject({
       headers: [["authorization", "Token k"]],
@@ -215,7 +215,7 @@ describe("the route table", () => {
     ["https://u@h.example.com/a", undefined],
     ["https://h.example.com/a#f", undefined],
     ["not a url", undefined],
-  ])("names the route of the resource %s: %s", (resource, id) => {
+  ])("finds the route of the resource %s: %s", (resource, id) => {
     expect(table.byResource(resource)?.id).toBe(id);
   });
 
@@ -228,11 +228,11 @@ describe("the route table", () => {
     ["auth.example.com", "/oauth/token", true],
     ["auth.example.com", "/other", false],
     ["stranger.example.com", "/.pomerium", false],
-  ])("knows whether we answer %s%s ourselves: %s", (host, path, own) => {
+  ])("decides whether the gateway itself serves %s%s: %s", (host, path, own) => {
     expect(table.isOwnPath(host, path)).toBe(own);
   });
 
-  it("knows the issuer's host and the routes' by name", () => {
+  it("knows the hosts of the issuer and of the routes", () => {
     expect(
       ["auth.example.com", "h.example.com:443", "x.example.com"].map((host) => table.hasHost(host)),
     ).toEqual([true, true, false]);

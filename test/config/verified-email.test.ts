@@ -10,17 +10,17 @@ const read = (said: Record<string, unknown>, more: Partial<EmailSource> = {}) =>
 const taken = [address, address];
 const nothing = [undefined, undefined];
 
-describe("an e-mail address counts", () => {
-  test("if it is verified: the boolean true and nothing like it", () => {
+describe("an e-mail address is trusted", () => {
+  test("if email_verified is the boolean true, and no similar value", () => {
     expect(read({ email: address, email_verified: true })).toEqual(taken);
     for (const email_verified of [false, "true", "false", 0, 1, null, undefined, [true], {}]) {
       expect(read({ email: address, email_verified }), String(email_verified)).toEqual(nothing);
-      // Nobody vouches against the provider's own word.
+      // No setting overrides an explicit value of the provider.
       expect(read({ email: address, email_verified }, { trustEmail: true })).toEqual(nothing);
     }
   });
 
-  test("where nothing is said of it, if the operator vouches for the source or for its exact domain", () => {
+  test("without email_verified, if the operator trusts the source or the exact domain", () => {
     expect(read({ email: address })).toEqual(nothing);
     expect(read({ email: address }, { trustEmail: false })).toEqual(nothing);
     expect(read({ email: address }, { trustEmail: true })).toEqual(taken);
@@ -31,13 +31,13 @@ describe("an e-mail address counts", () => {
       expect(read({ email }, { emailDomains: ["example.com"] })).toEqual([undefined, undefined]);
   });
 
-  test("and never outside the domains, verified or trusted", () => {
+  test("and never outside email_domains, verified or not", () => {
     const email = "ann@elsewhere.test";
     expect(read({ email, email_verified: true }, { emailDomains: ["example.com"] })).toEqual(nothing);
     expect(read({ email }, { emailDomains: ["example.com"], trustEmail: true })).toEqual(nothing);
   });
 
-  test("under another claim's name only if it is the address that was verified", () => {
+  test("in another claim, only if it is the verified address", () => {
     const mail = { claims: { user: "sub", email: "mail" } };
     const of = (said: Record<string, unknown>, more = {}) => {
       const { email, claims: left } = verifiedEmail(said, { ...mail, ...more });
@@ -54,7 +54,7 @@ describe("an e-mail address counts", () => {
     expect(of({ mail: address }, { trustEmail: true })).toEqual([address, address, undefined]);
   });
 
-  test("inside another claim likewise, and it is gone from there", () => {
+  test("in a nested claim likewise, and it is removed if not", () => {
     const nested = { claims: { user: "sub", email: "contact/email" } };
     const said = { contact: { email: address, phone: "1" } };
     expect(verifiedEmail(said, nested)).toMatchObject({
@@ -65,7 +65,7 @@ describe("an e-mail address counts", () => {
     expect(verifiedEmail(said, { ...nested, trustEmail: true }).email).toBe(address);
   });
 
-  test("else nobody is known by it", () => {
+  test("otherwise it cannot identify a user", () => {
     for (const name of ["email", "upn"]) {
       const source = { claims: { user: name, email: name } };
       expect(verifiedEmail({ [name]: address }, source).unusable).toBe(true);
@@ -73,7 +73,7 @@ describe("an e-mail address counts", () => {
     }
   });
 
-  test("email_verified itself is a boolean for policy, whatever came", () => {
+  test("email_verified is always a boolean for policy", () => {
     for (const email_verified of ["false", "true", 0, null])
       expect(verifiedEmail({ email_verified }, { claims }).claims).toMatchObject({ email_verified: false });
   });

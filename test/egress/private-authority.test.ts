@@ -6,7 +6,7 @@ import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
-describe("an upstream whose certificate a private authority signed", () => {
+describe("an upstream with a certificate of a private CA", () => {
   let folder: string;
   let authority: CertificateAuthority;
   let upstream: ScriptedUpstream;
@@ -36,25 +36,25 @@ describe("an upstream whose certificate a private authority signed", () => {
   const begin = () =>
     stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo: "https://mcp.test/done" });
 
-  it("is not connected, unless the routes file names that authority", async () => {
+  it("is not connected unless the routes file names the CA", async () => {
     await start("");
     expect(await begin()).toMatchObject({ ok: false, code: "unreachable" });
     expect(upstream.seen).toEqual([]);
   });
 
-  it("is discovered, registered with and asked for a token under the route's tls_custom_ca_file", async () => {
+  it("works with the route's tls_custom_ca_file: discovery, registration and token requests", async () => {
     await start(`, tls_custom_ca_file: ${authority.files.ca}`);
     await stack.connect(upstream.agree);
     expect(upstream.paths()).toEqual(expect.arrayContaining(["/mcp", "/register", "/token"]));
     expect(upstream.tokenRequests).toHaveLength(1);
   });
 
-  it("is connected under envoy.upstream_ca, which holds for all routes", async () => {
+  it("works with envoy.upstream_ca, which applies to all routes", async () => {
     await start("", `envoy: {upstream_ca: ${authority.files.ca}}`);
     await stack.connect(upstream.agree);
   });
 
-  it("is asked for, and has to prove, the name of tls_upstream_server_name", async () => {
+  it("must have a certificate for tls_upstream_server_name, which is sent as SNI", async () => {
     const ca = `, tls_custom_ca_file: ${authority.files.ca}`;
     await start(`${ca}, tls_upstream_server_name: files.internal`);
     await stack.connect(upstream.agree);
@@ -66,7 +66,7 @@ describe("an upstream whose certificate a private authority signed", () => {
     expect(upstream.seen).toEqual([]);
   });
 
-  it("is not connected either when the file cannot be read here", async () => {
+  it("is not connected if the file cannot be read", async () => {
     await start(`, tls_custom_ca_file: ${join(folder, "of-envoy-only.pem")}`);
     expect(await begin()).toMatchObject({ ok: false, code: "unreachable" });
   });

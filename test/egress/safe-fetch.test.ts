@@ -41,14 +41,14 @@ describe("safe fetching", () => {
   const fetchHere = (path: string, timeoutMs?: number) =>
     safe(["127.0.0.1"], undefined, timeoutMs)(`${server.url}${path}`);
 
-  it("brings a JSON document, with its headers", async () => {
+  it("returns a JSON document with its headers", async () => {
     server.on("/ok", { body: { fine: true }, headers: { etag: '"1"' } });
     const response = await fetchHere("/ok");
     expect(await response.json()).toEqual({ fine: true });
     expect(response.headers.get("etag")).toBe('"1"');
   });
 
-  it("sends method, headers and body as they are, and reads an answer without a body", async () => {
+  it("sends method, headers and body unchanged, and accepts a response without a body", async () => {
     server.on("/post", { status: 204 });
     const init = { method: "POST", headers: { "x-one": "1" }, body: new URLSearchParams({ a: "b c" }) };
     const response = await safe(["127.0.0.1"])(new Request(`${server.url}/post`, init));
@@ -56,13 +56,13 @@ describe("safe fetching", () => {
     expect(server.seen[0]).toMatchObject({ method: "POST", body: "a=b+c", headers: { "x-one": "1" } });
   });
 
-  it.each([301, 302, 303, 307, 308])("follows no redirect (%i)", async (status) => {
+  it.each([301, 302, 303, 307, 308])("does not follow a redirect (%i)", async (status) => {
     server.on("/away", { status, headers: { location: `${server.url}/target` } });
     expect(await codeOf(fetchHere("/away"))).toBe("redirect_not_followed");
     expect(server.paths()).toEqual(["/away"]);
   });
 
-  it("stops reading after 1 MiB, also of what was compressed", async () => {
+  it("stops reading after 1 MiB, also of decompressed data", async () => {
     server.on("/big", { body: "x".repeat(2 * 1024 * 1024) });
     const bomb = gzipSync("x".repeat(8 * 1024 * 1024));
     server.on("/bomb", { body: bomb, headers: { "content-encoding": "gzip" } });
@@ -70,7 +70,7 @@ describe("safe fetching", () => {
     expect(await codeOf(fetchHere("/bomb"))).toBe("too_large");
   });
 
-  it("gives up on a server that never answers, and on one that never ends", async () => {
+  it("times out on a server that never responds, and on a response that never ends", async () => {
     server.on("/never", () => undefined);
     expect(await codeOf(fetchHere("/never", 100))).toBe("timed_out");
     const dripping = await drippingServer();
@@ -78,13 +78,13 @@ describe("safe fetching", () => {
     await dripping.close();
   });
 
-  it("heeds the caller's own abort signal", async () => {
+  it("respects the caller's abort signal", async () => {
     server.on("/never", () => undefined);
     const call = safe(["127.0.0.1"])(`${server.url}/never`, { signal: AbortSignal.abort() });
     await expect(call).rejects.toThrow(/abort/i);
   });
 
-  it("refuses http, but for hosts the operator named", async () => {
+  it("blocks http, except for hosts that the operator allows", async () => {
     server.on("/ok", { body: {} });
     const { host } = server;
     expect(await codeOf(safe()(`${server.url}/ok`))).toBe("insecure_url");
@@ -123,11 +123,11 @@ describe("safe fetching", () => {
     "https://[2002:7f00:1::]",
     "https://[2001::1]",
     "https://[ff02::1]",
-  ])("reaches no address that is not public: %s", async (url) => {
+  ])("blocks a non-public address: %s", async (url) => {
     expect(await codeOf(safe([], undefined, 500)(`${url}:8443/`))).toBe("blocked_address");
   });
 
-  it("an event stream that the caller reads outlasts the time limit, which is that of its beginning", async () => {
+  it("the timeout applies to the start of an event stream that the caller reads, not to the stream", async () => {
     const opened = Promise.withResolvers<(text: string) => void>();
     const stream = { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" };
     server.on("/stream", { ...stream, onEnd: () => {}, onOpen: opened.resolve });
@@ -139,7 +139,7 @@ describe("safe fetching", () => {
     const { body } = await fetch(`${server.url}/stream`);
     if (body === null) throw new Error("no body");
     const { next, end } = readEvents(body, { timeoutMs: 60_000, maxResponseBytes: 1000 });
-    // Begun later, this one's time is up later.
+    // Started later, so its timeout is later.
     expect(await codeOf(fetch(`${server.url}/never`))).toBe("timed_out");
     const write = await opened.promise;
     write("event: a\ndata: 1\n\n");
@@ -149,7 +149,7 @@ describe("safe fetching", () => {
     await end();
   });
 
-  it("each wait for an event has the whole time limit, and all events together the limit of size", async () => {
+  it("the timeout applies to each event, and the size limit to all events together", async () => {
     const opened = () => {
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
       const writer = writable.getWriter();
@@ -162,14 +162,14 @@ describe("safe fetching", () => {
     for (const data of ["1", "2", "3"]) {
       write(`data: ${data}\n\n`);
       expect(await events.next((event) => event.data)).toEqual({ made: data });
-      // Meanwhile a whole time limit passes.
+      // A whole timeout passes.
       expect(await opened().events.next(() => "none")).toEqual({ isLate: true });
     }
     write(`${": x\n".repeat(100)}data: 4\n\n`);
     expect(await events.next(({ data }) => data)).toEqual({ isLate: false });
   });
 
-  it("of a name with several addresses, a session keeps to the one that took its first request", async () => {
+  it("a session uses the address of its first request if a name has several", async () => {
     const other = createHttpServer((_request, response) => void response.end("other"));
     await new Promise<void>((resolve) =>
       other.listen(Number(new URL(server.url).port), "127.0.0.2", resolve),
@@ -190,20 +190,20 @@ describe("safe fetching", () => {
     await send({ method: "POST" }, `${url}/post`);
     await stream.body?.cancel();
     expect(server.paths()).toEqual(["/open", "/post"]);
-    // Another session may reach any of them.
+    // Another session may use any of them.
     await routeFetch.legacySession(route)({ method: "POST" }, `${url}/post`);
     expect([server.paths().length, asked]).toEqual([2, 2]);
     other.closeAllConnections();
     await new Promise((resolve) => other.close(resolve));
   });
 
-  it("knows a public address when it sees one", () => {
+  it("recognizes public addresses", () => {
     const addresses = ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"];
     expect(addresses.filter(isPublicAddress)).toEqual(addresses);
     expect(isPublicAddress("not an address")).toBe(false);
   });
 
-  it("reaches no private address by a public name, nor one of several", async () => {
+  it("blocks a private address of a public name, also one of several", async () => {
     const answers = (...addresses: string[]): ResolveHost => {
       return (_name, done) =>
         done(
@@ -219,7 +219,7 @@ describe("safe fetching", () => {
     expect(server.seen).toEqual([]);
   });
 
-  it("is not fooled by a name that changes its address: what was checked is what is connected to", async () => {
+  it("is not affected by DNS rebinding: connects to the address that was checked", async () => {
     server.on("/ok", { body: {}, headers: { connection: "close" } });
     const addresses = ["127.0.0.1", "127.0.0.2"];
     let asked = 0;
@@ -234,7 +234,7 @@ describe("safe fetching", () => {
     expect(server.seen.length).toBe(1);
   });
 
-  it("a changed list counts at once, also for connections that are open", async () => {
+  it("a changed list takes effect immediately, also for open connections", async () => {
     server.on("/ok", { body: {} });
     let allowed = ["127.0.0.0/8"];
     const call = createSafeFetch({ limits: () => limits(allowed) });
@@ -243,7 +243,7 @@ describe("safe fetching", () => {
     expect(await codeOf(call(`${server.url}/ok`))).toBe("insecure_url");
   });
 
-  it("says what is wrong without repeating path or query, which may be secret", async () => {
+  it("reports errors without path and query, which may be secret", async () => {
     const error: Error = await safe()("http://plain.test/path?code=secret").catch((thrown) => thrown);
     expect(error.message).toContain("plain.test");
     expect(error.message).not.toMatch(/secret|path\?/);
@@ -254,7 +254,7 @@ describe("safe fetching", () => {
     expect(await codeOf(safe(["127.0.0.1"])("http://127.0.0.1:1/"))).toBe("unreachable");
   });
 
-  it("takes no certificate that it cannot verify", async () => {
+  it("rejects a certificate that it cannot verify", async () => {
     const folder = await mkdtemp(join(tmpdir(), "ca-"));
     const { files } = await certificateAuthority(folder);
     const pem = { cert: await readFile(files.certificate), key: await readFile(files.key) };
@@ -266,7 +266,7 @@ describe("safe fetching", () => {
     await rm(folder, { recursive: true });
   });
 
-  it("trusts the operator's URLs with private addresses, but with http only on this machine", async () => {
+  it("allows private addresses for the operator's URLs, but http only for loopback", async () => {
     server.on("/ok", { body: {} });
     const trusted = createTrustedFetch({ limits: () => limits() });
     expect(await codeOf(trusted(`${server.url}/ok`))).toBe("fetched");
@@ -275,7 +275,7 @@ describe("safe fetching", () => {
     expect(await codeOf(trusted(`${server.url}/away`))).toBe("redirect_not_followed");
   });
 
-  it("names an entry of allowed_private_hosts that cannot be read", () => {
+  it("reports an invalid entry of allowed_private_hosts", () => {
     expect(() => createPrivateHostList(["https://x.test/"])).toThrow(/allowed_private_hosts/);
     const list = createPrivateHostList(["Box.Internal:8443", "fd00::/8", "[::1]:9000", "10.0.0.7"]);
     expect(list.namesHost("box.internal", 8443)).toBe(true);
@@ -287,7 +287,7 @@ describe("safe fetching", () => {
   });
 });
 
-/** Sends headers, then a byte now and then, for ever. */
+/** Sends headers, then a byte at intervals, without end. */
 async function drippingServer() {
   return listen((_request, response) => {
     response.writeHead(200, { "content-type": "application/json" });

@@ -323,7 +323,7 @@ describe("rows of a version without MACs", () => {
     await backend.query(`select pg_notify('${changeChannel}', '{"table":"signing_key"}')`);
     await expect
       .poll(() => log.join(""), { timeout: 60_000 })
-      .toContain("the database says no more that its rows are bound");
+      .toContain("the database no longer reports its rows as bound");
     expect(await reads.browser_session()).toBeUndefined();
   });
 

@@ -3,11 +3,11 @@ import { checkClientProof } from "../client-metadata-rules.ts";
 import { nonInteractiveKind, secretsOf } from "./kind.ts";
 
 export interface ClientCredentialsSettings {
-  /** Workload identity (RFC 7523 section 2.1): a file that holds the platform's JWT, sent as `assertion`. */
+  /** Workload identity (RFC 7523 section 2.1): a file with the platform's JWT, sent as `assertion`. */
   readonly workloadIdentityFile?: string;
 }
 
-/** RFC 6749 section 4.4 (or RFC 7523 section 2.2 with `private_key_jwt` or a workload identity): one token for the service. */
+/** RFC 6749 section 4.4 (or RFC 7523 section 2.2 with `private_key_jwt` or a workload identity): one token for all users. */
 export const clientCredentials = nonInteractiveKind({
   discovers: true,
   schema: ({ f, authMethod, scopes, secrets }) =>

@@ -5,14 +5,14 @@ import { identityProviderOf } from "../sign-in-providers.ts";
 import { nonInteractiveKind, secretsOf } from "./kind.ts";
 
 export interface IdJagSettings {
-  /** The provider's token endpoint; absent: that of the sign-in provider which knows the client. */
+  /** The provider's token endpoint; default: that of the client's sign-in provider. */
   readonly idpTokenUrl?: string;
-  /** Client at the company's provider that may exchange the ID token for the assertion. */
+  /** Client at the company's provider that exchanges the ID token for the assertion. */
   readonly idpClientId: string;
   readonly idpClientSecret?: string;
 }
 
-/** Enterprise-managed authorization: an identity assertion of the company's provider, then RFC 7523 at the upstream's server. */
+/** Enterprise-managed authorization: an identity assertion of the company's provider, then RFC 7523 at the upstream's authorization server. */
 export const idJag = nonInteractiveKind({
   discovers: true,
   schema: ({ f, authMethod, scopes, secrets }) =>
@@ -43,15 +43,15 @@ export const idJag = nonInteractiveKind({
       idpClientSecret: given.idp_client_secret,
     } satisfies IdJagSettings,
   }),
-  /** Which provider gets `idp_client_secret` must be the operator's to say. */
+  /** The operator must choose the provider that gets `idp_client_secret`. */
   check(config, route, path, reporter) {
     const settings = nonInteractiveAuth(route)?.settings as IdJagSettings;
     if (settings.idpTokenUrl !== undefined) return;
     if (config.signIn.providers.length < 2 || identityProviderOf(config, settings)) return;
     reporter.error(
       [...path, "mcp", "server", "upstream_auth", "id_jag"],
-      `there are several sign-in providers, and nothing says which of them knows the client ${settings.idpClientId}: its secret is for no other`,
-      "set idp_token_url to the token endpoint of the provider that knows it",
+      `there are several sign-in providers, and none is named for the client ${settings.idpClientId}: its secret must go to its own provider only`,
+      "set idp_token_url to the token endpoint of that provider",
       "key",
     );
   },

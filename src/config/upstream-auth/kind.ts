@@ -8,23 +8,24 @@ import type { Reporter } from "../reporter.ts";
 import type { ConfigPath } from "../source.ts";
 
 type Mode = UpstreamAuth["mode"];
-/** What a kind computes; its mode and name are added to it. */
+/** The result of a kind, without mode and name. */
 type Built<M extends Mode> = Omit<Extract<UpstreamAuth, { mode: M }>, "mode" | "type">;
 
-/** One way to authenticate to an upstream: a file of this folder, and a line in `upstream-auth.ts`. */
+/** A kind of upstream authentication: a file in this folder, and a line in `upstream-auth.ts`. */
 export interface UpstreamAuthKind<M extends Mode, Schema extends z.ZodType> {
   readonly mode: M;
-  /** Its settings as written. */
+  /** Schema of its settings. */
   schema(fields: AuthFields): Schema;
-  /** @param server what is beside it in `mcp.server` */
+  /** @param server other settings of `mcp.server` */
   build(given: z.output<Schema>, server: { readonly authorizationServerUrl?: string }): Built<M>;
-  /** Whether an authorization server is discovered, so that `mcp.server.authorization_server_url` means something; default false. */
+  /** Whether an authorization server is discovered, so that `mcp.server.authorization_server_url` has an effect; default false. */
   readonly discovers?: boolean;
-  /** Reports what contradicts the rest of the configuration. @param path the route's */
+  /** Reports conflicts with the rest of the configuration. @param path the route's */
   check?(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void;
 }
 
-const headerFix = "name the header that the upstream reads its credential from: Authorization, X-Api-Key";
+const headerFix =
+  "name the header from which the upstream reads the credential, such as Authorization or X-Api-Key";
 
 type Without<M extends Mode, S extends z.ZodType> = Omit<UpstreamAuthKind<M, S>, "mode">;
 
@@ -36,12 +37,12 @@ export const staticKind = <S extends z.ZodType>(
   ...kind,
 });
 
-/** A kind whose tokens need a person's consent. */
+/** A kind whose tokens require the user's consent. */
 export const consentKind = <S extends z.ZodType>(
   kind: Without<"consent", S>,
 ): UpstreamAuthKind<"consent", S> => ({ mode: "consent", ...kind });
 
-/** A kind that gets tokens without consent. */
+/** A kind that obtains tokens without consent. */
 export const nonInteractiveKind = <S extends z.ZodType>(
   kind: Without<"non_interactive", S>,
 ): UpstreamAuthKind<"non_interactive", S> => ({ mode: "non_interactive", ...kind });
@@ -53,7 +54,7 @@ export function authFields(f: Fields) {
   return {
     f,
     authMethod: z.preprocess(
-      // Pomerium's words for the two it knows.
+      // Pomerium's names for the first two.
       (value) =>
         value === "header" ? "client_secret_basic" : value === "params" ? "client_secret_post" : value,
       z.enum(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]).optional(),
@@ -73,13 +74,13 @@ export function authFields(f: Fields) {
       .secret()
       .refine(isHeaderValue, {
         error: "the value has a line break or another control character",
-        params: { fix: "write it on one line, printable characters only" },
+        params: { fix: "write it on one line, with printable characters only" },
       })
       .meta({ writeOnly: true }),
   };
 }
 
-/** What a client authenticates with, from its settings. */
+/** The credentials of a client, from its settings. */
 export function secretsOf(given: {
   readonly client_secret?: string | undefined;
   readonly private_key?: string | undefined;

@@ -1,6 +1,6 @@
 import { staticKind } from "./kind.ts";
 
-/** The upstream needs no credential. */
+/** The upstream requires no credential. */
 export const none = staticKind({
   schema: ({ f }) => f.section({}),
   build: () => ({ headers: [] }),

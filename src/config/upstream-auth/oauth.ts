@@ -2,7 +2,7 @@ import { z } from "zod";
 import { checkClientProof } from "../client-metadata-rules.ts";
 import { consentKind, secretsOf } from "./kind.ts";
 
-/** What `authorization_url_params` may not name: it would undo a protection. */
+/** Parameters that `authorization_url_params` must not contain: another value would disable a protection. */
 const ownAuthorizationParams = new Set([
   "response_type",
   "client_id",
@@ -12,7 +12,7 @@ const ownAuthorizationParams = new Set([
   "code_challenge_method",
 ]);
 
-/** `upstream_oauth2`, and the default: each user's own token, by their consent. */
+/** `upstream_oauth2`, the default: a token per user, with the user's consent. */
 export const oauth = consentKind({
   discovers: true,
   schema: ({ f, authMethod, scopes, secrets }) =>
@@ -28,15 +28,15 @@ export const oauth = consentKind({
             auth_style: authMethod,
           })
           .superRefine((given, issues) => {
-            // With `auth_style` alone the server is discovered.
+            // With `auth_style` only, the server is discovered.
             if (!given.auth_url && !given.token_url && !given.revocation_url) return;
             for (const name of ["auth_url", "token_url"] as const)
               if (!given[name])
                 issues.addIssue({
                   code: "custom",
                   path: [name],
-                  message: "is missing: endpoints are given together, or discovered",
-                  params: { fix: `add ${name}, or leave auth_style only` },
+                  message: "is missing: auth_url and token_url are set together, or discovered",
+                  params: { fix: `add ${name}, or keep auth_style only` },
                 });
           })
           .optional(),
@@ -49,14 +49,14 @@ export const oauth = consentKind({
               issues.addIssue({
                 code: "custom",
                 path: [name],
-                message: `${name} is ours to set: another value would undo a protection`,
+                message: `${name} is set by the gateway: another value would disable a protection`,
                 params: { fix: `remove ${name}` },
               });
           })
           .default({}),
       })
       .superRefine((given, issues) => {
-        // Without a client of its own it says how the client that registers itself is to authenticate.
+        // Without a configured client, `auth_style` applies to the registered client.
         const { client_id, client_secret, private_key } = given;
         const registers = client_id === undefined && client_secret === undefined && private_key === undefined;
         const auth_style = registers ? undefined : given.endpoint?.auth_style;

@@ -3,12 +3,12 @@ import { checkClientProof } from "../client-metadata-rules.ts";
 import { nonInteractiveKind, secretsOf } from "./kind.ts";
 
 export interface TokenExchangeSettings {
-  /** Which token is exchanged. */
+  /** The token to exchange. */
   readonly subjectToken: "external_token" | "sign_in_id_token" | "sign_in_access_token";
   readonly audience?: string;
 }
 
-/** RFC 8693: the caller's token for an upstream token, without consent. */
+/** RFC 8693: exchanges the caller's token for an upstream token, without consent. */
 export const tokenExchange = nonInteractiveKind({
   schema: ({ f, authMethod, scopes, secrets }) =>
     z

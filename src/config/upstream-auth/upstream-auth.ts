@@ -13,7 +13,7 @@ import { none } from "./none.ts";
 import { oauth } from "./oauth.ts";
 import { tokenExchange } from "./token-exchange.ts";
 
-/** The kinds of `upstream_auth`, by key. A new one is a file here, a line here, and where it gets tokens a file in `upstream-oauth/non-interactive/`. */
+/** The kinds of `upstream_auth`, by key. A new one needs a file and a line here, and, to obtain tokens, a file in `upstream-oauth/non-interactive/`. */
 const kinds = {
   none,
   api_key: apiKey,
@@ -25,12 +25,12 @@ const kinds = {
 
 type Kinds = typeof kinds;
 type Kind = keyof Kinds;
-/** The kinds that get tokens with a grant type of their own. */
+/** The kinds that obtain tokens without consent, each with a grant type. */
 export type NonInteractiveType = {
   [K in Kind]: Kinds[K]["mode"] extends "non_interactive" ? K : never;
 }[Kind];
 
-/** Schemas of `upstream_auth` and `upstream_oauth2`, and of what request headers share with them. */
+/** Schemas of `upstream_auth` and `upstream_oauth2`, and of header names, which `request_headers` shares. */
 export function upstreamAuthSchemas(f: Fields) {
   const fields = authFields(f);
   const schemas = Object.fromEntries(
@@ -42,7 +42,7 @@ export function upstreamAuthSchemas(f: Fields) {
       z
         .strictObject(schemas)
         .refine((value) => Object.values(value).filter((kind) => kind !== undefined).length === 1, {
-          error: "an upstream is authenticated to in exactly one way",
+          error: "upstream_auth must have exactly one kind",
           params: { fix: `keep one of ${Object.keys(kinds).join(", ")}` },
         }),
     )
@@ -53,9 +53,9 @@ export function upstreamAuthSchemas(f: Fields) {
 type Schemas = ReturnType<typeof upstreamAuthSchemas>;
 
 /**
- * How the upstream is authenticated to, from the checked settings.
- * @param given.oauth `upstream_oauth2`, wherever it is; without any of both it is the default
- * @param server what is beside it in `mcp.server`
+ * Builds the upstream authentication from validated settings.
+ * @param given.oauth `upstream_oauth2`, at either location; the default if nothing is set
+ * @param server other settings of `mcp.server`
  */
 export function buildUpstreamAuth(
   given: {
@@ -68,7 +68,7 @@ export function buildUpstreamAuth(
     if (settings === undefined || !isKind(type)) continue;
     const kind: { readonly mode: UpstreamAuth["mode"]; build(given: never, server: object): object } =
       kinds[type];
-    // Each kind takes what its own schema gave, which types cannot say of all of them at once.
+    // Each kind gets the output of its own schema, which the types cannot express for all kinds.
     return { mode: kind.mode, type, ...kind.build(settings as never, server) } as UpstreamAuth;
   }
   return {
@@ -78,13 +78,13 @@ export function buildUpstreamAuth(
   };
 }
 
-/** Whether an authorization server may be discovered, so that the keys for a discovery mean something. */
+/** Whether an authorization server may be discovered, so that the discovery keys have an effect. */
 export function takesDiscovery(auth: UpstreamAuth): boolean {
   if (auth.mode === "consent") return auth.endpoint === undefined;
   return isKind(auth.type) && kinds[auth.type].discovers === true;
 }
 
-/** Reports what a route's way to authenticate contradicts in the rest of the configuration. @param path the route's */
+/** Reports conflicts between a route's authentication and the rest of the configuration. @param path the route's */
 export function checkUpstreamAuth(config: Config, route: Route, path: ConfigPath, reporter: Reporter): void {
   const type = upstreamAuth(route)?.type ?? "";
   if (isKind(type)) kinds[type].check?.(config, route, path, reporter);

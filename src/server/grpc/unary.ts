@@ -117,7 +117,7 @@ export function serveUnary(
       const admitted = method?.admits === "anybody" || (method?.admits === "unproven" && peer === "missing");
       // Envoy does not compress. From an unauthenticated caller, a few bytes could expand to the maximum message.
       if (!admitted || !isUncompressed(headers)) {
-        peers.refused();
+        peers.rejected();
         return rejectCall(stream, unauthenticated, "the caller has not proven that it is Envoy");
       }
       const waiting = session && envoys.has(session) ? ofEnvoy : ofUnproven;
@@ -178,7 +178,7 @@ function limitUnproven(
     length += chunk.length;
     waiting.bytes += chunk.length;
     if (waiting.bytes <= maxUnprovenBytes) return;
-    peers.refused();
+    peers.rejected();
     rejectCall(stream, resourceExhausted, "too many unauthenticated bytes");
   });
   return forget;

@@ -90,7 +90,7 @@ export function envoyOnly(
   return async (ctx, next) => {
     const { headers } = ctx.req;
     if (peers.judge(headers[envoySecretHeader]) !== "proven") {
-      peers.refused();
+      peers.rejected();
       ctx.status = 403;
       ctx.set("cache-control", "no-store");
       ctx.body = { error: "forbidden", error_description: "only Envoy may call this listener" };
