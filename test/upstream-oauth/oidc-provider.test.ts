@@ -94,12 +94,12 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(1);
     });
 
-    it("the person refuses: access_denied, named by its issuer", async () => {
+    it("the user denies access: access_denied, with its issuer", async () => {
       expect(await trip("deny")).toMatchObject({ ok: false, oauthError: "access_denied" });
       expect(await token()).toBeUndefined();
     });
 
-    it("access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
+    it("access revoked there, not yet expired: one refresh, then a consent challenge", async () => {
       await trip("allow");
       const refuse = async () =>
         house.upstreamTokens.handleRejection({
@@ -139,7 +139,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       return new Response("no", { status: 404 });
     };
 
-    it("registered by the address of our keys; of several the newest signs", async () => {
+    it("registered with `jwks_uri`; the newest of several keys signs", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       // Now there are two of them, told apart by their ids.
       await house.keys.rotate("upstream_client", 0, 3_600);
@@ -147,7 +147,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(1);
     });
 
-    it("a server that cannot read our keys for a while costs nobody a consent; one that has forgotten us does", async () => {
+    it("a server that temporarily cannot read the keys causes no new consent; one that lost the client does", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       await trip("allow");
       // It has read the old key a moment ago, and does not ask again so soon.
@@ -179,7 +179,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(2);
     });
 
-    it("known by the document of our confidential client", async () => {
+    it("known by the document of the confidential client", async () => {
       const settings =
         "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
       await start({ clientIdMetadataDocuments: true, clientAuthMethods, fetch }, undefined, settings);
@@ -187,7 +187,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect((await server.provider.Client.find(documentUrl()))?.clientAuthMethod).toBe("private_key_jwt");
     });
 
-    it("a client registered by hand: with a key of the routes file, or with ours", async () => {
+    it("a client registered by hand: with a key of the routes file, or with the gateway's", async () => {
       const { privateKey, publicKey } = generateKeyPairSync("ed25519");
       const common = { redirect_uris: [redirectUri], token_endpoint_auth_method: "private_key_jwt" as const };
       const jwk = { ...publicKey.export({ format: "jwk" }), alg: "EdDSA", use: "sig" };
