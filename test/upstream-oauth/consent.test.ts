@@ -35,7 +35,7 @@ describe("consent", () => {
     callbacks.set(result.state, query.get("redirect_uri") ?? "");
     return { ...result, query };
   }
-  /** Where each flow's answer has to come back to, by its state. */
+  /** The callback of each flow, by its state. */
   const callbacks = new Map<string, string>();
   const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) => {
     const callback = callbacks.get(params.get("state") ?? "") ?? "";
@@ -237,7 +237,7 @@ describe("consent", () => {
     const params = upstream.agree(among.location);
     params.delete("iss");
     expect(await finish(params, among.state)).toMatchObject({ ok: true });
-    // A flow from before the other route came: its callback could be anybody's now.
+    // A flow from before the other route was added: its callback is ambiguous now.
     expect(await finish(upstream.agree(alone.location), alone.state)).toMatchObject({
       ok: false,
       code: "state_of_other_server",
@@ -325,7 +325,7 @@ describe("consent", () => {
     await house.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
     );
-    // The server looks the document up again, which is not there any more.
+    // The server fetches the document again, which no longer exists.
     upstream.clients.clear();
     expect(await house.upstreamOAuth.refresh(stored, house.route())).toMatchObject({
       kind: "rejected",
@@ -417,7 +417,7 @@ describe("consent", () => {
       reason: "scope_above_ceiling",
     });
     expect(await house.store.upstreamTokens.findRequiredScopes(key(upstream))).toBeUndefined();
-    // One that was remembered before there was a ceiling.
+    // Required scopes stored before there was a ceiling.
     await house.store.upstreamTokens.requireScopes(key(upstream), {
       scopes: ["admin"],
       requiredAt: new Date(),
@@ -481,7 +481,7 @@ describe("consent", () => {
       'step="finish",outcome="ok"': 1,
       'step="finish",outcome="consent_denied"': 1,
       'step="finish",outcome="authorization_rejected"': 1,
-      // The refused client could not be registered again.
+      // The rejected client could not be registered again.
       'step="finish",outcome="server_error"': 1,
     });
     expect(await scraped(house.metrics, "cache_lookups_total")).toEqual({

@@ -66,7 +66,7 @@ describe("discovery", () => {
     const challenge = `Bearer resource_metadata="${elsewhere.url}/prm"`;
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": challenge } });
     expect((await begun()).origin).toBe(upstream.url);
-    // As a neighbour's forged answer, or an earlier version, has left it in the database.
+    // As stored after a forged response, or by an earlier version.
     const key = { userId: alice, routeId: "files", upstream: upstream.mcp };
     const demand = { scopes: [], resourceMetadata: `${elsewhere.url}/prm`, requiredAt: new Date() };
     await house.store.upstreamTokens.requireScopes(key, demand);
@@ -228,7 +228,7 @@ describe("discovery", () => {
     upstream.on(prm, named("?project=1"));
     house.upstreamOAuth.forget(house.route());
     expect((await begun()).searchParams.get("resource")).toBe(`${upstream.mcp}?project=1`);
-    // The same by a challenge: what it names is ignored.
+    // The same from a challenge: its document is ignored.
     const challenge = `Bearer resource_metadata="${upstream.url}/theirs"`;
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": challenge } });
     upstream.on("/theirs", named("?project=2"));

@@ -45,7 +45,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     await Promise.all([server.close(), mcp.close(), house.close()]);
   });
 
-  /** A person signs in there and answers its consent page; the callback's parameters. */
+  /** Signs in there and answers the consent page; returns the callback's parameters. */
   async function trip(decision: "allow" | "deny") {
     const begun = await house.upstreamOAuth.begin({
       userId: alice,
@@ -70,7 +70,7 @@ describe("with a real authorization server (oidc-provider)", () => {
   const find = (now?: number) =>
     house.upstreamTokens.find({ userId: alice, kind: "person" }, house.route(), now);
 
-  /** Consented, used, refreshed, revoked; and nothing of it was refused there. */
+  /** Consents, uses, refreshes and revokes a token, and expects no rejection there. */
   async function wholeLife() {
     expect(await trip("allow")).toMatchObject({ ok: true });
     const first = await token();
@@ -125,7 +125,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
     const place = "https://mcp.test/.pomerium/mcp/client";
     const documentUrl = () => `${place}/${callbackId(house.route(), server.issuer)}/confidential.json`;
-    /** The server's view of what we publish. */
+    /** The server's view of the published documents. */
     const fetch: typeof globalThis.fetch = async (input) => {
       const url = input instanceof Request ? input.url : String(input);
       if (url === `${place}/jwks.json`) return Response.json(house.upstreamOAuth.clientJwks());
@@ -141,7 +141,7 @@ describe("with a real authorization server (oidc-provider)", () => {
 
     it("registered with `jwks_uri`; the newest of several keys signs", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
-      // Now there are two of them, told apart by their ids.
+      // Now there are two keys with different ids.
       await house.keys.rotate("upstream_client", 0, 3_600);
       await wholeLife();
       expect(server.counts.registrations).toBe(1);
@@ -150,14 +150,14 @@ describe("with a real authorization server (oidc-provider)", () => {
     it("a server that temporarily cannot read the keys causes no new consent; one that lost the client does", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       await trip("allow");
-      // It has read the old key a moment ago, and does not ask again so soon.
+      // It has just cached the old key, and does not fetch the keys again yet.
       await house.keys.rotate("upstream_client", 0, 0);
       const expired = Date.now() + 3_601_000;
       expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_rejected" });
       expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       const kept = await token();
       if (!kept) throw new Error("the connection is lost");
-      // Nor is a registration of old given up, with everybody's connections.
+      // An old registration is kept too, with its connections.
       await house.store.clientRegistrations.update(
         server.issuer,
         kept.redirectUri ?? "",
@@ -171,7 +171,7 @@ describe("with a real authorization server (oidc-provider)", () => {
         { ...kept, expiresAt: longAgo },
         { action: "upstream_token.obtained" },
       );
-      // This one rests for a minute.
+      // This connection is in backoff for a minute.
       const other = await house.replica();
       const found = await other.upstreamTokens.find({ userId: alice, kind: "person" }, house.route());
       expect(found).toMatchObject({ kind: "missing", reason: "client_registration_lost" });

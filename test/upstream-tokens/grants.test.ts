@@ -47,7 +47,7 @@ describe("grants without consent", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
   const find = (who = caller, now?: number) => house.upstreamTokens.find(who, house.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
-  /** What a scraper reads of grants, and of the calls for them. */
+  /** Metrics of token requests and their outcomes. */
   const counted = async () => ({
     ...(await scraped(house.metrics, "upstream_token_refreshes_total")),
     ...(await scraped(house.metrics, "upstream_oauth_total")),
@@ -212,7 +212,7 @@ describe("grants without consent", () => {
       for (const [index, status] of [301, 302, 303, 307, 308].entries()) {
         const location = index % 2 ? "/moved" : `${elsewhere.url}/token`;
         upstream.on(endpoint, { status, headers: { location }, body: good });
-        // Past the rest after the failure before.
+        // After the backoff of the previous failure.
         expect(await find(caller, Date.now() + index * 3_600_000)).toMatchObject({
           kind: "unavailable",
           reason: "redirect_not_followed",
@@ -482,6 +482,6 @@ describe("DPoP-bound tokens", () => {
 
   it("a bearer token instead is rejected", async () => {
     upstream.tokenFields.token_type = "Bearer";
-    await expect(house.connect(upstream.agree)).rejects.toThrow(/another type/);
+    await expect(house.connect(upstream.agree)).rejects.toThrow(/different type/);
   });
 });

@@ -31,7 +31,7 @@ describe("upstream tokens", () => {
     const found = await find(who, replica, now);
     return found.kind === "credential" ? Object.fromEntries(found.headers).authorization : found;
   }
-  /** Lays fields over what is stored, as if the clock had gone on. */
+  /** Overwrites stored fields, as if time had passed. */
   async function overwrite(fields: Partial<NewUpstreamToken>) {
     const token = await stored();
     if (!token) throw new Error("nothing stored");
@@ -42,7 +42,7 @@ describe("upstream tokens", () => {
   const refreshes = () => upstream.tokenRequests.filter((one) => one.get("grant_type") === "refresh_token");
   const upstreamCalls = () => scraped(house.metrics, "upstream_oauth_total");
   async function changed({ store }: Replica, act: () => Promise<unknown>) {
-    // News come in the order of the writes: once this is heard, none of an earlier write is on its way.
+    // Notifications arrive in the order of the writes: after this one, none of an earlier write is pending.
     const nobody = key("company/nobody");
     const last = changes(store, (change) => "key" in change && change.key === connectionKeyName(nobody));
     await store.upstreamTokens.clearRequiredScopes(nobody);
@@ -77,7 +77,7 @@ describe("upstream tokens", () => {
 
     it("a cached credential is returned synchronously, with connection and version", async () => {
       await changed(house, () => house.connect(upstream.agree));
-      // Nothing is kept while the listener is behind.
+      // Nothing is cached while the listener is behind.
       await expect.poll(async () => [await find(), find()][1] instanceof Promise).toBe(false);
       const warm = find();
       expect(warm).not.toBeInstanceOf(Promise);
@@ -103,7 +103,7 @@ describe("upstream tokens", () => {
       await changed(house, () => house.connect(upstream.agree));
       for (const one of [used, used, { clientId: "another", grantId: "grant-2" }])
         await find({ ...caller, ...one });
-      // Long enough for the use to be noted again.
+      // Long enough for usage to be recorded again.
       await find(caller, house, Date.now() + 6 * 60_000);
       await changed(house, () => house.connect(upstream.agree, bob.userId));
       await find(bob);
@@ -174,14 +174,14 @@ describe("upstream tokens", () => {
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
       const delegate: TokenCaller = { ...machine, delegatedBy: alice };
       expect(await authorization(delegate)).toBe(await authorization());
-      // Never a challenge: there is nobody at it to consent.
+      // Never a challenge: a service account cannot consent.
       await expire();
       upstream.on("/token", { status: 400, body: { error: "invalid_grant" } });
       const forbidden = {
         kind: "forbidden",
         reason: expect.stringContaining("its owner must connect the server again"),
       };
-      // The token in the cache serves until word of its end arrives.
+      // The cached token is used until the notification arrives.
       await expect.poll(() => find(delegate)).toEqual(forbidden);
       expect(await find(delegate)).toEqual(forbidden);
     });
@@ -239,7 +239,7 @@ describe("upstream tokens", () => {
       expect(refreshes()).toHaveLength(1);
       await expire();
       upstream.refreshTokens.clear();
-      // The refreshed token is cached until word of its end arrives.
+      // The refreshed token is cached until the notification arrives.
       await expect.poll(look).toBe("missing");
     });
 
@@ -354,7 +354,7 @@ describe("upstream tokens", () => {
       const version = (await stored())?.version ?? 0;
       const until = new Date(Date.now() + 600);
       expect(await house.store.upstreamTokens.takeLease(key(), version, "dead-replica", until)).toBe(true);
-      // Had the listener been away a moment ago, nobody would take over for ten seconds.
+      // After a recent outage of the listener, no replica would take over for ten seconds.
       await expect.poll(() => authorization(), { timeout: 60_000 }).toMatch(/^Bearer/);
       expect(refreshes().length).toBe(1);
     });
@@ -595,7 +595,7 @@ describe("upstream tokens", () => {
       released.resolve();
       expect(await found).toMatchObject({ kind: "missing" });
       expect(await stored()).toBeUndefined();
-      // Refresh token and access token of the answer, neither of which was known before.
+      // Refresh token and access token of the response, both new.
       expect(revoked.filter((token) => token && !before.has(token))).toHaveLength(2);
     });
 
