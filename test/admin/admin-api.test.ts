@@ -198,7 +198,7 @@ describe("admin API: discovery", () => {
     const { status, body } = await call("POST", "/routes", discovered("lost"));
     expect([status, body.error]).toEqual([
       422,
-      expect.stringMatching(/^(discovery_failed|registration_(unavailable|refused))$/),
+      expect.stringMatching(/^(discovery_failed|registration_(unavailable|rejected))$/),
     ]);
     expect(body.what_to_do).toMatch(/upstream_oauth2/);
     expect((await call("GET", "/routes/lost")).status).toBe(404);

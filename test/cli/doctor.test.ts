@@ -496,7 +496,7 @@ describe("doctor", () => {
       expect(stored.code).toBe(0);
       const { output } = await doctor({}, { env });
       expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");
-      expect(output).toContain("Notes\n  the secret of our registration expires on 2099-05-06");
+      expect(output).toContain("Notes\n  the secret of this gateway's registration expires on 2099-05-06");
     } finally {
       await database.close();
     }

@@ -269,7 +269,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     expect(refused).toMatchObject({ code: "unreachable", message: expect.stringContaining("answered 403") });
     status = 407;
     const { message } = await failure(fetches(unresolved, { proxies }).safe("https://as.example.test/"));
-    expect(message).toContain("wants a user and a password");
+    expect(message).toContain("requires a user and a password");
     expect(`${refused.message}${message}`).not.toContain("hunter2");
     const away = await failure(
       fetches(unresolved, { proxies: { https: "http://127.0.0.1:1" } }).safe("https://as.example.test/"),

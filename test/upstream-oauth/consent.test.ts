@@ -35,7 +35,7 @@ describe("consent", () => {
     callbacks.set(result.state, query.get("redirect_uri") ?? "");
     return { ...result, query };
   }
-  /** Where each flow's answer has to come back to, by its state. */
+  /** The callback of each flow, by its state. */
   const callbacks = new Map<string, string>();
   const finish = (params: URLSearchParams, browserState: string | undefined, userId = alice, at = host) => {
     const callback = callbacks.get(params.get("state") ?? "") ?? "";
@@ -44,7 +44,7 @@ describe("consent", () => {
   const discoveredCallback = () =>
     callbackUri(stack.routes().config, host, callbackId(stack.route(), upstream.url));
 
-  it("a consent ends with a stored token, with everything it takes to use, refresh and revoke it", async () => {
+  it("a completed authorization stores a token with everything needed to use, refresh and revoke it", async () => {
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
     upstream.tokenFields.scope = "read";
     upstream.tokenFields.refresh_token_expires_in = 86_400;
@@ -105,12 +105,12 @@ describe("consent", () => {
     expect((await begin()).query.get("client_id")).toBe("second-try");
   });
 
-  it("forgives a server that answers 200, or leaves out when its secret expires", async () => {
+  it("accepts a server that returns 200, or omits the expiry of its secret", async () => {
     upstream.on("/register", { status: 200, body: { client_id: "sloppy", client_secret: "s" } });
     expect((await begin()).query.get("client_id")).toBe("sloppy");
   });
 
-  it("registers anew where the server has forgotten us, before a person is sent there in vain", async () => {
+  it("registers again if the server no longer knows the client, before redirecting the user", async () => {
     await begin();
     const [first] = upstream.registered;
     upstream.clients.clear();
@@ -126,7 +126,7 @@ describe("consent", () => {
     expect(query.get("client_id")).not.toBe(first?.clientId);
   });
 
-  it("a client forgotten between leaving and coming back is registered anew, and the browser leaves once more, once", async () => {
+  it("a client that is lost during the authorization is registered again, and the browser is redirected once more", async () => {
     const { location, state } = await begin();
     upstream.clients.clear();
     const finished = await finish(upstream.agree(location), state);
@@ -157,7 +157,7 @@ describe("consent", () => {
     expect((await begin()).query.get("client_id")).not.toBe(first);
   });
 
-  it("a server that registers nobody: the operator is told what to register by hand", async () => {
+  it("without dynamic registration, the error says what the operator must register by hand", async () => {
     upstream.metadata.registration_endpoint = undefined;
     const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code: "registration_unavailable" });
@@ -173,7 +173,7 @@ describe("consent", () => {
       },
     ],
   ])(
-    "where a server registers us only for what we cannot do, the operator is told before it is asked: %o",
+    "if a server registers only unsupported methods, the error says so without a request: %o",
     async (metadata) => {
       Object.assign(upstream.metadata, metadata);
       const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
@@ -182,7 +182,7 @@ describe("consent", () => {
     },
   );
 
-  it("uses our client document where told to, hosts it for auto-discovery only, and needs no registration", async () => {
+  it("uses the client document if configured, serves it for auto-discovered routes only, and needs no registration", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
     await stack.close();
@@ -202,7 +202,7 @@ describe("consent", () => {
     expect(stack.upstreamOAuth.clientMetadataDocument(host, { id })).toBeUndefined();
   });
 
-  it("a client document is for one callback of one route; the one without an id for hosts with one OAuth route", async () => {
+  it("a client document has one callback of one route; the one without an id is for hosts with one OAuth route", async () => {
     const id = callbackId(stack.route(), upstream.url);
     const place = "https://mcp.test/.pomerium/mcp/client";
     expect(stack.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
@@ -237,7 +237,7 @@ describe("consent", () => {
     const params = upstream.agree(among.location);
     params.delete("iss");
     expect(await finish(params, among.state)).toMatchObject({ ok: true });
-    // A flow from before the other route came: its callback could be anybody's now.
+    // A flow from before the other route was added: its callback is ambiguous now.
     expect(await finish(upstream.agree(alone.location), alone.state)).toMatchObject({
       ok: false,
       code: "state_of_other_server",
@@ -247,7 +247,7 @@ describe("consent", () => {
   const application =
     "\n  - {id: app, from: https://mcp.test/app, to: https://app.test, mcp: {client: {shares_host: true}}}";
 
-  it("an application that shares the host gets no code: callbacks are on the issuer's host, also of client documents that were published before", async () => {
+  it("an application that shares the host gets no code: callbacks are on the issuer's host, also in client documents published before", async () => {
     const id = callbackId(stack.route(), upstream.url);
     const { config } = stack.routes();
     await stack.reconfigure(route() + application);
@@ -271,7 +271,7 @@ describe("consent", () => {
     expect(await finish(upstream.agree(location), state, alice, "auth.test")).toMatchObject({ ok: true });
   });
 
-  it("a flow from before an application shared the host does not end there any more", async () => {
+  it("a flow that started before an application shared the host cannot finish there", async () => {
     const { location, state } = await begin();
     await stack.reconfigure(route() + application);
     expect(await finish(upstream.agree(location), state)).toMatchObject({
@@ -282,7 +282,7 @@ describe("consent", () => {
 
   it.each([
     [
-      "the client id of another client of ours",
+      "the client id of another client of the gateway",
       { client_id: "https://mcp.test/.pomerium/mcp/client/metadata.json" },
     ],
     ["other redirect URIs", { client_id: "c", redirect_uris: ["https://evil.test/callback"] }],
@@ -325,7 +325,7 @@ describe("consent", () => {
     await stack.reconfigure(
       `${route()}\n  - {id: more, from: https://mcp.test/more, to: https://more.test, mcp: {server: {}}}`,
     );
-    // The server looks the document up again, which is not there any more.
+    // The server fetches the document again, which no longer exists.
     upstream.clients.clear();
     expect(await stack.upstreamOAuth.refresh(stored, stack.route())).toMatchObject({
       kind: "rejected",
@@ -333,13 +333,13 @@ describe("consent", () => {
     });
   });
 
-  it("a host that is not public is no place for a document: a server that supports both gets a registration", async () => {
+  it("a host that is not public does not use a document: registers at a server that supports both", async () => {
     upstream.metadata.client_id_metadata_document_supported = true;
     await begin();
     expect(upstream.registered.length).toBe(1);
   });
 
-  it("explicit endpoints: nothing is discovered, S256 is sent all the same, client secret and scopes are used", async () => {
+  it("explicit endpoints: nothing is discovered, S256 is sent regardless, client secret and scopes are used", async () => {
     await stack.reconfigure(explicit(", scopes: [a, b], authorization_url_params: {access_type: offline}"));
     upstream.clients.add("known");
     const { location, state, query } = await begin();
@@ -355,7 +355,7 @@ describe("consent", () => {
     expect(basic).toBe(`Basic ${Buffer.from("known:a-secret").toString("base64")}`);
   });
 
-  it("auth_style is honoured; without one, Basic is tried first, then the body", async () => {
+  it("auth_style is used; without it, Basic is tried first, then the body", async () => {
     await stack.reconfigure(explicit("", ", auth_style: params"));
     upstream.clients.add("known");
     const first = await begin();
@@ -378,7 +378,7 @@ describe("consent", () => {
     expect(upstream.registered).toEqual([]);
   });
 
-  it("asks for the challenge's scopes rather than the metadata's, and for offline access where that is offered", async () => {
+  it("requests the challenge's scopes rather than the metadata's, and offline access if offered", async () => {
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer scope="only this"' } });
     upstream.metadata.scopes_supported = ["only", "offline_access"];
     const { query } = await begin();
@@ -386,7 +386,7 @@ describe("consent", () => {
     expect(query.get("prompt")).toBe("consent");
   });
 
-  it("a step-up asks for the union of what is there, what was demanded and what is configured", async () => {
+  it("a step-up requests the union of granted, required and configured scopes", async () => {
     await stack.connect(upstream.agree);
     const connection = key(upstream);
     await stack.store.upstreamTokens.requireScopes(connection, { scopes: ["admin"], requiredAt: new Date() });
@@ -405,7 +405,7 @@ describe("consent", () => {
     expect(scope?.split(" ").sort()).toEqual(["admin", "read", "write"]);
   });
 
-  it("a demand above the operator's ceiling ends in 403 and is not remembered", async () => {
+  it("required scopes above the operator's ceiling end in 403 and are not stored", async () => {
     await stack.reconfigure(route("{upstream_oauth2: {max_scopes: [read, write]}}"));
     await stack.connect(upstream.agree);
     const token = await stack.store.upstreamTokens.find(key(upstream));
@@ -417,7 +417,7 @@ describe("consent", () => {
       reason: "scope_above_ceiling",
     });
     expect(await stack.store.upstreamTokens.findRequiredScopes(key(upstream))).toBeUndefined();
-    // One that was remembered before there was a ceiling.
+    // Required scopes stored before there was a ceiling.
     await stack.store.upstreamTokens.requireScopes(key(upstream), {
       scopes: ["admin"],
       requiredAt: new Date(),
@@ -426,7 +426,7 @@ describe("consent", () => {
     expect(query.get("scope")?.split(" ").sort()).toEqual(["read", "write"]);
   });
 
-  it("of what an upstream demands a bounded part is read and kept, however often it demands more", async () => {
+  it("the scopes that an upstream requires are limited, however often it requires more", async () => {
     await stack.connect(upstream.agree);
     for (const round of ["a", "b", "c"]) {
       const token = await stack.store.upstreamTokens.find(key(upstream));
@@ -441,7 +441,7 @@ describe("consent", () => {
     expect(demand?.scopes.join().length).toBeLessThan(1000);
   });
 
-  it("a person who refuses comes back as access_denied, to where the trip began", async () => {
+  it("a user who denies access returns with access_denied to where the flow started", async () => {
     const { state } = await begin();
     const params = new URLSearchParams({ error: "access_denied", state, iss: upstream.url });
     const result = await finish(params, state);
@@ -454,7 +454,7 @@ describe("consent", () => {
     expect(await stack.query("select action from audit_event")).toEqual([{ action: "consent.denied" }]);
   });
 
-  it("trips are counted by how they ended, discovery's look-ups by whether they had to ask", async () => {
+  it("authorizations are counted by outcome, discovery lookups by cache result", async () => {
     const agreed = await begin();
     expect(await scraped(stack.metrics, "cache_lookups_total")).toEqual({
       'cache="discovery",result="miss"': 2,
@@ -481,7 +481,7 @@ describe("consent", () => {
       'step="finish",outcome="ok"': 1,
       'step="finish",outcome="consent_denied"': 1,
       'step="finish",outcome="authorization_rejected"': 1,
-      // The refused client could not be registered again.
+      // The rejected client could not be registered again.
       'step="finish",outcome="server_error"': 1,
     });
     expect(await scraped(stack.metrics, "cache_lookups_total")).toEqual({
@@ -490,7 +490,7 @@ describe("consent", () => {
     });
   });
 
-  it("another error of the authorization page is told without its words", async () => {
+  it("another error of the authorization page is reported without its description", async () => {
     const { state } = await begin();
     const params = new URLSearchParams({
       error: "invalid_scope",
@@ -503,7 +503,7 @@ describe("consent", () => {
     expect(JSON.stringify(result)).not.toContain("script");
   });
 
-  it("a state from another browser is refused, and not used up by the attempt", async () => {
+  it("a state from another browser is rejected, and not consumed by the attempt", async () => {
     const { location, state } = await begin();
     const params = upstream.agree(location);
     for (const cookie of [undefined, "", "another-state"]) {
@@ -513,7 +513,7 @@ describe("consent", () => {
     expect(await finish(params, state)).toMatchObject({ ok: true });
   });
 
-  it("limits.pending_authorizations_per_user: of too many trips at once the oldest gives way, and it is counted", async () => {
+  it("limits.pending_authorizations_per_user: above the limit, the oldest pending authorization is dropped and counted", async () => {
     await stack.close();
     const upstreams = "upstream_oauth: {allowed_private_hosts: [127.0.0.1]}";
     const settings = `limits: {pending_authorizations_per_user: 1}\n${upstreams}`;
@@ -526,7 +526,7 @@ describe("consent", () => {
     expect(await finish(upstream.agree(newest.location), newest.state)).toMatchObject({ ok: true });
   });
 
-  it("whoever is signed in at the callback must be who left, on the host they left from", async () => {
+  it("the callback requires the same user and host as the start of the flow", async () => {
     const first = await begin();
     const asBob = await finish(upstream.agree(first.location), first.state, "company/bob");
     expect(asBob).toMatchObject({ ok: false, code: "state_of_other_user" });
@@ -537,7 +537,7 @@ describe("consent", () => {
     expect(await stack.store.upstreamTokens.find(key(upstream))).toBeUndefined();
   });
 
-  it("the callback works once: replayed, and raced by itself, it redeems one code", async () => {
+  it("the callback works once: replayed or raced, it redeems one code", async () => {
     const { location, state } = await begin();
     const params = upstream.agree(location);
     const results = await Promise.all([1, 2, 3].map(() => finish(params, state)));
@@ -546,7 +546,7 @@ describe("consent", () => {
     expect(upstream.tokenRequests.length).toBe(1);
   });
 
-  it("a state that has expired, is unknown or missing is refused", async () => {
+  it("a state that has expired, is unknown or missing is rejected", async () => {
     const { location, state } = await begin();
     await stack.query("update pending_authorization set expires_at = now() - interval '1 second'");
     const params = upstream.agree(location);
@@ -563,9 +563,9 @@ describe("consent", () => {
   it.each([
     ["another issuer", { iss: "https://evil.test" }],
     ["a look-alike", (url: string) => ({ iss: `${url}/` })],
-    ["none although promised", { iss: "" }],
+    ["none although advertised", { iss: "" }],
   ])(
-    "an answer that names %s is refused before the code is redeemed, on errors too",
+    "a response that names %s is rejected before the code is redeemed, on errors too",
     async (_what, extra) => {
       const fields = typeof extra === "function" ? extra(upstream.url) : extra;
       for (const kind of ["code", "error"]) {
@@ -595,7 +595,7 @@ describe("consent", () => {
   });
 
   it.each([undefined, -1, 0, 1e15, "soon"])(
-    "a token with expires_in %s has no expiry; an ID token that cannot be checked does no harm",
+    "a token with expires_in %s has no expiry; an ID token that cannot be checked is ignored",
     async (expiresIn) => {
       Object.assign(upstream.tokenFields, { expires_in: expiresIn, id_token: "not.a.jwt" });
       await stack.connect(upstream.agree);
@@ -603,7 +603,7 @@ describe("consent", () => {
     },
   );
 
-  it("an error body is cut for the log, and never shown, and no secret of ours is logged with it", async () => {
+  it("an error body is truncated for the log, never shown, and logged without secrets of the request", async () => {
     const { location, state } = await begin();
     upstream.tokenAnswers.push({ status: 400, body: { error: "invalid_grant", hint: "x".repeat(2000) } });
     const params = upstream.agree(location);
@@ -618,13 +618,13 @@ describe("consent", () => {
     }
   });
 
-  it("several consents of one person under way at once do not disturb each other", async () => {
+  it("concurrent authorizations of one user do not affect each other", async () => {
     const [first, second] = [await begin(), await begin()];
     expect(await finish(upstream.agree(second.location), second.state)).toMatchObject({ ok: true });
     expect(await finish(upstream.agree(first.location), first.state)).toMatchObject({ ok: true });
   });
 
-  it("a route that was switched off meanwhile takes no token", async () => {
+  it("a route that was disabled during the flow stores no token", async () => {
     const { location, state } = await begin();
     await stack.reconfigure(route().replace("id: files", "id: files, enabled: false"));
     expect(await finish(upstream.agree(location), state)).toMatchObject({
@@ -634,7 +634,7 @@ describe("consent", () => {
     expect(upstream.tokenRequests).toEqual([]);
   });
 
-  it("nothing secret of a trip stands in the database in clear text", async () => {
+  it("the database has no secret of a pending authorization in clear text", async () => {
     const { state } = await begin();
     const rows = JSON.stringify(await stack.query("select * from pending_authorization"));
     expect(rows).not.toContain(state);

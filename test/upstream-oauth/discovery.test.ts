@@ -46,7 +46,7 @@ describe("discovery", () => {
     registration_endpoint: `${upstream.url}/register`,
   });
 
-  it("starts from the resource_metadata of the upstream's own 401, wherever on its origin that is", async () => {
+  it("starts from the resource_metadata of the upstream's own 401, anywhere on its origin", async () => {
     upstream.on("/mcp", {
       status: 401,
       headers: { "www-authenticate": `Bearer realm="x", resource_metadata="${upstream.url}/my-metadata"` },
@@ -60,13 +60,13 @@ describe("discovery", () => {
     expect(elsewhere.paths()).toEqual([`${rfc8414}/tenant`]);
   });
 
-  it("resource metadata that a challenge names on another origin is not asked for, remembered or not", async () => {
+  it("resource metadata that a challenge names on another origin is not requested, stored or not", async () => {
     elsewhere.on("/prm", { body: { resource: upstream.mcp, authorization_servers: [elsewhere.url] } });
     elsewhere.on(rfc8414, { body: metadataOf(elsewhere) });
     const challenge = `Bearer resource_metadata="${elsewhere.url}/prm"`;
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": challenge } });
     expect((await begun()).origin).toBe(upstream.url);
-    // As a neighbour's forged answer, or an earlier version, has left it in the database.
+    // As stored after a forged response, or by an earlier version.
     const key = { userId: alice, routeId: "files", upstream: upstream.mcp };
     const demand = { scopes: [], resourceMetadata: `${elsewhere.url}/prm`, requiredAt: new Date() };
     await stack.store.upstreamTokens.requireScopes(key, demand);
@@ -79,7 +79,7 @@ describe("discovery", () => {
     expect((await stack.store.upstreamTokens.findRequiredScopes(key))?.resourceMetadata).toBeUndefined();
   });
 
-  it("of several authorization servers that an upstream names, the operator's is taken", async () => {
+  it("of several authorization servers that an upstream names, the operator's is used", async () => {
     upstream.on(`${prm}/mcp`, {
       body: { resource: upstream.mcp, authorization_servers: [upstream.url, elsewhere.url] },
     });
@@ -89,7 +89,7 @@ describe("discovery", () => {
     expect((await begun()).origin).toBe(elsewhere.url);
   });
 
-  it("then asks the well-known place of the path, then the one at the root", async () => {
+  it("then requests the well-known URL of the path, then the one at the root", async () => {
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
     expect((await begun()).origin).toBe(upstream.url);
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, rfc8414, "/register"]);
@@ -103,7 +103,7 @@ describe("discovery", () => {
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, prm, rfc8414, "/register"]);
   });
 
-  it("goes on when the challenge's document is not there", async () => {
+  it("continues if the challenge's document does not exist", async () => {
     upstream.on("/mcp", {
       status: 401,
       headers: { "www-authenticate": `Bearer resource_metadata="${upstream.url}/gone"` },
@@ -156,7 +156,7 @@ describe("discovery", () => {
     ["another host's", () => ({ issuer: "https://evil.test" })],
     ["a longer path's", () => ({ issuer: `${upstream.url}/more` })],
     ["nobody's", () => ({ issuer: 7 })],
-  ])("takes no metadata whose issuer is %s", async (_which, fields) => {
+  ])("rejects metadata whose issuer is %s", async (_which, fields) => {
     Object.assign(upstream.metadata, fields());
     const result = await failure();
     expect(["issuer_mismatch", "discovery_failed"]).toContain(result.code);
@@ -165,7 +165,7 @@ describe("discovery", () => {
   });
 
   it.each(["https://other.test/mcp", "/mcp", "elsewhere", "other-path"])(
-    "takes no resource metadata of another resource (%s)",
+    "rejects resource metadata of another resource (%s)",
     async (resource) => {
       const value = resource === "other-path" ? `${upstream.url}/mcp2` : resource;
       upstream.on(`${prm}/mcp`, { body: { resource: value, authorization_servers: [upstream.url] } });
@@ -175,7 +175,7 @@ describe("discovery", () => {
     },
   );
 
-  it("a resource covers what lies below it, and nothing else", () => {
+  it("a resource covers URLs below it, and nothing else", () => {
     const url = "https://x.test/a/b";
     for (const good of ["https://x.test", "https://x.test/", "https://x.test/a", "https://x.test/a/b/"]) {
       expect(resourceCovers(good, url), good).toBe(true);
@@ -208,7 +208,7 @@ describe("discovery", () => {
     }
   });
 
-  it("metadata of another query than that of `to` is another's; the failure names both, and a place further on may have the right one", async () => {
+  it("metadata for another query than that of `to` is rejected; the failure names both, and a later URL may have the right one", async () => {
     await stack.reconfigure(route().replace(upstream.mcp, `${upstream.mcp}?project=1`));
     const named = (query: string) => ({
       body: { resource: `${upstream.mcp}${query}`, authorization_servers: [upstream.url] },
@@ -228,7 +228,7 @@ describe("discovery", () => {
     upstream.on(prm, named("?project=1"));
     stack.upstreamOAuth.forget(stack.route());
     expect((await begun()).searchParams.get("resource")).toBe(`${upstream.mcp}?project=1`);
-    // The same by a challenge: what it names is ignored.
+    // The same from a challenge: its document is ignored.
     const challenge = `Bearer resource_metadata="${upstream.url}/theirs"`;
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": challenge } });
     upstream.on("/theirs", named("?project=2"));
@@ -248,7 +248,7 @@ describe("discovery", () => {
     expect((await failure()).code).toBe(code);
   });
 
-  it("fails cleanly, and says that trying again may help, when metadata never comes", async () => {
+  it("fails cleanly, and says that a later attempt may help, if metadata times out", async () => {
     for (const path of [rfc8414, oidc]) upstream.on(path, () => undefined);
     const settings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 0.1s}";
     await stack.close();
@@ -275,7 +275,7 @@ describe("discovery", () => {
     expect(elsewhere.seen).toEqual([]);
   });
 
-  it("allowed_as_metadata_domains narrows whose metadata counts", async () => {
+  it("allowed_as_metadata_domains limits whose metadata is accepted", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], allowed_as_metadata_domains: ['*.company.test']}";
     await stack.close();
@@ -285,14 +285,14 @@ describe("discovery", () => {
   });
 
   it.each(["authorization_endpoint", "token_endpoint", "registration_endpoint"])(
-    "takes no metadata with an %s in clear text",
+    "rejects metadata with an %s in clear text",
     async (name) => {
       upstream.metadata[name] = "http://plain.test/x";
       expect((await failure()).code).toBe("endpoint_not_allowed");
     },
   );
 
-  it("refuses a server whose metadata does not list S256, and says what to do", async () => {
+  it("rejects a server whose metadata does not list S256, and says what to do", async () => {
     upstream.metadata.code_challenge_methods_supported = ["plain"];
     const result = await failure();
     expect(result.code).toBe("pkce_not_supported");
@@ -303,7 +303,7 @@ describe("discovery", () => {
     expect((await failure()).code).toBe("pkce_not_supported");
   });
 
-  it("documents are cached: a second consent asks only the upstream itself", async () => {
+  it("documents are cached: a second authorization only requests the upstream itself", async () => {
     await begun();
     upstream.seen.length = 0;
     await begun();
@@ -325,7 +325,7 @@ describe("discovery", () => {
     expect(upstream.registered.length).toBe(1);
   });
 
-  it("limits.metadata_cache_entries: a full cache gives up its oldest document, and says so", async () => {
+  it("limits.metadata_cache_entries: a full cache evicts its oldest document, and counts it", async () => {
     const [limits, open] = ["limits: {metadata_cache_entries: 2}", "allowed_private_hosts: [127.0.0.1]"];
     await stack.close();
     stack = await startOAuthClient(
@@ -351,7 +351,7 @@ describe("discovery", () => {
     expect(upstream.paths()).toEqual(["/mcp", `${prm}/mcp`, rfc8414]);
   });
 
-  it("after a refusal the documents are asked for again, by their validator", async () => {
+  it("after a rejection the documents are revalidated", async () => {
     upstream.on(rfc8414, ({ headers }) =>
       headers["if-none-match"] === '"v1"'
         ? { status: 304 }
@@ -364,7 +364,7 @@ describe("discovery", () => {
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, '"v1"']);
   });
 
-  it("a failure has no validator: it cannot come back as unchanged", async () => {
+  it("a failure has no validator: a 304 does not confirm it", async () => {
     upstream.on(rfc8414, { status: 503, headers: { etag: '"v1"' }, body: "down" });
     await expect(begun()).rejects.toThrow();
     upstream.on(rfc8414, ({ headers }) =>
@@ -376,7 +376,7 @@ describe("discovery", () => {
     expect(asked.map(({ headers }) => headers["if-none-match"])).toEqual([undefined, undefined]);
   });
 
-  it("an upstream that asks for no token needs no consent; one that does is found out without asking twice", async () => {
+  it("an upstream that requires no token needs no consent; one that does is detected with one request", async () => {
     const asked = await stack.upstreamOAuth.needed(stack.route());
     expect(asked).toBe(true);
     expect(stack.upstreamOAuth.needed(stack.route())).toBe(true);
@@ -389,7 +389,7 @@ describe("discovery", () => {
     expect(stack.upstreamOAuth.needed(stack.route())).toBe(true);
   });
 
-  it("whether an upstream asks for OAuth, and registering ahead of people, are counted by what came of it", async () => {
+  it("probes and registrations for new routes are counted by outcome", async () => {
     await stack.upstreamOAuth.needed(stack.route());
     upstream.on("/register", { status: 503, body: "down" });
     await stack.upstreamOAuth.prepare(stack.route(), stack.routes());
@@ -405,13 +405,13 @@ describe("discovery", () => {
     });
   });
 
-  it("an upstream that streams its answer to the first question does not hold discovery up", async () => {
+  it("an upstream that streams its response to the probe does not delay discovery", async () => {
     upstream.on("/mcp", { headers: { "content-type": "text/event-stream" }, body: ": hello\n\n" });
     upstream.off(`${prm}/mcp`);
     expect(await stack.upstreamOAuth.needed(stack.route())).toBe(false);
   });
 
-  it("doctor tells every step with its URL, status and finding, and registers nothing", async () => {
+  it("doctor reports every step with its URL, status and finding, and registers nothing", async () => {
     const steps: DiscoveryStep[] = [];
     const found = await stack.upstreamOAuth.discover(stack.route(), (step) => steps.push(step));
     expect(found).toEqual({ ok: true, needed: true, issuer: upstream.url, scopes: ["read", "write"] });

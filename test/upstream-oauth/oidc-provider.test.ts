@@ -45,7 +45,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     await Promise.all([server.close(), mcp.close(), stack.close()]);
   });
 
-  /** A person signs in there and answers its consent page; the callback's parameters. */
+  /** Signs in there and answers the consent page; returns the callback's parameters. */
   async function trip(decision: "allow" | "deny") {
     const begun = await stack.upstreamOAuth.begin({
       userId: alice,
@@ -70,7 +70,7 @@ describe("with a real authorization server (oidc-provider)", () => {
   const find = (now?: number) =>
     stack.upstreamTokens.find({ userId: alice, kind: "person" }, stack.route(), now);
 
-  /** Consented, used, refreshed, revoked; and nothing of it was refused there. */
+  /** Consents, uses, refreshes and revokes a token, and expects no rejection there. */
   async function wholeLife() {
     expect(await trip("allow")).toMatchObject({ ok: true });
     const first = await token();
@@ -94,12 +94,12 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(1);
     });
 
-    it("the person refuses: access_denied, named by its issuer", async () => {
+    it("the user denies access: access_denied, with its issuer", async () => {
       expect(await trip("deny")).toMatchObject({ ok: false, oauthError: "access_denied" });
       expect(await token()).toBeUndefined();
     });
 
-    it("access revoked there, not yet expired: one refresh, then consent is really asked for", async () => {
+    it("access revoked there, not yet expired: one refresh, then a consent challenge", async () => {
       await trip("allow");
       const refuse = async () =>
         stack.upstreamTokens.handleRejection({
@@ -125,7 +125,7 @@ describe("with a real authorization server (oidc-provider)", () => {
     const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
     const place = "https://mcp.test/.pomerium/mcp/client";
     const documentUrl = () => `${place}/${callbackId(stack.route(), server.issuer)}/confidential.json`;
-    /** The server's view of what we publish. */
+    /** The server's view of the published documents. */
     const fetch: typeof globalThis.fetch = async (input) => {
       const url = input instanceof Request ? input.url : String(input);
       if (url === `${place}/jwks.json`) return Response.json(stack.upstreamOAuth.clientJwks());
@@ -139,25 +139,25 @@ describe("with a real authorization server (oidc-provider)", () => {
       return new Response("no", { status: 404 });
     };
 
-    it("registered by the address of our keys; of several the newest signs", async () => {
+    it("registered with `jwks_uri`; the newest of several keys signs", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
-      // Now there are two of them, told apart by their ids.
+      // Now there are two keys with different ids.
       await stack.keys.rotate("upstream_client", 0, 3_600);
       await wholeLife();
       expect(server.counts.registrations).toBe(1);
     });
 
-    it("a server that cannot read our keys for a while costs nobody a consent; one that has forgotten us does", async () => {
+    it("a server that temporarily cannot read the keys causes no new consent; one that lost the client does", async () => {
       await start({ dynamicRegistration: true, clientAuthMethods, fetch });
       await trip("allow");
-      // It has read the old key a moment ago, and does not ask again so soon.
+      // It has just cached the old key, and does not fetch the keys again yet.
       await stack.keys.rotate("upstream_client", 0, 0);
       const expired = Date.now() + 3_601_000;
       expect(await find(expired)).toMatchObject({ kind: "unavailable", reason: "client_rejected" });
       expect(await trip("allow")).toMatchObject({ ok: false, code: "client_rejected" });
       const kept = await token();
       if (!kept) throw new Error("the connection is lost");
-      // Nor is a registration of old given up, with everybody's connections.
+      // An old registration is kept too, with its connections.
       await stack.store.clientRegistrations.update(
         server.issuer,
         kept.redirectUri ?? "",
@@ -171,7 +171,7 @@ describe("with a real authorization server (oidc-provider)", () => {
         { ...kept, expiresAt: longAgo },
         { action: "upstream_token.obtained" },
       );
-      // This one rests for a minute.
+      // This connection is in backoff for a minute.
       const other = await stack.replica();
       const found = await other.upstreamTokens.find({ userId: alice, kind: "person" }, stack.route());
       expect(found).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
@@ -179,7 +179,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect(server.counts.registrations).toBe(2);
     });
 
-    it("known by the document of our confidential client", async () => {
+    it("known by the document of the confidential client", async () => {
       const settings =
         "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
       await start({ clientIdMetadataDocuments: true, clientAuthMethods, fetch }, undefined, settings);
@@ -187,7 +187,7 @@ describe("with a real authorization server (oidc-provider)", () => {
       expect((await server.provider.Client.find(documentUrl()))?.clientAuthMethod).toBe("private_key_jwt");
     });
 
-    it("a client registered by hand: with a key of the routes file, or with ours", async () => {
+    it("a client registered by hand: with a key of the routes file, or with the gateway's", async () => {
       const { privateKey, publicKey } = generateKeyPairSync("ed25519");
       const common = { redirect_uris: [redirectUri], token_endpoint_auth_method: "private_key_jwt" as const };
       const jwk = { ...publicKey.export({ format: "jwk" }), alg: "EdDSA", use: "sig" };

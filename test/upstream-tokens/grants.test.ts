@@ -47,7 +47,7 @@ describe("grants without consent", () => {
     `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {upstream_auth: ${auth}}}}`;
   const find = (who = caller, now?: number) => stack.upstreamTokens.find(who, stack.route(), now);
   const tokenRequests = () => upstream.seen.filter(({ path }) => path === "/token");
-  /** What a scraper reads of grants, and of the calls for them. */
+  /** Metrics of token requests and their outcomes. */
   const counted = async () => ({
     ...(await scraped(stack.metrics, "upstream_token_refreshes_total")),
     ...(await scraped(stack.metrics, "upstream_oauth_total")),
@@ -67,7 +67,7 @@ describe("grants without consent", () => {
     await stack.store.signInSessions.put(session);
   }
 
-  it("client_credentials: one token for everybody, discovered, asked for again at expiry", async () => {
+  it("client_credentials: one token for all users, discovered, requested again at expiry", async () => {
     await stack.reconfigure(
       route("{client_credentials: {client_id: svc, client_secret: s, scopes: [a, b]}}"),
     );
@@ -92,7 +92,7 @@ describe("grants without consent", () => {
     expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(false);
   });
 
-  it("concurrent first calls ask once", async () => {
+  it("concurrent first calls send one token request", async () => {
     await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     const all = await Promise.all(Array.from({ length: 10 }, () => find()));
     expect(all.every(({ kind }) => kind === "credential")).toBe(true);
@@ -112,7 +112,7 @@ describe("grants without consent", () => {
   });
 
   it.each(["client_credentials", "token_exchange"])(
-    "%s by private_key_jwt without a key of its own: ours signs, for the token endpoint where no issuer is known",
+    "%s by private_key_jwt without a configured key: the gateway's key signs, with the token endpoint as audience if no issuer is known",
     async (kind) => {
       const token_url = `${upstream.url}/token`;
       await stack.reconfigure(
@@ -126,7 +126,7 @@ describe("grants without consent", () => {
     },
   );
 
-  it("workload identity (RFC 7523 section 2.1): the platform's token, read anew each time", async () => {
+  it("workload identity (RFC 7523 section 2.1): the platform's token, read each time", async () => {
     await writeFile(workload, "first.jwt.value\n", { mode: 0o600 });
     await stack.reconfigure(
       route(`{client_credentials: {client_id: svc, workload_identity_file: ${workload}, auth_style: none}}`),
@@ -212,7 +212,7 @@ describe("grants without consent", () => {
       for (const [index, status] of [301, 302, 303, 307, 308].entries()) {
         const location = index % 2 ? "/moved" : `${elsewhere.url}/token`;
         upstream.on(endpoint, { status, headers: { location }, body: good });
-        // Past the rest after the failure before.
+        // After the backoff of the previous failure.
         expect(await find(caller, Date.now() + index * 3_600_000)).toMatchObject({
           kind: "unavailable",
           reason: "redirect_not_followed",
@@ -228,7 +228,7 @@ describe("grants without consent", () => {
     }
   });
 
-  it("token_exchange: the caller's TE, or the person's sign-in token, for a token of their own", async () => {
+  it("token_exchange: exchanges the caller's external token, or the user's sign-in token, for their own token", async () => {
     const exchange = `token_url: "${upstream.url}/token", client_id: svc, client_secret: s, audience: files`;
     await stack.reconfigure(route(`{token_exchange: {${exchange}}}`));
     expect(await find()).toMatchObject({ kind: "credential" });
@@ -249,7 +249,7 @@ describe("grants without consent", () => {
     expect(await find(carol)).toMatchObject({ kind: "credential" });
   });
 
-  it("id_jag: the ID token for an assertion at the company's provider, the assertion for a token that is revoked in the end", async () => {
+  it("id_jag: exchanges the ID token for an assertion at the sign-in provider, and the assertion for a token, which is revoked in the end", async () => {
     await signedIn();
     upstream.metadata.revocation_endpoint = `${upstream.url}/revoke`;
     upstream.on("/revoke", { body: {} });
@@ -299,7 +299,7 @@ describe("grants without consent", () => {
     await elsewhere.close();
   });
 
-  it("nobody gets the service's credentials by naming another authorization server", async () => {
+  it("naming another authorization server does not get the service's credentials", async () => {
     await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     await find();
     const thief = await scriptedUpstream();
@@ -353,7 +353,7 @@ describe("grants without consent", () => {
       expect([[fresh.idToken], [fresh.accessToken]]).toContainEqual(subjectTokens());
     });
 
-    it.each(cases)("is never sent when it cannot be renewed: %s", async (_name, { yaml, expired }) => {
+    it.each(cases)("is never sent if it cannot be renewed: %s", async (_name, { yaml, expired }) => {
       await stack.reconfigure(yaml());
       for (const [outcome, kind] of [
         ["unavailable", "unavailable"],
@@ -369,7 +369,7 @@ describe("grants without consent", () => {
       expect(subjectTokens()).toEqual([]);
     });
 
-    it("is not renewed again when the provider gave no newer one after its end", async () => {
+    it("is not renewed again if the provider returned no newer one after its expiry", async () => {
       await signedIn({ ...idToken.expired(), tokensAt: Date.now() });
       await stack.reconfigure(idToken.yaml());
       refreshSignIn = () => Promise.reject(new Error("asked again"));
@@ -377,7 +377,7 @@ describe("grants without consent", () => {
     });
   });
 
-  it("a refusal of the grant is the caller's 403, not a challenge that leads nowhere", async () => {
+  it("a rejected token request is a 403 for the caller, not a useless challenge", async () => {
     await signedIn();
     upstream.on("/idp/token", { status: 400, body: { error: "access_denied" } });
     const idp = `idp_token_url: "${upstream.url}/idp/token", idp_client_id: us, client_id: svc`;
@@ -390,7 +390,7 @@ describe("grants without consent", () => {
     expect((await stack.upstreamTokens.connectionState(alice, stack.route())).state).toBe("unavailable");
   });
 
-  it("a token that the upstream refuses is asked for anew, once", async () => {
+  it("a token that the upstream rejects is requested again, once", async () => {
     await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));
     const refuse = async () => {
       const found = await find();
@@ -435,7 +435,7 @@ describe("DPoP-bound tokens", () => {
   });
   const dpopOf = (seen: Seen | undefined) => proofOf(String(seen?.headers.dpop));
 
-  it("are asked for where the upstream requires them, proven in every request, and refreshed with the same key", async () => {
+  it("are requested if the upstream requires them, proven in every request, and refreshed with the same key", async () => {
     await stack.connect(upstream.agree);
     const found = await stack.upstreamTokens.find(caller, stack.route());
     if (found.kind !== "credential" || !found.proof) throw new Error("no proof");
@@ -454,7 +454,7 @@ describe("DPoP-bound tokens", () => {
     expect(refreshed.jti).not.toBe(atToken.jti);
   });
 
-  it("carry the nonce that the token endpoint, or the upstream, asks for", async () => {
+  it("carry the nonce that the token endpoint or the upstream requires", async () => {
     upstream.tokenAnswers.push({
       status: 400,
       body: { error: "use_dpop_nonce" },
@@ -480,8 +480,8 @@ describe("DPoP-bound tokens", () => {
     expect((await proofOf(value)).nonce).toBe("nonce-2");
   });
 
-  it("a server that gives a bearer token instead is not taken at its word", async () => {
+  it("a bearer token instead is rejected", async () => {
     upstream.tokenFields.token_type = "Bearer";
-    await expect(stack.connect(upstream.agree)).rejects.toThrow(/another type/);
+    await expect(stack.connect(upstream.agree)).rejects.toThrow(/different type/);
   });
 });

@@ -31,7 +31,7 @@ describe("upstream tokens", () => {
     const found = await find(who, replica, now);
     return found.kind === "credential" ? Object.fromEntries(found.headers).authorization : found;
   }
-  /** Lays fields over what is stored, as if the clock had gone on. */
+  /** Overwrites stored fields, as if time had passed. */
   async function overwrite(fields: Partial<NewUpstreamToken>) {
     const token = await stored();
     if (!token) throw new Error("nothing stored");
@@ -42,7 +42,7 @@ describe("upstream tokens", () => {
   const refreshes = () => upstream.tokenRequests.filter((one) => one.get("grant_type") === "refresh_token");
   const upstreamCalls = () => scraped(stack.metrics, "upstream_oauth_total");
   async function changed({ store }: Replica, act: () => Promise<unknown>) {
-    // News come in the order of the writes: once this is heard, none of an earlier write is on its way.
+    // Notifications arrive in the order of the writes: after this one, none of an earlier write is pending.
     const nobody = key("company/nobody");
     const last = changes(store, (change) => "key" in change && change.key === connectionKeyName(nobody));
     await store.upstreamTokens.clearRequiredScopes(nobody);
@@ -55,7 +55,7 @@ describe("upstream tokens", () => {
   }
 
   describe("found", () => {
-    it("a user without a connection is asked to consent, and another's token is never used", async () => {
+    it("a user without a connection is asked to consent, and another user's token is never used", async () => {
       await stack.connect(upstream.agree);
       const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       expect(await find(bob)).toMatchObject({ kind: "missing", reason: "consent_needed" });
@@ -75,9 +75,9 @@ describe("upstream tokens", () => {
       expect(new Set(answers).size).toBe(2);
     });
 
-    it("warm, the credential is at hand without a promise, and names connection and version", async () => {
+    it("a cached credential is returned synchronously, with connection and version", async () => {
       await changed(stack, () => stack.connect(upstream.agree));
-      // Nothing is kept while the listener is behind.
+      // Nothing is cached while the listener is behind.
       await expect.poll(async () => [await find(), find()][1] instanceof Promise).toBe(false);
       const warm = find();
       expect(warm).not.toBeInstanceOf(Promise);
@@ -85,7 +85,7 @@ describe("upstream tokens", () => {
       expect(find()).toBe(warm);
     });
 
-    it("looking a connection up is a hit where it was at hand, a miss where the store was asked", async () => {
+    it("a lookup of a cached connection is a hit, one from the store a miss", async () => {
       await changed(stack, () => stack.connect(upstream.agree));
       await find();
       await find();
@@ -97,13 +97,13 @@ describe("upstream tokens", () => {
       });
     });
 
-    it("a token's first use is in the audit trail, once: by which client, under which grant", async () => {
+    it("a token's first use is in the audit trail once, with client and grant", async () => {
       const bob: TokenCaller = { userId: "company/bob", kind: "person" };
       const used = { clientId: "editor", grantId: "grant-1" };
       await changed(stack, () => stack.connect(upstream.agree));
       for (const one of [used, used, { clientId: "another", grantId: "grant-2" }])
         await find({ ...caller, ...one });
-      // Long enough for the use to be noted again.
+      // Long enough for usage to be recorded again.
       await find(caller, stack, Date.now() + 6 * 60_000);
       await changed(stack, () => stack.connect(upstream.agree, bob.userId));
       await find(bob);
@@ -117,7 +117,7 @@ describe("upstream tokens", () => {
       ]);
     });
 
-    it("a consent counts at once, whatever was remembered of the time before", async () => {
+    it("a consent takes effect at once, regardless of the cache", async () => {
       for (const userId of ["company/a", "company/b", "company/c"]) {
         const who: TokenCaller = { userId, kind: "person" };
         expect(await find(who)).toMatchObject({ kind: "missing" });
@@ -127,7 +127,7 @@ describe("upstream tokens", () => {
       }
     });
 
-    it("what another replica changes is seen at once, on warm replicas too", async () => {
+    it("another replica's changes take effect at once, on warm replicas too", async () => {
       await stack.connect(upstream.agree);
       const other = await stack.replica();
       const before = await authorization(caller, other);
@@ -137,7 +137,7 @@ describe("upstream tokens", () => {
       expect(await find(caller, other)).toMatchObject({ kind: "missing" });
     });
 
-    it("static credentials go along at once, the same for everybody", async () => {
+    it("static credentials are sent synchronously, the same for all users", async () => {
       for (const [server, headers] of [
         ["{upstream_auth: none}", []],
         ["{upstream_auth: {api_key: {header: X-Api-Key, value: k}}}", [["x-api-key", "k"]]],
@@ -157,7 +157,7 @@ describe("upstream tokens", () => {
       }
     });
 
-    it("an upstream that asks for no token gets none, until it asks", async () => {
+    it("an upstream that requires no token gets none, until it does", async () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
       expect(await find()).toEqual({ kind: "credential", headers: [] });
@@ -174,19 +174,19 @@ describe("upstream tokens", () => {
       expect(await find(machine)).toMatchObject({ kind: "forbidden" });
       const delegate: TokenCaller = { ...machine, delegatedBy: alice };
       expect(await authorization(delegate)).toBe(await authorization());
-      // Never a challenge: there is nobody at it to consent.
+      // Never a challenge: a service account cannot consent.
       await expire();
       upstream.on("/token", { status: 400, body: { error: "invalid_grant" } });
       const forbidden = {
         kind: "forbidden",
         reason: expect.stringContaining("its owner must connect the server again"),
       };
-      // The token in the cache serves until word of its end arrives.
+      // The cached token is used until the notification arrives.
       await expect.poll(() => find(delegate)).toEqual(forbidden);
       expect(await find(delegate)).toEqual(forbidden);
     });
 
-    it("a service account needs nobody's connection where the upstream asks for no token, until it asks", async () => {
+    it("a service account needs no connection if the upstream requires no token, until it does", async () => {
       upstream.on("/mcp", { body: {} });
       upstream.off("/.well-known/oauth-protected-resource/mcp");
       const machine: TokenCaller = { userId: "service-account/ci", kind: "service_account" };
@@ -199,7 +199,7 @@ describe("upstream tokens", () => {
   describe("refreshed", () => {
     beforeEach(() => stack.connect(upstream.agree));
 
-    it("at expiry inline: the new token goes along, the rotated refresh token is stored, the consent's date kept", async () => {
+    it("inline at expiry: the new token is sent, the rotated refresh token is stored, the consent's date is kept", async () => {
       const before = await stored();
       await expire();
       const connectedAt = (await stored())?.connectedAt;
@@ -212,7 +212,7 @@ describe("upstream tokens", () => {
       expect(refreshes()[0]?.get("resource")).toBe(upstream.mcp);
     });
 
-    it("once, for any number of requests on any number of replicas", async () => {
+    it("once for any number of requests on any number of replicas", async () => {
       const other = await stack.replica();
       await expire();
       const replicas: Replica[] = [stack, other];
@@ -224,7 +224,7 @@ describe("upstream tokens", () => {
       expect(answers[0]).toBe(`Bearer ${(await stored())?.accessToken}`);
     });
 
-    it("a server that does not rotate: the old refresh token is kept", async () => {
+    it("without rotation, the old refresh token is kept", async () => {
       const before = await stored();
       await expire();
       upstream.tokenFields.refresh_token = undefined;
@@ -232,24 +232,24 @@ describe("upstream tokens", () => {
       expect((await stored())?.refreshToken).toBe(before?.refreshToken);
     });
 
-    it("a look at an expired connection refreshes it first; connected is what works now", async () => {
+    it("reading an expired connection's state refreshes it first", async () => {
       const look = async () => (await stack.upstreamTokens.connectionState(alice, stack.route())).state;
       await expire();
       expect(await look()).toBe("connected");
       expect(refreshes()).toHaveLength(1);
       await expire();
       upstream.refreshTokens.clear();
-      // The refreshed token is cached until word of its end arrives.
+      // The refreshed token is cached until the notification arrives.
       await expect.poll(look).toBe("missing");
     });
 
-    it("refused with text of the server's own: it becomes a word of ours, so that metrics stay few", async () => {
+    it("rejected with an unknown error code: recorded under a known code, to limit metrics", async () => {
       await expire();
       upstream.on("/token", { status: 400, body: { error: `made_up_${"x".repeat(10_000)}` } });
       expect(await find()).toMatchObject({ kind: "missing", reason: "token_request_rejected" });
     });
 
-    it("refused: exactly that version goes, and the person is asked to consent", async () => {
+    it("rejected: exactly that version is deleted, and the user is asked to consent", async () => {
       await expire();
       upstream.refreshTokens.clear();
       expect(await find()).toMatchObject({ kind: "missing", reason: "invalid_grant" });
@@ -259,7 +259,7 @@ describe("upstream tokens", () => {
       ]);
     });
 
-    it("refused, but somebody consented meanwhile: that token is kept and used", async () => {
+    it("rejected, but the user consented in the meantime: that token is kept and used", async () => {
       await expire();
       upstream.refreshTokens.clear();
       upstream.beforeToken = async () => {
@@ -275,7 +275,7 @@ describe("upstream tokens", () => {
       ["answered 503", { status: 503, body: { error: "temporarily_unavailable" } }],
       ["answered 429", { status: 429, body: {}, headers: { "retry-after": "7" } }],
       ["answered nonsense", { status: 200, body: "<html>" }],
-    ])("%s: the token is kept, 503 with Retry-After, and no hammering", async (_what, answer) => {
+    ])("%s: the token is kept, 503 with Retry-After, and backoff", async (_what, answer) => {
       await expire();
       upstream.tokenAnswers.push(answer);
       const found = await find();
@@ -289,7 +289,7 @@ describe("upstream tokens", () => {
       expect(await authorization(caller, stack, Date.now() + 3_601_000)).toMatch(/^Bearer/);
     });
 
-    it("every refresh is counted by its outcome, and the call for it by what the server said", async () => {
+    it("every refresh is counted by its outcome, and its token request by the server's response", async () => {
       const expired = { expiresAt: new Date(0) };
       await expire();
       upstream.tokenAnswers.push({ status: 503, body: "down" });
@@ -315,7 +315,7 @@ describe("upstream tokens", () => {
       });
     });
 
-    it("timed out: the token is kept; the old one is served while it is valid", async () => {
+    it("timed out: the token is kept; the old one is used while it is valid", async () => {
       upstream.beforeToken = () => new Promise(() => {});
       await overwrite({ expiresAt: new Date(Date.now() + 3_600_000) });
       const late = Date.now() + 3_595_000;
@@ -333,7 +333,7 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("does not die with the request that started it", async () => {
+    it("continues if the request that started it is canceled", async () => {
       await expire();
       const { promise: arrived, resolve: arrive } = Promise.withResolvers<void>();
       const { promise: released, resolve: release } = Promise.withResolvers<void>();
@@ -349,17 +349,17 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("a lease left behind by a replica that died is waited for, then taken", async () => {
+    it("the lease of a replica that died is taken over after it expires", async () => {
       await expire();
       const version = (await stored())?.version ?? 0;
       const until = new Date(Date.now() + 600);
       expect(await stack.store.upstreamTokens.takeLease(key(), version, "dead-replica", until)).toBe(true);
-      // Had the listener been away a moment ago, nobody would take over for ten seconds.
+      // After a recent outage of the listener, no replica would take over for ten seconds.
       await expect.poll(() => authorization(), { timeout: 60_000 }).toMatch(/^Bearer/);
       expect(refreshes().length).toBe(1);
     });
 
-    it("the refresh token's own expiry is heeded; one without a refresh token is asked for anew", async () => {
+    it("the refresh token's expiry is respected; without a refresh token, consent is required again", async () => {
       await overwrite({ expiresAt: new Date(0), refreshExpiresAt: new Date(Date.now() - 1) });
       expect(await find()).toMatchObject({ kind: "missing", reason: "refresh_token_expired" });
       await stack.connect(upstream.agree);
@@ -368,7 +368,7 @@ describe("upstream tokens", () => {
       expect(refreshes()).toEqual([]);
     });
 
-    it("a server that has forgotten our registration: the token goes, the registration too", async () => {
+    it("a server that lost the registration: the token and the registration are deleted", async () => {
       await expire();
       upstream.clients.clear();
       expect(await find()).toMatchObject({ kind: "missing", reason: "client_registration_lost" });
@@ -376,7 +376,7 @@ describe("upstream tokens", () => {
       expect(upstream.registered.length).toBe(2);
     });
 
-    it("a token is never refreshed as another client than it was given to", async () => {
+    it("a token is never refreshed with a different client than it was issued to", async () => {
       const place = { issuer: upstream.url, redirectUri: (await stored())?.redirectUri ?? "" };
       const clientId = (await stored())?.clientId ?? "";
       await stack.store.clientRegistrations.delete(place.issuer, place.redirectUri, clientId);
@@ -387,7 +387,7 @@ describe("upstream tokens", () => {
       expect(refreshes()).toEqual([]);
     });
 
-    it("a store that does not hear of changes is read each time", async () => {
+    it("a store with a disconnected notification listener is read each time", async () => {
       await find();
       const { notifications } = stack.store;
       const healthy = notifications.healthy;
@@ -425,7 +425,7 @@ describe("upstream tokens", () => {
     wwwAuthenticate: `Bearer error="insufficient_scope", scope="${scopes.join(" ")}"`,
   });
 
-  describe("refused by the upstream", () => {
+  describe("rejected by the upstream", () => {
     beforeEach(() => stack.connect(upstream.agree));
 
     it("a 401 tries a refresh once: the client's retry carries the new token", async () => {
@@ -435,7 +435,7 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("a former upstream's 401 does not end the token of its successor", async () => {
+    it("a former upstream's 401 does not delete the token of the current one", async () => {
       const before = await stored();
       expect(await refuse({ upstreamHash: "former" })).toEqual({ kind: "retry", reason: "upstream_changed" });
       expect(await stored()).toEqual(before);
@@ -449,7 +449,7 @@ describe("upstream tokens", () => {
       expect(refreshes().length).toBe(1);
     });
 
-    it("a 401 with no way to refresh drops exactly that version and asks for consent", async () => {
+    it("a 401 without a refresh token deletes exactly that version and asks for consent", async () => {
       upstream.refreshTokens.clear();
       const found = await refuse({ wwwAuthenticate: 'Bearer error="invalid_token", scope="extra"' });
       expect(found).toMatchObject({ kind: "consent", reason: "token_rejected" });
@@ -461,7 +461,7 @@ describe("upstream tokens", () => {
       expect(await authorization()).toMatch(/^Bearer/);
     });
 
-    it("a server that refuses every token ends in an error, not in a circle", async () => {
+    it("a server that rejects every token ends in an error, not in a loop", async () => {
       expect(await refuse()).toMatchObject({ kind: "retry" });
       expect(await refuse()).toMatchObject({ kind: "consent" });
       await stack.connect(upstream.agree);
@@ -469,13 +469,13 @@ describe("upstream tokens", () => {
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
     });
 
-    it("a refresh that cannot be tried now: 503, and the token is kept", async () => {
+    it("a refresh that is not possible now: 503, and the token is kept", async () => {
       upstream.tokenAnswers.push({ status: 500, body: "down" });
       expect(await refuse()).toMatchObject({ kind: "unavailable" });
       expect(await stored()).toBeDefined();
     });
 
-    it("step-up: consent for the union; afterwards the token with more scope goes along", async () => {
+    it("step-up: consent for the union; afterwards the token with more scopes is sent", async () => {
       const found = await refuse(wants("admin"));
       expect(found).toMatchObject({ kind: "consent", reason: "scope_required" });
       if (found.kind === "consent") expect([...found.scopes].sort()).toEqual(["admin", "read", "write"]);
@@ -489,14 +489,14 @@ describe("upstream tokens", () => {
       expect(await authorization()).toMatch(/^Bearer/);
     });
 
-    it("the demand is known on every replica at once", async () => {
+    it("required scopes are known on every replica at once", async () => {
       const other = await stack.replica();
       await find(caller, other);
       await changed(other, () => refuse(wants("admin")));
       expect(await find(caller, other)).toMatchObject({ kind: "missing", reason: "scope_required" });
     });
 
-    it("no endless loop when a scope is there and still refused, or is never granted", async () => {
+    it("no endless loop if a granted scope is still rejected, or is never granted", async () => {
       expect(await refuse(wants("read"))).toMatchObject({ kind: "give_up", status: 403 });
       expect(await refuse(wants("admin"))).toMatchObject({ kind: "consent" });
       upstream.tokenFields.scope = "read write";
@@ -504,17 +504,17 @@ describe("upstream tokens", () => {
       expect(await refuse(wants("admin"))).toMatchObject({ kind: "give_up", status: 403 });
     });
 
-    it("any other 403 is none of our business", async () => {
+    it("any other 403 passes unchanged", async () => {
       expect(await refuse({ status: 403, wwwAuthenticate: "" })).toMatchObject({ kind: "untouched" });
       expect(await stored()).toBeDefined();
     });
 
-    it("a static credential that is refused is the operator's to mend, not the person's", async () => {
+    it("a rejected static credential is reported to the operator, not as a challenge", async () => {
       await stack.reconfigure(route("{upstream_auth: {api_key: {header: x-key, value: k}}}"));
       expect(await refuse()).toMatchObject({ kind: "give_up", status: 502 });
     });
 
-    it("a server that has moved gets a fresh registration and consent; old credentials stay behind", async () => {
+    it("a server that has moved gets a new registration and consent; old credentials are not sent to it", async () => {
       const next = await scriptedUpstream();
       const moved = { resource: upstream.mcp, authorization_servers: [next.url] };
       upstream.on("/.well-known/oauth-protected-resource/mcp", { body: moved });
@@ -569,14 +569,14 @@ describe("upstream tokens", () => {
       expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(false);
     });
 
-    it("deletes them here even when the upstream does not play along", async () => {
+    it("deletes them here even if the revocation fails", async () => {
       upstream.on("/revoke", { status: 500, body: "no" });
       expect(await stack.upstreamTokens.disconnect(alice, stack.route())).toBe(true);
       expect(await upstreamCalls()).toMatchObject({ 'step="revoke",outcome="server_error"': 1 });
       expect(await stored()).toBeUndefined();
     });
 
-    it("while a refresh is under way: what the refresh brings is revoked upstream, too", async () => {
+    it("during a refresh: the new token is revoked upstream too", async () => {
       await expire();
       const [arrived, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
       upstream.beforeToken = () => {
@@ -595,11 +595,11 @@ describe("upstream tokens", () => {
       released.resolve();
       expect(await found).toMatchObject({ kind: "missing" });
       expect(await stored()).toBeUndefined();
-      // Refresh token and access token of the answer, neither of which was known before.
+      // Refresh token and access token of the response, both new.
       expect(revoked.filter((token) => token && !before.has(token))).toHaveLength(2);
     });
 
-    it("a person who has gone: all connections, and nobody else's", async () => {
+    it("a removed user: all their connections, and no others", async () => {
       await stack.connect(upstream.agree, "company/bob");
       const revoked: string[] = [];
       upstream.on("/revoke", ({ form }) => {
@@ -613,7 +613,7 @@ describe("upstream tokens", () => {
       expect(await stored("company/bob")).toBeDefined();
     });
 
-    it("a route that has gone: its connections go a day later, and come back with it before", async () => {
+    it("a removed route: its connections are deleted a day later, and kept if it comes back before", async () => {
       const revoked: string[] = [];
       upstream.on("/revoke", ({ form }) => {
         revoked.push(form.get("token") ?? "");
@@ -640,7 +640,7 @@ describe("upstream tokens", () => {
       expect(revoked).toEqual([token?.refreshToken, token?.accessToken]);
     });
 
-    it("a replica that has never seen the route deletes its connections, too", async () => {
+    it("a replica that has never seen the route deletes its connections too", async () => {
       await stack.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
       );
@@ -651,7 +651,7 @@ describe("upstream tokens", () => {
       expect(await stored()).toBeUndefined();
     });
 
-    it("looking at a connection is no use of it; a call is", async () => {
+    it("reading a connection's state does not count as usage; a call does", async () => {
       await stack.upstreamTokens.connectionState(alice, stack.route());
       expect((await stored())?.lastUsedAt).toBeUndefined();
       await authorization();

@@ -79,7 +79,7 @@ describe("a service account with its owner's connection", () => {
   /** The portal's section on service accounts. */
   const machine = async (user: User) =>
     parse((await stack.browser(user).open(portal)).html)
-      .querySelector("[aria-labelledby=machines]")
+      .querySelector("[aria-labelledby=service-accounts]")
       ?.text.replace(/\s+/g, " ");
   const listed = async () => (await stack.command("service-accounts", "list")).split("\n")[1] ?? "";
 
@@ -157,7 +157,7 @@ describe("a service account with its owner's connection", () => {
   it("is denied, not challenged, when the upstream has revoked the connection; the owner connects again", async () => {
     await stack.upstream.revokeGrants("ally");
     // First because of the upstream's 401, then because of the stored state.
-    for (let calls = 0; calls < 3; calls++) await refused(/the owner .*must connect/);
+    for (let calls = 0; calls < 3; calls++) await refused(/its owner must connect/);
     await stack.externalToken("alice");
     await becomes(200);
   });
