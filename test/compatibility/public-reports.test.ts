@@ -254,7 +254,7 @@ describe("what users of others reported, tried here", () => {
     const { page } = await authorize(client, route("login"));
     const said = page.url.searchParams.get("error_description");
     expect(page.url.searchParams.get("code")).toBe(null);
-    expect(said).toMatch(/redirects .*redirect_not_followed/);
+    expect(said).toMatch(/it redirects, .*redirect_not_followed/);
     expect(await stack.command("doctor", "login").catch((error) => error.stdout)).toContain(
       "team.cloudflareaccess.test",
     );
