@@ -2,6 +2,7 @@ import { z } from "zod";
 import { literalFields } from "../config/fields.ts";
 import { jsonSchemaOf } from "../config/json-schema.ts";
 import { routeSchema } from "../config/route-schema.ts";
+import { upstreamAuthTypes } from "../config/upstream-auth/upstream-auth.ts";
 
 const policy = z
   .unknown()
@@ -19,9 +20,7 @@ export const adminSchemas = {
     logo_url: z.string().optional(),
     url: z.string().optional().describe("Where MCP clients connect."),
     kind: z.enum(["server", "client"]).optional(),
-    auth: z
-      .enum(["oauth", "none", "api_key", "headers", "token_exchange", "client_credentials", "id_jag"])
-      .optional(),
+    auth: z.enum(upstreamAuthTypes).optional(),
     enabled: z.boolean().optional(),
     in_force: z.boolean().describe("False if the route conflicts with the routes file; see problems."),
     to: z.array(z.string()).optional().describe("Administrators only."),

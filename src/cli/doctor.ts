@@ -202,10 +202,9 @@ async function examine(
   const routes = () => table;
   const routeFetch = createRouteFetch({ routes });
   const cache = createMetadataCache({ entries: table.config.limits.metadataCacheEntries });
-  const discovery = createDiscovery({ routes, routeFetch: routeFetch, cache });
+  const discovery = createDiscovery({ routes, routeFetch, cache });
   const isWell = await doctor(route, {
-    discover: (asked, onStep) =>
-      discover({ routes, discovery, routeFetch: routeFetch, store }, asked, onStep),
+    discover: (asked, onStep) => discover({ routes, discovery, routeFetch, store }, asked, onStep),
     redirectUri: redirectUriByHand(table.config, route),
     write: out,
   });

@@ -118,11 +118,11 @@ export class AuthorizationRequests {
     const { routes, store } = this.#deps;
     const auth = consentOf(route);
     const connection = await connectionFor(store, userId, route);
-    const demand = await store.upstreamTokens.findRequiredScopes(connection);
-    const server = await this.#serverFor(route, auth, demand?.resourceMetadata);
+    const required = await store.upstreamTokens.findRequiredScopes(connection);
+    const server = await this.#serverFor(route, auth, required?.resourceMetadata);
     const { as } = server;
     const token = await store.upstreamTokens.find(connection);
-    const { scopes, added } = scopesFor(auth, server, token, demand?.scopes ?? []);
+    const { scopes, added } = scopesFor(auth, server, token, required?.scopes ?? []);
     const named = isNamedByOperator(auth, server.named ?? as.issuer);
     // A connected user has agreed to this issuer, but not to an authorization page of another owner that it has added since.
     const agreed = isIssuedBy(token, server) ? issuerName(as.issuer) : undefined;
@@ -245,12 +245,12 @@ export function scopesFor(
   auth: ConsentAuth,
   server: UpstreamServer,
   token?: UpstreamToken,
-  demanded: readonly string[] = [],
+  required: readonly string[] = [],
 ): { scopes: string[]; added: string[] } {
   const usual = auth.scopes ?? allowedScopes(auth, server.scopes);
-  const scopes = new Set(demanded.length ? (auth.scopes ?? []) : usual);
-  if (demanded.length)
-    for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...demanded])) scopes.add(scope);
+  const scopes = new Set(required.length ? (auth.scopes ?? []) : usual);
+  if (required.length)
+    for (const scope of allowedScopes(auth, [...(token?.scopes ?? []), ...required])) scopes.add(scope);
   const added = [...scopes].filter((scope) => ![...usual, ...(token?.scopes ?? [])].includes(scope));
   if (server.as.scopes_supported?.includes("offline_access")) scopes.add("offline_access");
   return { scopes: [...scopes], added: added.filter((scope) => scope !== "offline_access") };

@@ -58,11 +58,11 @@ export function createConnectionCache(deps: {
   });
 
   async function read(key: ConnectionKey, name: string): Promise<Connection> {
-    const [token, demand] = await Promise.all([
+    const [token, requiredScopes] = await Promise.all([
       upstreamTokens.find(key),
       upstreamTokens.findRequiredScopes(key),
     ]);
-    return { name, key, token, requiredScopes: demand, credential: token && deps.credentialOf(token, name) };
+    return { name, key, token, requiredScopes, credential: token && deps.credentialOf(token, name) };
   }
 
   return {
@@ -92,7 +92,9 @@ export function createConnectionCache(deps: {
 }
 
 /** Scopes that the upstream requires and the connection's token lacks. */
-export function uncoveredScopes({ token, requiredScopes: demand }: Connection): readonly string[] {
-  if (!demand) return [];
-  return token ? demand.scopes.filter((scope) => !token.scopes.includes(scope)) : demand.scopes;
+export function uncoveredScopes({ token, requiredScopes }: Connection): readonly string[] {
+  if (!requiredScopes) return [];
+  return token
+    ? requiredScopes.scopes.filter((scope) => !token.scopes.includes(scope))
+    : requiredScopes.scopes;
 }

@@ -141,8 +141,8 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
   }
 
   /** The scopes of the routes file, and the required scopes if there are any. */
-  function scopesOf({ requiredScopes: demand }: Connection, route: Route): readonly string[] {
-    return union(consentAuth(route)?.scopes, demand?.scopes);
+  function scopesOf({ requiredScopes }: Connection, route: Route): readonly string[] {
+    return union(consentAuth(route)?.scopes, requiredScopes?.scopes);
   }
 
   async function stateOf(userId: string, route: Route): Promise<Omit<ConnectionState, "missingScopes">> {

@@ -192,8 +192,14 @@ export function createUpstreamRejections(
       // The upstream requires a token now, even if it did not before.
       upstreamOAuth.noteNeeded(route);
       if (nonInteractiveAuth(route)) return retry("obtain_again");
-      const { requiredScopes: demand } = connection;
-      return askForConsent(rejection, route, connection, union(demand?.scopes, rejection.scopes), "no_token");
+      const { requiredScopes } = connection;
+      return askForConsent(
+        rejection,
+        route,
+        connection,
+        union(requiredScopes?.scopes, rejection.scopes),
+        "no_token",
+      );
     }
     if (token.version !== rejection.version) return retry("newer_token");
     return rejection.status === 401

@@ -279,25 +279,35 @@ describe("grants without consent", () => {
     expect(revocation?.headers.authorization).toBe(`Basic ${Buffer.from("svc:s").toString("base64")}`);
   });
 
-  it.each([
-    "client_credentials: {client_id: svc",
-    "id_jag: {idp_token_url: IDP, idp_client_id: us, client_id: svc",
-  ])("falls back to authorization_server_url where the upstream names no server: %s}", async (auth) => {
-    await signedIn();
-    upstream.on("/idp/token", { body: { access_token: "the-assertion", token_type: "N_A" } });
-    const elsewhere = await scriptedUpstream();
-    elsewhere.clients.add("svc");
-    upstream.off("/.well-known/oauth-protected-resource/mcp");
-    upstream.on("/mcp", { status: 401 });
-    const kind = auth.replace("IDP", `"${upstream.url}/idp/token"`);
-    await stack.reconfigure(
-      `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {authorization_server_url: "${elsewhere.url}", upstream_auth: {${kind}}}}}}`,
-    );
-    expect(await find()).toMatchObject({ kind: "credential" });
-    expect(elsewhere.tokenRequests).toHaveLength(1);
-    expect(tokenRequests()).toEqual([]);
-    await elsewhere.close();
-  });
+  it.each(
+    [
+      "client_credentials: {client_id: svc",
+      "id_jag: {idp_token_url: IDP, idp_client_id: us, client_id: svc",
+    ].flatMap((auth) => [
+      [auth, undefined],
+      // The operator names it: it needs no place in allowed_private_hosts.
+      [auth, "upstream_oauth: {timeout: 3s}"],
+    ]),
+  )(
+    "falls back to authorization_server_url where the upstream names no server: %s} (%s)",
+    async (auth = "", settings) => {
+      await signedIn();
+      upstream.on("/idp/token", { body: { access_token: "the-assertion", token_type: "N_A" } });
+      const elsewhere = await scriptedUpstream();
+      elsewhere.clients.add("svc");
+      upstream.off("/.well-known/oauth-protected-resource/mcp");
+      upstream.on("/mcp", { status: 401 });
+      const kind = auth.replace("IDP", `"${upstream.url}/idp/token"`);
+      await stack.reconfigure(
+        `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {authorization_server_url: "${elsewhere.url}", upstream_auth: {${kind}}}}}}`,
+        settings,
+      );
+      expect(await find()).toMatchObject({ kind: "credential" });
+      expect(elsewhere.tokenRequests).toHaveLength(1);
+      expect(tokenRequests()).toEqual([]);
+      await elsewhere.close();
+    },
+  );
 
   it("naming another authorization server does not get the service's credentials", async () => {
     await stack.reconfigure(route("{client_credentials: {client_id: svc, client_secret: s}}"));

@@ -30,6 +30,9 @@ export type NonInteractiveType = {
   [K in Kind]: Kinds[K]["mode"] extends "non_interactive" ? K : never;
 }[Kind];
 
+/** Every kind by the name that routes and the admin API show: the default first. */
+export const upstreamAuthTypes: readonly string[] = ["oauth", ...Object.keys(kinds)];
+
 /** Schemas of `upstream_auth` and `upstream_oauth2`, and of header names, which `request_headers` shares. */
 export function upstreamAuthSchemas(f: Fields) {
   const fields = authFields(f);

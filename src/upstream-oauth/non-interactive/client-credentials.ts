@@ -3,7 +3,7 @@ import type { ClientCredentialsSettings } from "../../config/upstream-auth/clien
 import { generateDpopKey } from "../dpop.ts";
 import { UpstreamOAuthError } from "../errors.ts";
 import { requestToken } from "../token-endpoint.ts";
-import { grantTypes, nonInteractiveGrant, ownClient, toToken } from "./grant.ts";
+import { grantTypes, nonInteractiveGrant, requestAt, toToken } from "./grant.ts";
 
 /** RFC 6749 section 4.4; RFC 7523 section 2.1 with a workload's own JWT, section 2.2 with a private key. */
 export const clientCredentials = nonInteractiveGrant<ClientCredentialsSettings>({
@@ -12,11 +12,7 @@ export const clientCredentials = nonInteractiveGrant<ClientCredentialsSettings>(
     const common = { scope: scopes.join(" ") || undefined, resource: source.resource };
     const dpopKey = source.dpop ? await generateDpopKey() : undefined;
     const request = {
-      fetch: deps.routeFetch.fetchFor(route),
-      authMethods: deps.authMethods,
-      issuer: source.issuer,
-      tokenEndpoint: source.tokenEndpoint,
-      client: ownClient(deps, auth, source),
+      ...requestAt(deps, route, source, auth),
       dpopKey,
     };
     const answer = settings.workloadIdentityFile

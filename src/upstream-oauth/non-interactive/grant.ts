@@ -2,7 +2,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl } from "../../config/endpoint.ts";
 import type { NonInteractiveAuth, Route } from "../../model/route.ts";
 import type { NewUpstreamToken } from "../../store/upstream-tokens.ts";
-import { type AuthMethods, configuredClient, type UpstreamClient } from "../client-authentication.ts";
+import { type AuthMethods, configuredClient } from "../client-authentication.ts";
 import { upstreamConnection } from "../connection.ts";
 import type { Discovery } from "../discovery.ts";
 import { UpstreamOAuthError } from "../errors.ts";
@@ -118,13 +118,22 @@ export async function tokenSource(
   };
 }
 
-/** The configured client at a token endpoint. */
-export function ownClient(
-  { keys }: Pick<NonInteractiveDeps, "keys">,
-  auth: Parameters<typeof configuredClient>[0],
-  { as, audience }: Pick<TokenSource, "as" | "audience">,
-): UpstreamClient {
-  return configuredClient(auth, { as, audience, ownKey: () => keys.signer("upstream_client") });
+/** The part of a token request that is the same for every grant type: where it goes, and as which of the configured clients. */
+export function requestAt(
+  deps: NonInteractiveDeps,
+  route: Route,
+  source: Pick<TokenSource, "issuer" | "tokenEndpoint" | "as" | "audience">,
+  client: Parameters<typeof configuredClient>[0],
+) {
+  const { issuer, tokenEndpoint, as, audience } = source;
+  const ownKey = () => deps.keys.signer("upstream_client");
+  return {
+    fetch: deps.routeFetch.fetchFor(route),
+    authMethods: deps.authMethods,
+    issuer,
+    tokenEndpoint,
+    client: configuredClient(client, { as, audience, ownKey }),
+  };
 }
 
 /** Converts a token response for the store. @throws UpstreamOAuthError `token_invalid` */

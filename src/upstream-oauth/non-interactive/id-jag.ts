@@ -8,7 +8,7 @@ import {
   grantTypes,
   type NonInteractiveDeps,
   nonInteractiveGrant,
-  ownClient,
+  requestAt,
   tokenType,
   toToken,
 } from "./grant.ts";
@@ -21,10 +21,10 @@ export const idJag = nonInteractiveGrant<IdJagSettings>({
     const scope = scopes.join(" ") || undefined;
     const provider = await identityProvider(deps, route, settings, subject.userId);
     const assertion = await requestToken({
-      fetch: deps.routeFetch.fetchFor(route),
-      authMethods: deps.authMethods,
-      ...provider,
-      client: ownClient(deps, { clientId: settings.idpClientId, clientSecret: settings.idpClientSecret }, {}),
+      ...requestAt(deps, route, provider, {
+        clientId: settings.idpClientId,
+        clientSecret: settings.idpClientSecret,
+      }),
       grantType: grantTypes.tokenExchange,
       parameters: {
         requested_token_type: tokenType("id-jag"),
@@ -40,11 +40,7 @@ export const idJag = nonInteractiveGrant<IdJagSettings>({
     }
     const dpopKey = source.dpop ? await generateDpopKey() : undefined;
     const answer = await requestToken({
-      fetch: deps.routeFetch.fetchFor(route),
-      authMethods: deps.authMethods,
-      issuer: source.issuer,
-      tokenEndpoint: source.tokenEndpoint,
-      client: ownClient(deps, auth, source),
+      ...requestAt(deps, route, source, auth),
       grantType: grantTypes.jwtBearer,
       parameters: { assertion: assertion.accessToken, scope, resource: source.resource },
       dpopKey,

@@ -7,7 +7,7 @@ import {
   grantTypes,
   type NonInteractiveDeps,
   nonInteractiveGrant,
-  ownClient,
+  requestAt,
   tokenType,
   toToken,
 } from "./grant.ts";
@@ -24,11 +24,7 @@ export const tokenExchange = nonInteractiveGrant<TokenExchangeSettings>({
     };
     const subjectToken = await subjectTokenOf(deps, settings, subject);
     const answer = await requestToken({
-      fetch: deps.routeFetch.fetchFor(route),
-      authMethods: deps.authMethods,
-      issuer: source.issuer,
-      tokenEndpoint: source.tokenEndpoint,
-      client: ownClient(deps, auth, source),
+      ...requestAt(deps, route, source, auth),
       grantType: grantTypes.tokenExchange,
       parameters: {
         subject_token: subjectToken.value,
