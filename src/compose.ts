@@ -1,6 +1,7 @@
+import Router from "@koa/router";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
-import type { ResolveHost } from "./egress/resolve-host.ts";
+import type { ResolveHost } from "./egress/addresses.ts";
 import { createSafeFetch } from "./egress/safe-fetch.ts";
 import { createAssertions } from "./external-tokens/assertions.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
@@ -10,7 +11,10 @@ import type { Route } from "./model/route.ts";
 import type { Subject } from "./model/subject.ts";
 import { createRateLimiter } from "./policy/rate-limiter.ts";
 import { createCurrentPolicies } from "./policy/route-policy.ts";
-import { createPortal } from "./portal/create-portal.ts";
+import { createConnectRouter } from "./portal/connect.ts";
+import { createConnectionsRouter } from "./portal/connections.ts";
+import type { PortalDeps } from "./portal/portal.ts";
+import { createServersRouter } from "./portal/servers-api.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { createPeople } from "./store/people.ts";
 import type { Store } from "./store/store.ts";
@@ -122,4 +126,12 @@ export async function compose(foundation: Foundation) {
         await component.close();
     },
   };
+}
+
+/** The endpoints for connections, for users and for applications. Paths use `paths.prefix` at startup. */
+export function createPortal(deps: PortalDeps): Router {
+  const router = new Router();
+  for (const part of [createConnectRouter(deps), createServersRouter(deps), createConnectionsRouter(deps)])
+    router.use(part.routes());
+  return router;
 }

@@ -1,15 +1,14 @@
 import type { Socket } from "node:net";
 import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
-import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
-import { createHealthRouter } from "./admin/health.ts";
+import { followStoredRoutes } from "./admin/routes.ts";
 import { type Components, compose } from "./compose.ts";
 import type { Config } from "./config/config.ts";
 import { databaseExposure, isTcp, type PeerAuthentication, peerAuthentication } from "./config/listeners.ts";
 import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
 import { proxyEnvironment } from "./egress/proxies.ts";
 import { createTrustedFetch } from "./egress/safe-fetch.ts";
-import { writeXdsDir } from "./envoy-config/xds-files.ts";
+import { writeXdsDir } from "./envoy-config/bootstrap.ts";
 import { createCheckService, createDenialAudit } from "./ext-authz/check-service.ts";
 import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor.ts";
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
@@ -17,9 +16,10 @@ import { healthNoticeMs } from "./server/grpc/health.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
-import { createReadiness, type Readiness } from "./server/http/readiness.ts";
-import { unprovenConnections } from "./server/unproven-connections.ts";
-import { judgeOldRecord } from "./sign-in/person-claims.ts";
+import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
+
+import { unauthenticatedConnections } from "./server/unauthenticated-connections.ts";
+import { judgeOldRecord } from "./sign-in/providers.ts";
 import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
 import { openStore } from "./store/open-store.ts";
 import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.ts";
@@ -83,7 +83,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     createExternalProcessor({ ...components, peers: grpcPeers, maxWatchedStreams }),
   ];
   const readiness = createReadiness();
-  const unproven = unprovenConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());
+  const unproven = unauthenticatedConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());
   let accepting = true;
   const publicApp = createPublicApp(components, readiness, tracing, {
     peers: peersAt("http", address.http, config, components),

@@ -1,7 +1,7 @@
 import pg from "pg";
 import { createDatabase } from "../../src/store/database.ts";
-import { encryption } from "../../src/store/encryption/encryption.ts";
-import type { KeyEncryptionKeys } from "../../src/store/encryption/key-encryption-keys.ts";
+import { encryption, type KeyEncryptionKeys } from "../../src/store/encryption/encryption.ts";
+
 import { openPostgres } from "../../src/store/postgres/pool.ts";
 import { rowMacs } from "../../src/store/row-macs.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { literalFields } from "../config/fields.ts";
-import { jsonSchemaOf } from "../config/json-schema.ts";
 import { routeSchema } from "../config/route-schema.ts";
 import { upstreamAuthTypes } from "../config/upstream-auth/upstream-auth.ts";
+import { jsonSchemaOf } from "./route-settings.ts";
 
 const policy = z
   .unknown()

@@ -1,7 +1,7 @@
 import type { Context } from "koa";
 import type Provider from "oidc-provider";
 import { errors, type InteractionResults } from "oidc-provider";
-import { connectOrigin } from "../config/upstream-callback.ts";
+import { connectOrigin } from "../config/callback-urls.ts";
 import type { Route } from "../model/route.ts";
 import { consentPage } from "../pages/consent-page.ts";
 import { errorPage } from "../pages/error-page.ts";

@@ -9,10 +9,10 @@ import { applyClientMetadataRules } from "./clients.ts";
 import { type Explanation, explainError, type Failure, sendError } from "./errors.ts";
 import { grantOfRequest } from "./grants.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
-import { restrictErrorRedirects } from "./keep-errors-from-strangers.ts";
 import { createRefreshRotation } from "./refresh-rotation.ts";
 import { sentBasicWithoutSecret } from "./requests.ts";
 import { createResourceServers } from "./resources.ts";
+import { restrictErrorRedirects } from "./restrict-error-redirects.ts";
 
 const hour = 3600;
 

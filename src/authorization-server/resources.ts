@@ -1,5 +1,5 @@
 import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provider";
-import { askedAt, pathBelow } from "../config/endpoint.ts";
+import { askedAt, pathBelow } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";

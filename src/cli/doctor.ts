@@ -1,9 +1,9 @@
 import { existsSync } from "node:fs";
+import { redirectUriByHand } from "../config/callback-urls.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 import { createRouteTable, type RouteTable } from "../config/route-table.ts";
-import { redirectUriByHand } from "../config/upstream-callback.ts";
 import type { Route, UpstreamAuth } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import { adviceFor } from "../upstream-oauth/advice.ts";

@@ -1,8 +1,7 @@
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
-import { envoyBootstrap, renderYaml } from "../envoy-config/bootstrap.ts";
+import { envoyBootstrap, renderYaml, writeXdsDir } from "../envoy-config/bootstrap.ts";
 import { checkContext } from "../envoy-config/routes.ts";
-import { writeXdsDir } from "../envoy-config/xds-files.ts";
 
 /**
  * The command `envoy-config`: prints an Envoy bootstrap to `out`, or writes the files of `xdsDir`. Problems go to `err`.

@@ -3,11 +3,10 @@ import type { z } from "zod";
 import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp } from "../model/route.ts";
 import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
-import type { routeSchema } from "./route-schema.ts";
+import { type routeSchema, wellKnownTexts } from "./route-schema.ts";
 import type { ConfigPath } from "./source.ts";
 import { buildUpstreamAuth, takesDiscovery } from "./upstream-auth/upstream-auth.ts";
 import { upstreamHash } from "./upstream-urls.ts";
-import { wellKnownTexts } from "./well-known.ts";
 
 /** Readable, and unique per `from`: the slug alone could collide (`/a-b` and `/a/b`). */
 export function derivedRouteId(resource: string): string {

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { systemAuthorities } from "../egress/trusted-authorities.ts";
+import { systemAuthorities } from "../egress/connector.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
 import type { Fields } from "./fields.ts";

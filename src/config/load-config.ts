@@ -2,12 +2,12 @@ import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import { buildConfig } from "./build-config.ts";
+import { buildConfig, checkEgressProxies } from "./build-config.ts";
+import { checkConflicts, checkSharedSecrets } from "./check-conflicts.ts";
 import { checkIdentities } from "./check-identities.ts";
-import { checkSharedSecrets, checkTogether } from "./check-together.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
-import { checkEgressProxies } from "./egress-proxies.ts";
+
 import { createFields, type FieldContext } from "./fields.ts";
 import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";
@@ -173,7 +173,7 @@ function readConfig(
   );
   checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
   checkPlainListeners(config, top.envoy.tls, reporter);
-  checkTogether(config, routes, reporter);
+  checkConflicts(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);
   checkIdentities(config, reporter);

@@ -2,7 +2,7 @@ import type { z } from "zod";
 import { isLoopbackName } from "../egress/addresses.ts";
 import type { PolicySource, Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
-import { checkTogether } from "./check-together.ts";
+import { checkConflicts } from "./check-conflicts.ts";
 import type { Config } from "./config.ts";
 import { literalFields } from "./fields.ts";
 import { parsePolicy } from "./parse-policy.ts";
@@ -109,7 +109,7 @@ export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[
     return route === undefined ? [] : [{ route, path: ["stored", index] }];
   });
   const inFile = config.routes.map((route, index) => ({ route, path: ["routes", index] }));
-  checkTogether(config, [...inFile, ...stored], {
+  checkConflicts(config, [...inFile, ...stored], {
     error(path, message, fix) {
       const id = entries[Number(path[1])]?.id;
       if (path[0] !== "stored" || id === undefined) return;

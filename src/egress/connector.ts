@@ -1,9 +1,10 @@
+import { readFileSync } from "node:fs";
 import { isIP, type LookupFunction, type Socket } from "node:net";
-import type { SecureContext } from "node:tls";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { buildConnector } from "undici";
-import { bare } from "./addresses.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
+import { bare, type ResolveHost } from "./addresses.ts";
 import { SafeFetchError } from "./errors.ts";
-import type { ResolveHost } from "./resolve-host.ts";
 
 export type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
 
@@ -85,3 +86,26 @@ export function blocked(hostname: string): SafeFetchError {
     `blocked the connection to ${hostname}: its address is not public (allowed_private_hosts allows it)`,
   );
 }
+
+/** By PEM file: Node's CAs and those of the file. Undefined if the file cannot be read, since it may exist for Envoy only. */
+export type TrustedAuthorities = (caFile: string) => SecureContext | undefined;
+
+/** Each file is read once: a context takes tens of milliseconds, and megabytes. */
+export function createTrustedAuthorities(): TrustedAuthorities {
+  const contexts = boundedCache<string, SecureContext>(100);
+  return (caFile) => {
+    const known = contexts.get(caFile);
+    if (known) return known;
+    try {
+      const ca = [...getCACertificates("default"), readFileSync(caFile, "utf8")];
+      const context = createSecureContext({ ca });
+      contexts.set(caFile, context);
+      return context;
+    } catch {
+      return undefined;
+    }
+  };
+}
+
+/** The CA bundle of Linux distributions; default of `envoy.upstream_ca`. */
+export const systemAuthorities = "/etc/ssl/certs/ca-certificates.crt";

@@ -3,11 +3,19 @@ import { context, propagation } from "@opentelemetry/api";
 import { Agent, ProxyAgent, fetch as undiciFetch } from "undici";
 import { inSpan } from "../telemetry/tracing.ts";
 import { productVersion } from "../util/product-version.ts";
-import { bare, createPrivateHostList, isPublicAddress, type PrivateHostList, portOf } from "./addresses.ts";
+import {
+  bare,
+  createPrivateHostList,
+  createResolveHost,
+  isPublicAddress,
+  type PrivateHostList,
+  portOf,
+  type ResolveHost,
+  resolveBySystem,
+} from "./addresses.ts";
 import { blocked, createConnector, type Guard, intoHeaders, type ServerVerification } from "./connector.ts";
 import { describe, describeProxy, isTimeout, SafeFetchError, unanswered } from "./errors.ts";
 import { type EgressProxies, isInternal, proxyFor } from "./proxies.ts";
-import { createResolveHost, type ResolveHost, resolveBySystem } from "./resolve-host.ts";
 
 export interface SafeFetchLimits {
   /** From the call to the last byte of the response, ms. */

@@ -1,9 +1,9 @@
 import type { Config } from "../config/config.ts";
 import { envoySecretHeader } from "../config/listeners.ts";
-import { affinityFilter, affinityState } from "./affinity.ts";
+import { affinityFilter, affinityState, sidecarGrpc } from "./clusters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { challengeFilter } from "./response-filter.ts";
-import { sidecarGrpc } from "./sidecar-cluster.ts";
+import { checkTimeout } from "./timeouts.ts";
 
 /** For a retry policy: selects a host that has not failed yet, if there is one. */
 export const retryElsewhere: { readonly [key: string]: Json } = {
@@ -94,7 +94,7 @@ export function httpFilters(config: Config): Json[] {
 }
 
 function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): Json {
-  const timeout = `${(config.check.deadlineMs + 500) / 1000}s`;
+  const timeout = checkTimeout(config);
   return {
     "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
     transport_api_version: "V3",
@@ -108,7 +108,6 @@ function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): 
         // `max_interval` is also the timeout of each try.
         retry_back_off: { base_interval: "0.01s", max_interval: timeout },
       },
-      // A check responds within its own deadline; this timeout is for a sidecar that does not respond.
       timeout,
     },
     failure_mode_allow: false,

@@ -4,10 +4,14 @@ import { addressBlock, plainListeners } from "../config/listeners.ts";
 import { accessLog, earlyBytes, httpFilters } from "./http-filters.ts";
 import { localReplies } from "./local-replies.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
+import {
+  clientKeepalive,
+  idleTimeout,
+  openingTimeout,
+  requestTimeouts,
+  traceExportTimeout,
+} from "./timeouts.ts";
 import { virtualHosts } from "./virtual-hosts.ts";
-
-/** Timeout for the TLS handshake, and for the headers of a request. */
-const openingTimeout = "10s";
 
 /** The peers of a listener: clients over TLS, a TLS-terminating proxy in front of it, or local programs. */
 type Peers = "tls" | "terminator" | "loopback";
@@ -78,8 +82,7 @@ export function watchedFile(folder: string, file: string): Json {
 }
 
 /**
- * HTTP/1.1 and HTTP/2; paths are normalized before they are checked. Everything that a client can leave unfinished has a timeout;
- * responses have none, because event streams stay open.
+ * HTTP/1.1 and HTTP/2; paths are normalized before they are checked.
  */
 function listener(
   config: Config,
@@ -197,30 +200,23 @@ function connectionManager(config: Config, peers: Peers, routing: { readonly [ke
     common_http_protocol_options: {
       // Some servers treat `_` as `-`: a header must not reach the upstream under a different name than the one that is checked.
       headers_with_underscores_action: "DROP_HEADER",
-      idle_timeout: seconds(config.envoy.idleTimeout),
+      idle_timeout: idleTimeout(config),
     },
     // Envoy's own limits close connections with floods of control frames, empty frames or resets.
     http2_protocol_options: {
       max_concurrent_streams: 100,
       initial_stream_window_size: earlyBytes,
       initial_connection_window_size: 1024 * 1024,
-      connection_keepalive: { interval: "60s", timeout: "20s" },
+      connection_keepalive: clientKeepalive,
     },
     // The check denies headers above its limit with a reason (431); this limit is slightly higher.
     max_request_headers_kb: Math.min(8192, Math.ceil(config.check.maxHeaderBytes / 1024) + 4),
-    request_headers_timeout: openingTimeout,
-    request_timeout: seconds(config.envoy.requestTimeout),
-    stream_idle_timeout: "0s",
-    stream_flush_timeout: seconds(config.envoy.requestTimeout),
+    ...requestTimeouts(config),
     ...tracing(config),
     local_reply_config: localReplies(),
     http_filters: httpFilters(config),
     ...routing,
   };
-}
-
-function seconds(value: number): string {
-  return `${value}s`;
 }
 
 /** Envoy's spans; the spans of checks and pages are their children. */
@@ -236,7 +232,7 @@ function tracing(config: Config): { readonly [key: string]: Json } {
         name: "envoy.tracers.opentelemetry",
         typed_config: {
           "@type": typeUrl("config.trace.v3.OpenTelemetryConfig"),
-          grpc_service: { envoy_grpc: { cluster_name: "otlp_collector" }, timeout: "5s" },
+          grpc_service: { envoy_grpc: { cluster_name: "otlp_collector" }, timeout: traceExportTimeout },
           service_name: "envoy",
         },
       },

@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
+import { sidecarGrpc } from "./clusters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { sidecarGrpc } from "./sidecar-cluster.ts";
+import { checkTimeout } from "./timeouts.ts";
 
 const checked = "envoy.filters.http.ext_authz";
 
@@ -97,7 +98,7 @@ function externalProcessor(config: Config, withBody: boolean): Json {
       },
       // ext_proc requests the body of a tools/list after its headers.
       ...(withBody ? { send_body_without_waiting_for_header_response: true } : { allow_mode_override: true }),
-      message_timeout: `${(config.check.deadlineMs + 500) / 1000}s`,
+      message_timeout: checkTimeout(config),
       metadata_options: { forwarding_namespaces: { untyped: [checked] } },
     },
   };

@@ -1,10 +1,11 @@
 import { besidePath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { inspectedBodyBytes, type Route } from "../model/route.ts";
-import { affinityFilter, affinityPolicy, affinityState, hasAffinity } from "./affinity.ts";
+import { affinityFilter, affinityPolicy, affinityState, clusterName, hasAffinity } from "./clusters.ts";
+
 import { earlyBytes, headerCheckFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { clusterName } from "./upstream-cluster.ts";
+import { upstreamTimeouts } from "./timeouts.ts";
 
 /**
  * Prevents an MCP server's response from affecting the host that it shares with other MCP servers, and possibly the issuer: from
@@ -147,9 +148,7 @@ function entry(
         ...hostRewrite(route),
         ...(hasAffinity(route) ? affinityPolicy : {}),
         append_x_forwarded_host: true,
-        // MCP streams stay open indefinitely.
-        timeout: "0s",
-        idle_timeout: "0s",
+        ...upstreamTimeouts,
         // Retries only requests that never reached the upstream: a call is not replayed.
         retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
       },

@@ -4,6 +4,7 @@ import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { notFound, type RouteEntry, routeEntries } from "./routes.ts";
+import { ownPathTimeouts } from "./timeouts.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
 
@@ -71,9 +72,7 @@ function ownRoute(own: OwnPath, config: Config): Json {
     match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
     route: {
       cluster: "sidecar_http",
-      timeout: "60s",
-      // Anonymous clients may call these paths: an incomplete body times out sooner than on other routes.
-      idle_timeout: "30s",
+      ...ownPathTimeouts,
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
     // The sidecar trusts forwarded addresses and request ids only with this secret.

@@ -7,8 +7,8 @@ import {
   type PolicyReason,
 } from "../policy/policy.ts";
 import type { LimitReached } from "../policy/rate-limiter.ts";
+import type { CheckDeps, Checked } from "./check-types.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";
-import type { CheckDeps, Checked } from "./stage.ts";
 
 export type AuthorizeResult =
   | { readonly ok: true; readonly toolFilter?: string; readonly listId?: JsonRpcId }

@@ -47,7 +47,7 @@ const headerShape = /^[a-z0-9-]{1,74}$/i;
 
 /** CORS of MCP routes: any origin, because cookies do not authenticate here and a token is required. */
 export const cors = {
-  /** On every response, ours or the upstream's. `response.ts` appends `Vary`; the others overwrite. */
+  /** On every response, ours or the upstream's. `wire/encode.ts` appends `Vary`; the others overwrite. */
   answer: [
     ["access-control-allow-origin", "*"],
     ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],

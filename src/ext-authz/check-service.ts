@@ -7,13 +7,12 @@ import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { cors } from "./challenge.ts";
 import { check } from "./check.ts";
+import type { CheckDeps, Checked } from "./check-types.ts";
 import type { Decision, Deny } from "./decision.ts";
 import { pageOf, pageOfUnread } from "./error-page.ts";
 import { type RequestFacts, readRequestFacts } from "./request.ts";
-import { response } from "./response.ts";
-import type { CheckDeps, Checked } from "./stage.ts";
 import { type CheckRequest, decodeCheckRequest } from "./wire/decode.ts";
-import { type CheckResponse, encodeCheckResponse } from "./wire/encode.ts";
+import { type CheckResponse, encodeCheckResponse, response } from "./wire/encode.ts";
 
 /** Time reserved for sending the response when Envoy's deadline is the shorter one, ms. */
 const answerMargin = 20;

@@ -8,10 +8,10 @@ import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import { type AuthorizeResult, authorize, authorizeBeforeBody } from "./authorize.ts";
 import { cors, unauthorized } from "./challenge.ts";
+import { type CheckDeps, type Checked, when } from "./check-types.ts";
 import { checkClientRoute } from "./client-route.ts";
 import type { AllowMetadata, Deny, Header } from "./decision.ts";
 import { mayBeLegacyStream, type RequestFacts } from "./request.ts";
-import { type CheckDeps, type Checked, when } from "./stage.ts";
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
 const rejectionDescriptions: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {

@@ -1,8 +1,8 @@
 import type { Route } from "../model/route.ts";
 import { authorize } from "./authorize.ts";
+import { type CheckDeps, type Checked, type SignedIn, when } from "./check-types.ts";
 import type { Header } from "./decision.ts";
 import type { RequestFacts } from "./request.ts";
-import { type CheckDeps, type Checked, type SignedIn, when } from "./stage.ts";
 import { upstreamHeaders } from "./upstream-headers.ts";
 
 /** A request to an application behind a client route: requires a browser session, and adds an external token for the MCP routes. */

@@ -1,12 +1,12 @@
-import { listedPath } from "../config/endpoint.ts";
+import { listedPath } from "../config/paths.ts";
 import { sentence } from "../config/problems.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import { addressPage, errorPage } from "../pages/error-page.ts";
-import { isNavigation } from "../server/http/errors.ts";
+import { isNavigation } from "../server/http/send-page.ts";
+import type { Checked } from "./check-types.ts";
 import type { Deny } from "./decision.ts";
 import type { Requester, RequestFacts } from "./request.ts";
-import type { Checked } from "./stage.ts";
 
 /** Where servers usually have their endpoint when the URL names only a host. */
 const usualPaths = new Set(["/mcp", "/sse"]);

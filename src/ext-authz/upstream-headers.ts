@@ -2,8 +2,7 @@ import { isOwnCookie } from "../config/cookies.ts";
 import { upstreamQuery } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import type { Header } from "./decision.ts";
-import { headerName } from "./header-names.ts";
-import type { RequestFacts } from "./request.ts";
+import { headerName, type RequestFacts } from "./request.ts";
 
 /** Number of characters at a token's end that identify it: in a JWT they are part of the signature. */
 const tail = 48;

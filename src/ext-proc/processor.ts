@@ -10,24 +10,26 @@ import { boundedCache } from "../util/bounded-cache.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";
 import { rewriteEndpoints } from "./endpoint-events.ts";
 import {
+  type ExternalProcessorDeps,
+  externalProcessor,
+  type ProcessingRequest,
+  type ProcessingResponse,
+  type UpstreamResponse,
+  upstreamResponse,
+} from "./protocol.ts";
+import { headMutation, rewrittenEndpoint, rewrittenHead, withoutOwnSetCookies } from "./response-headers.ts";
+import {
+  answerRejection,
   encodedStream,
   endpointElsewhere,
   type Filtering,
   immediate,
   redirectElsewhere,
   tooManyStreams,
+  unavailable,
   unreadable,
-} from "./own-responses.ts";
-import {
-  type ExternalProcessorDeps,
-  externalProcessor,
-  type ProcessingRequest,
-  type ProcessingResponse,
-} from "./protocol.ts";
-import { headMutation, rewrittenEndpoint, rewrittenHead, withoutOwnSetCookies } from "./response-headers.ts";
+} from "./step-up-response.ts";
 import { filterTools, inTurn } from "./tool-list.ts";
-import { answerRejection, unavailable } from "./upstream-rejection.ts";
-import { type UpstreamResponse, upstreamResponse } from "./upstream-response.ts";
 
 /** Share of the event loop that filtering may use: per response, and per route. */
 const streamShare = 0.02;

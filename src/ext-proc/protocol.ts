@@ -3,7 +3,12 @@ import { loadPackageDefinition, type ServiceDefinition } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import type { PeerAuthentication } from "../config/listeners.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
+import {
+  type MetadataProofs,
+  type ProvenMetadata,
+  provenFields,
+} from "../external-tokens/metadata-proofs.ts";
+import type { JsonRpcId } from "../policy/policy.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
@@ -125,4 +130,118 @@ export interface ExternalProcessorDeps {
   readonly maxWatchedStreams: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
+}
+
+/** An upstream's response to a request that a check allowed, and the metadata that the check left. */
+export interface UpstreamResponse {
+  readonly status: number;
+  /** All `WWW-Authenticate` values as received; each may contain several challenges. */
+  readonly wwwAuthenticate: readonly string[];
+  /** Other relevant headers, names in lower case; the last of several with one name. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** All `Location` values as received: there should be one. */
+  readonly location: readonly string[];
+  /** All `Set-Cookie` values as received, one character per byte. */
+  readonly setCookies: readonly string[];
+  /** RFC 9449 section 8.2. */
+  readonly dpopNonce?: string;
+  readonly metadata: {
+    readonly route: string;
+    /** `Route.upstreamHash` of the upstream that responds. */
+    readonly upstream?: string;
+    readonly user?: string;
+    /** User id of the connection's owner, where it is not the user. */
+    readonly owner?: string;
+    /** Path of the client's MCP endpoint below the route. */
+    readonly endpoint?: string;
+    /** The user is a service account. */
+    readonly serviceAccount: boolean;
+    readonly connection?: string;
+    readonly version?: number;
+    /** The client can refresh its external token. */
+    readonly refreshable: boolean;
+    /** Path the client requested, without query. */
+    readonly path: string;
+    readonly requestId: string;
+    /** Policy's filter for tool lists in the response. */
+    readonly toolFilter?: string;
+    /** Id of the `tools/list` request. Not proven; neither are the next two. */
+    readonly listId?: JsonRpcId;
+    readonly firstEvent: boolean;
+    readonly cookies?: string;
+  };
+  /** The same fields as received, to be verified with `proof`. */
+  readonly toProve: ProvenMetadata;
+  readonly proof?: string;
+}
+
+function readId(text: string | undefined): JsonRpcId | undefined {
+  if (text === undefined || text.length > 2048) return undefined;
+  try {
+    const id: unknown = JSON.parse(text);
+    return typeof id === "string" || typeof id === "number" ? id : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The namespace of ext_authz's dynamic metadata. */
+const namespace = "envoy.filters.http.ext_authz";
+
+/**
+ * Reads a response-headers message. Do not trust its content before its proof is verified. Undefined without our metadata: then
+ * no check allowed the request, and this is a local reply (ours or Envoy's) or another filter chain's traffic.
+ */
+export function upstreamResponse(message: ProcessingRequest): UpstreamResponse | undefined {
+  const fields = message.metadataContext?.filterMetadata?.[namespace]?.fields;
+  const route = fields?.route?.stringValue;
+  if (!fields || !route) return undefined;
+  // A later version sends `service_account` alone, with the same proof: a MAC covers values in their order, not names.
+  const machine = fields.machine ?? fields.service_account;
+  const proven: typeof fields = { ...fields, machine };
+  let status = 0;
+  let dpopNonce: string | undefined;
+  const headers: Record<string, string> = {};
+  const wwwAuthenticate: string[] = [];
+  const location: string[] = [];
+  const setCookies: string[] = [];
+  for (const { key = "", value, rawValue } of message.responseHeaders?.headers?.headers ?? []) {
+    // Envoy sends raw bytes; its documentation also allows a string.
+    const text = rawValue?.length ? rawValue.toString("latin1") : (value ?? "");
+    if (key === ":status") status = Number(text);
+    else if (key === "www-authenticate") wwwAuthenticate.push(text);
+    else if (key === "location") location.push(text);
+    else if (key === "set-cookie") setCookies.push(text);
+    else if (key === "dpop-nonce") dpopNonce = text;
+    else if (key.startsWith("content-")) headers[key] = text;
+  }
+  return {
+    status,
+    wwwAuthenticate,
+    headers,
+    location,
+    setCookies,
+    dpopNonce,
+    metadata: {
+      route,
+      upstream: fields.upstream?.stringValue,
+      user: fields.user?.stringValue,
+      owner: fields.owner?.stringValue,
+      endpoint: fields.endpoint?.stringValue,
+      serviceAccount: machine?.numberValue === 1,
+      connection: fields.connection?.stringValue,
+      version: fields.version?.numberValue,
+      refreshable: fields.refreshable?.numberValue === 1,
+      path: fields.path?.stringValue ?? "/",
+      requestId: fields.request_id?.stringValue ?? "",
+      toolFilter: fields.tool_filter?.stringValue,
+      listId: readId(fields.list_id?.stringValue),
+      firstEvent: fields.first_event?.stringValue !== undefined,
+      cookies: fields.cookies?.stringValue,
+    },
+    toProve: Object.fromEntries(
+      provenFields.map((name) => [name, proven[name]?.stringValue ?? proven[name]?.numberValue]),
+    ),
+    proof: fields.proof?.stringValue,
+  };
 }

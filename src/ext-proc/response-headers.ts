@@ -10,8 +10,7 @@ import type { RouteTable } from "../config/route-table.ts";
 import { type UpstreamPlace, upstreamPlace } from "../config/upstream-urls.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
-import type { ProcessingRequest, ProcessingResponse } from "./protocol.ts";
-import type { UpstreamResponse } from "./upstream-response.ts";
+import type { ProcessingRequest, ProcessingResponse, UpstreamResponse } from "./protocol.ts";
 
 /** Changes to a response's headers: headers to remove, and headers to add after that. */
 export interface HeadChange {

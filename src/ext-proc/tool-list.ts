@@ -1,8 +1,14 @@
 import { byteBuffer, createToolsStreamFilter } from "../policy/event-stream-filter.ts";
 import type { JsonRpcId } from "../policy/policy.ts";
-import { type MayShow, readToolFilter } from "../policy/tool-expression.ts";
-import { type Filtered, filterToolsJson, toolsAnswerFormat } from "../policy/tool-list-filter.ts";
-import type { UpstreamResponse } from "./upstream-response.ts";
+import {
+  type Filtered,
+  filterToolsJson,
+  type MayShow,
+  readToolFilter,
+  toolsAnswerFormat,
+} from "../policy/tool-list-filter.ts";
+
+import type { UpstreamResponse } from "./protocol.ts";
 
 /** Filters a body chunk by chunk. */
 export interface BodyFilter {

@@ -18,10 +18,9 @@ import {
   type Verification,
   type VerifiedToken,
 } from "./external-tokens.ts";
-import { issuerKeys } from "./issuer-keys.ts";
 import { sessionTokens } from "./session-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
-import { verifyForeignToken, verifyOwnToken } from "./verify-token.ts";
+import { issuerKeys, verifyForeignToken, verifyOwnToken } from "./verify-token.ts";
 
 type Accepted = Extract<Verification, { ok: true }>;
 /** A cached verified token: the configuration it was verified under, and the result. */

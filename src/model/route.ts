@@ -132,7 +132,7 @@ export interface Route {
   readonly upstreamPath?: string;
   /** The query of `to`: sent with every request in addition to the client's own. */
   readonly upstreamQuery?: readonly (readonly [name: string, value: string])[];
-  /** Path below `from` of the endpoint that a client requests; only on copies for a single request (`endpoint.ts`). */
+  /** Path below `from` of the endpoint that a client requests; only on copies for a single request (`paths.ts`). */
   readonly askedPath?: string;
   readonly mcp: RouteMcp;
   readonly policy?: PolicySource;

@@ -1,5 +1,4 @@
-import type { MayShow } from "./tool-expression.ts";
-import { type Filtered, hideTools } from "./tool-list-filter.ts";
+import { type Filtered, hideTools, type MayShow } from "./tool-list-filter.ts";
 
 /** Collects bytes in its own memory: a slice of a message would keep the whole message. */
 export interface ByteBuffer {

@@ -6,7 +6,7 @@ import {
   compileToolNames,
   negateToolExpression,
   type ToolExpression,
-} from "./tool-expression.ts";
+} from "./tool-list-filter.ts";
 
 /** A condition compiled into closures. */
 export interface CompiledNode {

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
+import { callbackHost, connectOrigin } from "../config/callback-urls.ts";
 import { ownCookieName } from "../config/cookies.ts";
-import { askedAt, pathBelow } from "../config/endpoint.ts";
+import { askedAt, pathBelow } from "../config/paths.ts";
 import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
-import { callbackHost, connectOrigin } from "../config/upstream-callback.ts";
 import type { Route } from "../model/route.ts";
 import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";

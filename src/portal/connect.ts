@@ -1,7 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
+import { connectOrigin } from "../config/callback-urls.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { connectOrigin } from "../config/upstream-callback.ts";
 import type { Route } from "../model/route.ts";
 import { popupDonePage, popupScript } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";

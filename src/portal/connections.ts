@@ -1,8 +1,8 @@
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
+import { connectOrigin } from "../config/callback-urls.ts";
 import { hasWithheldGroups } from "../config/claims.ts";
-import { isBelowUpstream } from "../config/endpoint.ts";
-import { connectOrigin } from "../config/upstream-callback.ts";
+import { isBelowUpstream } from "../config/paths.ts";
 import { consentAuth, needsPersonsConnection } from "../model/route.ts";
 import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
 import { errorPage } from "../pages/error-page.ts";

@@ -1,4 +1,4 @@
-import { listedPath } from "../config/endpoint.ts";
+import { listedPath } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ExternalTokens } from "../external-tokens/external-tokens.ts";
 import type { Route } from "../model/route.ts";

@@ -3,8 +3,8 @@ import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import { SingleFlight } from "../util/single-flight.ts";
-import { identityFromClaims, personClaims } from "./person-claims.ts";
-import { type OpenidClients, tokensOf } from "./providers.ts";
+import { identityFromClaims, type OpenidClients, personClaims, tokensOf } from "./providers.ts";
+
 import type { Sessions } from "./sessions.ts";
 import type { Recheck, SignIn, SignInDeps } from "./sign-in.ts";
 

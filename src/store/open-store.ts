@@ -9,8 +9,8 @@ import { createDatabase, type Database, type InSpan, type StoreMetrics } from ".
 import { delegations } from "./delegations.ts";
 import { listenEmbedded, openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { requireSpace } from "./embedded/pglite.ts";
-import { encryption } from "./encryption/encryption.ts";
-import type { KeyEncryptionKeys } from "./encryption/key-encryption-keys.ts";
+import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
+
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";

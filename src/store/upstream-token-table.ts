@@ -7,12 +7,17 @@ import { disconnectsOf, lockDisconnects, recordDisconnect } from "./disconnects.
 import type { Encryption } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
-import { hasLeft } from "./persistently.ts";
+import { requiredScopesTable } from "./required-scopes.ts";
 import type { RowMacs } from "./row-macs.ts";
+import { hasLeft } from "./save-token.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
-import { requiredScopesTable } from "./upstream-demands.ts";
-import { upstreamTokenQueries } from "./upstream-token-queries.ts";
-import type { NewUpstreamToken, PutBasis, StoredUpstreamTokens, UpstreamToken } from "./upstream-tokens.ts";
+import {
+  type NewUpstreamToken,
+  type PutBasis,
+  type StoredUpstreamTokens,
+  type UpstreamToken,
+  upstreamTokenQueries,
+} from "./upstream-tokens.ts";
 
 /** All columns that queries do not need are encrypted: by changing a token endpoint, an attacker could receive refresh tokens. */
 type EncryptedPart = Omit<NewUpstreamToken, keyof ConnectionKey | "expiresAt" | "refreshExpiresAt">;

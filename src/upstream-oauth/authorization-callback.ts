@@ -1,8 +1,8 @@
 import { AuthorizationResponseError, validateAuthResponse } from "oauth4webapi";
-import { askedAt, endpointUrl } from "../config/endpoint.ts";
-import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/upstream-callback.ts";
+import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/callback-urls.ts";
+import { askedAt, endpointUrl } from "../config/paths.ts";
 import type { ConsentAuth, Route } from "../model/route.ts";
-import { hasLeft, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import { hasLeft, putBasis, putUnlessChanged } from "../store/save-token.ts";
 import type { NewUpstreamToken, PutBasis } from "../store/upstream-tokens.ts";
 import { withDeadline } from "../util/deadline.ts";
 import {
@@ -16,10 +16,9 @@ import type { UpstreamClient } from "./client-authentication.ts";
 import { generateDpopKey } from "./dpop.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { claimIssuer, isNamedByOperator } from "./issuers.ts";
-import type { PendingConsent } from "./pending-authorization.ts";
 import { revoke } from "./revoke.ts";
 import { requestToken } from "./token-endpoint.ts";
-import type { FinishConsent } from "./upstream-oauth.ts";
+import type { FinishConsent, PendingConsent } from "./upstream-oauth.ts";
 
 /** How long the browser waits for the database, ms. */
 const browserTimeoutMs = 15_000;

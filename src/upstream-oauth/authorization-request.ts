@@ -1,8 +1,13 @@
-import { calculatePKCECodeChallenge, generateRandomCodeVerifier, generateRandomState } from "oauth4webapi";
-import { endpointUrl } from "../config/endpoint.ts";
-import { callbackHost } from "../config/upstream-callback.ts";
+import {
+  type AuthorizationServer,
+  calculatePKCECodeChallenge,
+  generateRandomCodeVerifier,
+  generateRandomState,
+} from "oauth4webapi";
+import { callbackHost } from "../config/callback-urls.ts";
+import { endpointUrl } from "../config/paths.ts";
 import { type ConsentAuth, consentAuth, type Route } from "../model/route.ts";
-import { type Persistence, standingOf } from "../store/persistently.ts";
+import { type Persistence, standingOf } from "../store/save-token.ts";
 import type { Standing, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods } from "./client-authentication.ts";
 import type { Clients, UnfitClient } from "./clients.ts";
@@ -18,10 +23,10 @@ import {
   ownersOf,
   sameSite,
 } from "./issuers.ts";
-import { authorizationUrl, type PendingConsent } from "./pending-authorization.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import type { UpstreamServer } from "./server-metadata.ts";
-import type { BeginConsent, ConsentNotice, UpstreamOAuthDeps } from "./upstream-oauth.ts";
+import type { BeginConsent, ConsentNotice, PendingConsent, UpstreamOAuthDeps } from "./upstream-oauth.ts";
+
 import { allowedScopes } from "./www-authenticate.ts";
 
 /** The same authorization, started again with a new client. */
@@ -266,4 +271,45 @@ export function consentOf(route: Route): ConsentAuth {
   const auth = consentAuth(route);
   if (auth) return auth;
   throw new UpstreamOAuthError("route_unavailable", `route ${route.id} does not use consent`);
+}
+/**
+ * The authorization URL that the browser is redirected to (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
+ *
+ * @throws UpstreamOAuthError `metadata_invalid` without an authorization endpoint.
+ */
+
+export function authorizationUrl(
+  as: AuthorizationServer,
+  request: {
+    clientId: string;
+    redirectUri: string;
+    state: string;
+    codeChallenge: string;
+    scopes: readonly string[];
+    resource?: string;
+    /** `authorization_url_params`; an empty value removes a parameter. */
+    extra: Readonly<Record<string, string>>;
+  },
+): string {
+  if (!as.authorization_endpoint) {
+    throw new UpstreamOAuthError("metadata_invalid", `${as.issuer} has no authorization endpoint`);
+  }
+  const url = new URL(as.authorization_endpoint);
+  const set = (name: string, value: string | undefined) => {
+    if (value) url.searchParams.set(name, value);
+    else url.searchParams.delete(name);
+  };
+  set("scope", request.scopes.join(" "));
+  set("resource", request.resource);
+  // OpenID Connect Core section 11: offline access is granted only with a prompt for consent.
+  if (request.scopes.includes("offline_access")) set("prompt", "consent");
+  for (const [name, value] of Object.entries(request.extra)) set(name, value);
+  // Last, so that nothing replaces them; a routes file that sets one of these is rejected.
+  set("response_type", "code");
+  set("client_id", request.clientId);
+  set("redirect_uri", request.redirectUri);
+  set("state", request.state);
+  set("code_challenge", request.codeChallenge);
+  set("code_challenge_method", "S256");
+  return url.href;
 }

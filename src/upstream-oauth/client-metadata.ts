@@ -1,7 +1,6 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { AuthorizationServer } from "oauth4webapi";
-import type { RouteTable } from "../config/route-table.ts";
 import {
   callbackHost,
   callbackId,
@@ -11,7 +10,8 @@ import {
   originOfHost,
   redirectUriByHand,
   upstreamClientBase,
-} from "../config/upstream-callback.ts";
+} from "../config/callback-urls.ts";
+import type { RouteTable } from "../config/route-table.ts";
 import { isPublicAddress } from "../egress/addresses.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import { chooseAuthMethod, clientKeyAlg } from "./client-authentication.ts";

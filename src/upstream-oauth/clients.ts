@@ -1,6 +1,6 @@
 import type { AuthorizationServer } from "oauth4webapi";
+import { callbackHost, redirectUriByHand } from "../config/callback-urls.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { callbackHost, redirectUriByHand } from "../config/upstream-callback.ts";
 import {
   type ClientAuthMethod,
   type ConsentAuth,

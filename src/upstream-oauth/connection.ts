@@ -1,4 +1,4 @@
-import { askedAt, endpointUrl, hasExplicitEndpoint, isBelowUpstream } from "../config/endpoint.ts";
+import { askedAt, endpointUrl, hasExplicitEndpoint, isBelowUpstream } from "../config/paths.ts";
 import type { ConnectionKey } from "../model/connection.ts";
 import { consentAuth, nonInteractiveAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";

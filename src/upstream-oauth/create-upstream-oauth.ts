@@ -1,6 +1,6 @@
-import { askedAt, endpointUrl } from "../config/endpoint.ts";
+import { askedAt, endpointUrl } from "../config/paths.ts";
 import { consentAuth, type Route } from "../model/route.ts";
-import { createPersistence } from "../store/persistently.ts";
+import { createPersistence } from "../store/save-token.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import { AuthorizationCallbacks } from "./authorization-callback.ts";
@@ -15,12 +15,11 @@ import type { FailureCode } from "./failures.ts";
 import { checkIssuer, knownAt, ownersOf } from "./issuers.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { obtainNonInteractive } from "./non-interactive/non-interactive.ts";
-import type { PendingConsent } from "./pending-authorization.ts";
 import { codeOfUnknown } from "./probe.ts";
 import { refresh } from "./refresh.ts";
 import { revoke } from "./revoke.ts";
 import { createRouteFetch } from "./route-fetch.ts";
-import type { UpstreamOAuth, UpstreamOAuthDeps } from "./upstream-oauth.ts";
+import type { PendingConsent, UpstreamOAuth, UpstreamOAuthDeps } from "./upstream-oauth.ts";
 
 /** How long the result of a probe is cached, ms. */
 const neededTtlMs = 600_000;

@@ -1,5 +1,5 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import { endpointUrl, hasExplicitEndpoint, listedPath, possibleEndpoints } from "../config/endpoint.ts";
+import { endpointUrl, hasExplicitEndpoint, listedPath, possibleEndpoints } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";

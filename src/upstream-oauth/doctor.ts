@@ -1,7 +1,7 @@
 import type { AuthorizationServer } from "oauth4webapi";
-import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
+import { redirectUriByHand } from "../config/callback-urls.ts";
+import { endpointUrl, possibleEndpoints } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { redirectUriByHand } from "../config/upstream-callback.ts";
 import {
   type ConsentAuth,
   consentAuth,
@@ -18,11 +18,11 @@ import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
 import { checkIssuer, checkNamedIssuer } from "./issuers.ts";
 import { grantOf } from "./non-interactive/non-interactive.ts";
-import { openSession, openStream, setHeaders } from "./open-session.ts";
 import { codeOfUnknown } from "./probe.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { isNoEndpoint } from "./token-response.ts";
+import { openSession, openStream, setHeaders } from "./trial-session.ts";
 import type { DiscoveryStep, DiscoveryResult as Outcome } from "./upstream-oauth.ts";
 
 interface DoctorDeps {

@@ -1,7 +1,7 @@
 import type { AuthorizationServer } from "oauth4webapi";
 import { parse } from "tldts";
 import type { Config } from "../config/config.ts";
-import { askedAt } from "../config/endpoint.ts";
+import { askedAt } from "../config/paths.ts";
 import type { ConsentAuth, Route, UpstreamAuth } from "../model/route.ts";
 import type { RouteIssuer } from "../store/issuers.ts";
 import type { Store } from "../store/store.ts";

@@ -1,4 +1,4 @@
-import { endpointUrl } from "../config/endpoint.ts";
+import { endpointUrl } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { UpstreamOAuthError } from "./errors.ts";

@@ -1,13 +1,13 @@
 import type { JSONWebKeySet } from "jose";
 import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
-import type { ResolveHost } from "../egress/resolve-host.ts";
+import type { ResolveHost } from "../egress/addresses.ts";
 import type { Route } from "../model/route.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { Store } from "../store/store.ts";
-import type { NewUpstreamToken, UpstreamToken } from "../store/upstream-tokens.ts";
+import type { NewUpstreamToken, Standing, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { ClientKeys } from "./client-authentication.ts";
+import type { ClientKeys, UpstreamClient } from "./client-authentication.ts";
 import type { FailureCode, UpstreamFailure } from "./failures.ts";
 
 /** The user, the route, and where the browser returns to. */
@@ -168,4 +168,39 @@ export interface UpstreamOAuthDeps {
   ) => Promise<"ok" | "rejected" | "unavailable" | "sign_in_again">;
   /** Default: the system's resolver. */
   readonly resolveHost?: ResolveHost;
+}
+
+/** State of a pending authorization: kind `upstream` in the store, encrypted there. */
+export interface PendingConsent {
+  readonly routeId: string;
+  readonly upstream: string;
+  /** Endpoint of the client that started it (`Route.askedPath`). */
+  readonly askedPath?: string;
+  readonly userId: string;
+  /** Host of the callback, where the browser started. */
+  readonly host: string;
+  readonly redirectUri: string;
+  readonly codeVerifier: string;
+  readonly issuer: string;
+  /** As in `UpstreamServer`. */
+  readonly named?: string;
+  readonly issuerKnown: boolean;
+  /** RFC 9207: the server advertises `iss`, so a response without it is not from this server. */
+  readonly issRequired: boolean;
+  readonly tokenEndpoint: string;
+  readonly revocationEndpoint?: string;
+  readonly clientId: string;
+  readonly authMethod: UpstreamClient["authMethod"];
+  readonly clientSource: UpstreamClient["source"];
+  readonly scopes: readonly string[];
+  readonly resource?: string;
+  readonly dpop: boolean;
+  readonly returnTo: string;
+  readonly popup: boolean;
+  /** As in `ConsentNotice`: the server that the user agreed to. Absent in flows of earlier versions. */
+  readonly server?: string;
+  /** State at the start: if the user has disconnected or been removed since, nothing is stored. Absent in flows of earlier versions. */
+  readonly standing?: Standing;
+  /** Whether this is the second attempt, with a new client. Absent in flows of earlier versions. */
+  readonly again?: boolean;
 }

@@ -1,4 +1,4 @@
-import { isBelowUpstream } from "../config/endpoint.ts";
+import { isBelowUpstream } from "../config/paths.ts";
 import { connectionKeyName } from "../model/connection.ts";
 import type { ConnectionCache } from "./connections.ts";
 import type { Refresher } from "./refresher.ts";

@@ -1,4 +1,4 @@
-import { askedAt } from "../config/endpoint.ts";
+import { askedAt } from "../config/paths.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import { consentAuth, needsPersonsConnection, nonInteractiveAuth, type Route } from "../model/route.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
@@ -8,7 +8,7 @@ import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
 import { isPassing, readFailureCode } from "../upstream-oauth/failures.ts";
 import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
-import { type Connection, createConnectionCache, uncoveredScopes } from "./connections.ts";
+import { type Connection, createConnectionCache, createUsage, uncoveredScopes } from "./connections.ts";
 import { createDisconnect } from "./disconnect.ts";
 import { createRefresher, isFinallyRejected, type RefreshResult } from "./refresher.ts";
 import { createUpstreamRejections } from "./upstream-rejections.ts";
@@ -20,7 +20,6 @@ import {
   type UpstreamTokens,
   type UpstreamTokensDeps,
 } from "./upstream-tokens.ts";
-import { createUsage } from "./usage.ts";
 
 /** `looking`: only reads the state of a connection, which does not count as usage. */
 type StateCaller = TokenCaller & { readonly looking?: true };

@@ -1,4 +1,4 @@
-import { isBelowUpstream } from "../config/endpoint.ts";
+import { isBelowUpstream } from "../config/paths.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";

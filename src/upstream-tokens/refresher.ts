@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Route } from "../model/route.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
-import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/persistently.ts";
+import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/save-token.ts";
 import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.ts";
 import { hasRoomFor } from "../upstream-oauth/connection.ts";
 import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";

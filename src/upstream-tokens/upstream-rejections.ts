@@ -1,4 +1,4 @@
-import { askedAt, endpointUrl } from "../config/endpoint.ts";
+import { askedAt, endpointUrl } from "../config/paths.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import { consentAuth, nonInteractiveAuth, type Route, upstreamAuth } from "../model/route.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";

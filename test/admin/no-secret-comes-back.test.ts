@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { changedEntry, withoutSecrets } from "../../src/admin/route-settings.ts";
-import { secretPaths } from "../../src/config/json-schema.ts";
+import { changedEntry, secretPaths, withoutSecrets } from "../../src/admin/route-settings.ts";
+
 import { startAdmin } from "./start-admin.ts";
 
 let stack: Awaited<ReturnType<typeof startAdmin>>;

@@ -110,12 +110,11 @@ describe("the layout of src/", () => {
     );
     expect(whole.map((file) => relative(src, file)).toSorted()).toEqual([
       // 32 views of a route.
-      "config/endpoint.ts",
+      "config/paths.ts",
       "external-tokens/session-tokens.ts",
       "sign-in/sessions.ts",
       "store/people.ts",
       "upstream-tokens/connections.ts",
-      "upstream-tokens/usage.ts",
     ]);
   });
 

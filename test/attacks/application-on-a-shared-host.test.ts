@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { browser as launch } from "../../dev/demo/browser.ts";
-import { callbackId } from "../../src/config/upstream-callback.ts";
+import { callbackId } from "../../src/config/callback-urls.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 import { agreeToConnect, loginsOfAlice, passForeignPages } from "../system/browser/walk.ts";

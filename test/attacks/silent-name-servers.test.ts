@@ -1,7 +1,7 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createResolveHost } from "../../src/egress/resolve-host.ts";
+import { createResolveHost } from "../../src/egress/addresses.ts";
 import { createSafeFetch } from "../../src/egress/safe-fetch.ts";
 
 /** An attacker who names a URL to fetch (a client id, an upstream's authorization server) also controls its host's name servers. */

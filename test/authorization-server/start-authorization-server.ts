@@ -4,7 +4,7 @@ import { listen } from "../../dev/demo/listen.ts";
 import type { OidcServer } from "../../dev/demo/oidc-server.ts";
 import { openidProvider } from "../../dev/demo/openid-provider.ts";
 import { createAuthorizationServer } from "../../src/authorization-server/create-authorization-server.ts";
-import { createPortal } from "../../src/portal/create-portal.ts";
+import { createPortal } from "../../src/compose.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { everyHostAt } from "../support/every-host-at.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";

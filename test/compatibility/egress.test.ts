@@ -10,11 +10,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { stringify } from "yaml";
 import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { sidecar } from "../../dev/demo/sidecar.ts";
-import { readEgressProxies } from "../../src/config/egress-proxies.ts";
+import { readEgressProxies } from "../../src/config/build-config.ts";
+import type { ResolveHost } from "../../src/egress/addresses.ts";
+import { createTrustedAuthorities } from "../../src/egress/connector.ts";
 import { type EgressProxies, proxyEnvironment, proxyFor } from "../../src/egress/proxies.ts";
-import type { ResolveHost } from "../../src/egress/resolve-host.ts";
 import { createSafeFetch, createTrustedFetch } from "../../src/egress/safe-fetch.ts";
-import { createTrustedAuthorities } from "../../src/egress/trusted-authorities.ts";
 import { awsKmsKeys } from "../../src/store/encryption/aws-kms.ts";
 import { googleKmsKeys } from "../../src/store/encryption/google-kms.ts";
 import { problemsOf } from "../config/problems-of.ts";

@@ -1,7 +1,7 @@
 import { exportJWK, generateKeyPair, jwtVerify, SignJWT } from "jose";
 import { refreshTokenGrant } from "openid-client";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { issuerKeys } from "../../src/external-tokens/issuer-keys.ts";
+import { issuerKeys } from "../../src/external-tokens/verify-token.ts";
 import { createOpenidClients } from "../../src/sign-in/providers.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";

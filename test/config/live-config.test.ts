@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { createLiveConfig, type LiveConfig } from "../../src/config/live-config.ts";
 import type { RouteTable } from "../../src/config/route-table.ts";
-import { writeXdsDir } from "../../src/envoy-config/xds-files.ts";
+import { writeXdsDir } from "../../src/envoy-config/bootstrap.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { configFile } from "./config-file.ts";
 

@@ -2,9 +2,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { jsonSchemaOf } from "../../src/admin/route-settings.ts";
 import { configSchema } from "../../src/config/config-schema.ts";
 import { createFields } from "../../src/config/fields.ts";
-import { jsonSchemaOf } from "../../src/config/json-schema.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const properties = z.record(z.string(), z.unknown()).optional();

@@ -13,8 +13,8 @@ import { type Listener, listen } from "../../dev/demo/listen.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { envoyConfig } from "../../src/cli/envoy-config.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
-import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
-import { writeXdsDir } from "../../src/envoy-config/xds-files.ts";
+import { envoyBootstrap, writeXdsDir } from "../../src/envoy-config/bootstrap.ts";
+
 import { inspectedBodyBytes } from "../../src/model/route.ts";
 import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { createGrpcServer, type GrpcServer } from "../../src/server/grpc/grpc-server.ts";

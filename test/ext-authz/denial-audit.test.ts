@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createDenialAudit } from "../../src/ext-authz/check-service.ts";
-import type { CheckDeps, Checked } from "../../src/ext-authz/stage.ts";
+import type { CheckDeps, Checked } from "../../src/ext-authz/check-types.ts";
 import type { Store } from "../../src/store/store.ts";
 import { type Backend, backends, logger } from "../store/backends.ts";
 import { startChecks, strangersKey, type TokenOptions } from "./start-checks.ts";

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { check } from "../../src/ext-authz/check.ts";
+import type { CheckDeps } from "../../src/ext-authz/check-types.ts";
 import { readRequestFacts } from "../../src/ext-authz/request.ts";
-import type { CheckDeps } from "../../src/ext-authz/stage.ts";
 import type { Credential } from "../../src/upstream-tokens/upstream-tokens.ts";
 import { anyPeer } from "../support/any-peer.ts";
 import { scraped } from "../support/scraped.ts";

@@ -1,7 +1,7 @@
 import { Client, credentials } from "@grpc/grpc-js";
 import { createLocalJWKSet, generateKeyPair, type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
-import type { CheckDeps } from "../../src/ext-authz/stage.ts";
+import type { CheckDeps } from "../../src/ext-authz/check-types.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
 import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
 import { anyPeer } from "../support/any-peer.ts";

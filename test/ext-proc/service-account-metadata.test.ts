@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { upstreamResponse } from "../../src/ext-proc/upstream-response.ts";
+import { upstreamResponse } from "../../src/ext-proc/protocol.ts";
 import { createMetadataProofs } from "../../src/external-tokens/metadata-proofs.ts";
 import type { SigningKey } from "../../src/store/signing-keys.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";

@@ -4,7 +4,7 @@ import type { PolicyMatcher, PolicyNode, PolicyRule, Route } from "../../src/mod
 import type { PolicyInput, Subject } from "../../src/model/subject.ts";
 import type { RoutePolicy } from "../../src/policy/policy.ts";
 import { compilePolicies } from "../../src/policy/route-policy.ts";
-import { readToolFilter } from "../../src/policy/tool-expression.ts";
+import { readToolFilter } from "../../src/policy/tool-list-filter.ts";
 import { readers } from "./readers.ts";
 import { routeWith } from "./route-with.ts";
 

@@ -1,6 +1,6 @@
 import { parse } from "node-html-parser";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { callbackId } from "../../src/config/upstream-callback.ts";
+import { callbackId } from "../../src/config/callback-urls.ts";
 import { discoveryFaults, documentedFaults } from "../compatibility/discovery-faults.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice } from "../upstream-oauth/start-oauth-client.ts";

@@ -3,7 +3,7 @@ import { request } from "node:http";
 import { text } from "node:stream/consumers";
 import { parse } from "node-html-parser";
 import { listen } from "../../dev/demo/listen.ts";
-import { createPortal } from "../../src/portal/create-portal.ts";
+import { createPortal } from "../../src/compose.ts";
 import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";

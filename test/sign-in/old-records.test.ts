@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SignInProvider } from "../../src/config/config.ts";
-import { judgeOldRecord } from "../../src/sign-in/person-claims.ts";
+import { judgeOldRecord } from "../../src/sign-in/providers.ts";
 import { encryption } from "../../src/store/encryption/encryption.ts";
 import { createPeople } from "../../src/store/people.ts";
 import type { SignInSession } from "../../src/store/sign-in-sessions.ts";

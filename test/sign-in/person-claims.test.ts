@@ -1,7 +1,7 @@
 import { SignJWT } from "jose";
 import { Configuration, customFetch } from "openid-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { identityFromClaims, personClaims } from "../../src/sign-in/person-claims.ts";
+import { identityFromClaims, personClaims } from "../../src/sign-in/providers.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
 import {
   type AuthorizationServerStack,

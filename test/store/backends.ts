@@ -2,10 +2,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
-import {
-  type KeyEncryptionKeys,
-  localKeyEncryptionKeys,
-} from "../../src/store/encryption/key-encryption-keys.ts";
+import { type KeyEncryptionKeys, localKeyEncryptionKeys } from "../../src/store/encryption/encryption.ts";
 import { openStore, type StoreOptions } from "../../src/store/open-store.ts";
 import type { Store } from "../../src/store/store.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";

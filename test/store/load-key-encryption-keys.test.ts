@@ -3,8 +3,8 @@ import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { encryption } from "../../src/store/encryption/encryption.ts";
-import type { KeyEncryptionKeys } from "../../src/store/encryption/key-encryption-keys.ts";
+import { encryption, type KeyEncryptionKeys } from "../../src/store/encryption/encryption.ts";
+
 import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 
 const made = () => randomBytes(32).toString("base64url");

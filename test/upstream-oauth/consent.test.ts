@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { callbackId, callbackUri } from "../../src/config/upstream-callback.ts";
+import { callbackId, callbackUri } from "../../src/config/callback-urls.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
 import { alice, host, type OAuthClientStack, startOAuthClient } from "./start-oauth-client.ts";

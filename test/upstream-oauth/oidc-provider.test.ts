@@ -5,7 +5,7 @@ import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
 } from "../../dev/demo/upstream-authorization-server.ts";
-import { callbackId } from "../../src/config/upstream-callback.ts";
+import { callbackId } from "../../src/config/callback-urls.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 import { alice, type OAuthClientStack, startOAuthClient } from "./start-oauth-client.ts";
 

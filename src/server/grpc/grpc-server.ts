@@ -6,7 +6,7 @@ import { TLSSocket } from "node:tls";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { Config } from "../../config/config.ts";
 import type { PeerAuthentication } from "../../config/listeners.ts";
-import { unprovenConnections, withSocketMode } from "../unproven-connections.ts";
+import { unauthenticatedConnections, withSocketMode } from "../unauthenticated-connections.ts";
 import { createHealthService, healthNoticeMs, healthSpreadMs } from "./health.ts";
 import { type GrpcService, type ServedMethod, serveUnary } from "./unary.ts";
 
@@ -86,7 +86,7 @@ export async function createGrpcServer(options: {
     for (const { path, requestStream, responseStream } of Object.values(definition))
       methods.set(path, { admits, streaming: requestStream || responseStream, unary: unary?.[path] });
   const sessions = new Set<ServerHttp2Session>();
-  const unproven = unprovenConnections<Http2Session>(maxConnections / 2, (session) => {
+  const unproven = unauthenticatedConnections<Http2Session>(maxConnections / 2, (session) => {
     session.close();
     const cutOff = setTimeout(() => session.destroy(), evictionGraceMs).unref();
     session.once("close", () => clearTimeout(cutOff));

@@ -10,7 +10,7 @@ import { type GrpcService, loadGrpcService } from "./unary.ts";
 export const checkerMs = 15_000;
 
 /**
- * How long draining waits for load balancers to notice, ms: several rounds of the health checks that `sidecar-cluster.ts` configures.
+ * How long draining waits for load balancers to notice, ms: several rounds of the health checks that `clusters.ts` configures.
  * Load balancers that check less often are not waited for.
  */
 export const healthNoticeMs = 3_000;

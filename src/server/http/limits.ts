@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Context, Middleware } from "koa";
 import type { CurrentRoutes } from "../../config/route-table.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { countPerHour } from "../../util/hourly-counts.ts";
+import { countPerHour } from "../../util/bounded-cache.ts";
 import { clientAddress } from "./request.ts";
 
 /** Answers a request that exceeds one of `limits.*`: not cacheable, and readable by clients in browsers. */

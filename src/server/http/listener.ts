@@ -4,9 +4,9 @@ import type { AddressInfo, Socket } from "node:net";
 import type Koa from "koa";
 import type { Config } from "../../config/config.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { type UnprovenConnections, withSocketMode } from "../unproven-connections.ts";
+import { type UnauthenticatedConnections, withSocketMode } from "../unauthenticated-connections.ts";
 
-/** Open connections per HTTP listener: the connection pools of several Envoys (`sidecar-cluster.ts`). */
+/** Open connections per HTTP listener: the connection pools of several Envoys (`clusters.ts`). */
 export const maxConnections = 8_192;
 
 /** Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`. */
@@ -16,7 +16,7 @@ export async function listen(
   options: {
     readonly config: Config;
     readonly metrics: Metrics;
-    readonly unproven?: UnprovenConnections<Socket>;
+    readonly unproven?: UnauthenticatedConnections<Socket>;
   },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
   const { config, metrics, unproven } = options;

@@ -5,8 +5,8 @@ import type { CurrentRoutes } from "../../config/route-table.ts";
 import { StoreUnavailable } from "../../store/errors.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { answerError, showErrorToPerson } from "./errors.ts";
 import { requestId } from "./request.ts";
+import { answerError, showErrorToPerson } from "./send-page.ts";
 
 /** A Koa app that logs uncaught errors instead of printing them. */
 export function createApp(logger: Logger): Koa {

@@ -1,6 +1,6 @@
 import { Agent } from "node:https";
 import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
-import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
+import { type KeyEncryptionKeys, keyServiceKeys } from "./encryption.ts";
 
 /** A symmetric key of AWS KMS. */
 export interface AwsKmsKey {

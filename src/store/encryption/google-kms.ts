@@ -3,7 +3,7 @@ import { Agent } from "node:https";
 import type { GoogleAuth } from "google-auth-library";
 import { z } from "zod";
 import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
-import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
+import { type KeyEncryptionKeys, keyServiceKeys } from "./encryption.ts";
 
 /** A symmetric key of Google Cloud KMS. */
 export interface GoogleKmsKey {

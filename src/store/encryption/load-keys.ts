@@ -4,12 +4,8 @@ import { mkdir, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { StoreMisconfigured } from "../errors.ts";
 import { type AwsKmsKey, awsKmsKeys, type ProxyEnvironment } from "./aws-kms.ts";
+import { combineKeyEncryptionKeys, type KeyEncryptionKeys, localKeyEncryptionKeys } from "./encryption.ts";
 import { type GoogleKmsKey, googleKmsKeys } from "./google-kms.ts";
-import {
-  combineKeyEncryptionKeys,
-  type KeyEncryptionKeys,
-  localKeyEncryptionKeys,
-} from "./key-encryption-keys.ts";
 import { type VaultTransitKey, vaultTransitKeys } from "./vault-transit.ts";
 
 /** An entry of the routes file's `encryption.keys`. */

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { StoreMisconfigured, StoreUnavailable } from "../errors.ts";
-import { type KeyEncryptionKeys, keyServiceKeys } from "./key-encryption-keys.ts";
+import { type KeyEncryptionKeys, keyServiceKeys } from "./encryption.ts";
 
 /** A key of the transit engine of HashiCorp Vault or OpenBao. */
 export interface VaultTransitKey {

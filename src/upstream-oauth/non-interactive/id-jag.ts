@@ -9,10 +9,10 @@ import {
   type NonInteractiveDeps,
   nonInteractiveGrant,
   requestAt,
+  signInToken,
   tokenType,
   toToken,
 } from "./grant.ts";
-import { signInToken } from "./sign-in-token.ts";
 
 /** Identity Assertion JWT Authorization Grant: exchanges the ID token for an assertion at the sign-in provider, and that for a token. */
 export const idJag = nonInteractiveGrant<IdJagSettings>({

@@ -1,4 +1,4 @@
-import { endpointUrl } from "../../config/endpoint.ts";
+import { endpointUrl } from "../../config/paths.ts";
 import type { TokenExchangeSettings } from "../../config/upstream-auth/token-exchange.ts";
 import { UpstreamOAuthError } from "../errors.ts";
 import { requestToken } from "../token-endpoint.ts";
@@ -8,10 +8,10 @@ import {
   type NonInteractiveDeps,
   nonInteractiveGrant,
   requestAt,
+  signInToken,
   tokenType,
   toToken,
 } from "./grant.ts";
-import { signInToken } from "./sign-in-token.ts";
 
 /** RFC 8693. */
 export const tokenExchange = nonInteractiveGrant<TokenExchangeSettings>({

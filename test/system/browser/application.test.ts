@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { browser as launch } from "../../../dev/demo/browser.ts";
 import { exampleApplication } from "../../../examples/application.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
-import { refusedWithinASecond } from "../../support/refused-within-a-second.ts";
+import { rejectedWithinASecond } from "../../support/rejected-within-a-second.ts";
 import { throughEnvoy } from "../../support/through-envoy.ts";
 import { agreeToConnect, type Logins, loginsOfAlice, loginsOfBob, passForeignPages } from "./walk.ts";
 
@@ -249,7 +249,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     expect((await callWith(token)).status).toBe(200);
     await alice.page.goto("https://app.test/.pomerium/sign_out");
     await alice.page.getByRole("button", { name: "Sign out" }).click();
-    await refusedWithinASecond(() => callWith(token));
+    await rejectedWithinASecond(() => callWith(token));
     expect((await list(token)).response.status).toBe(401);
     const trip: string[] = [];
     alice.page.on("request", (request) => trip.push(request.url()));

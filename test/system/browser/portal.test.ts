@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { browser as launch } from "../../../dev/demo/browser.ts";
 import { type McpClient, mcpClient } from "../../../dev/demo/mcp-client.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
-import { refusedWithinASecond } from "../../support/refused-within-a-second.ts";
+import { rejectedWithinASecond } from "../../support/rejected-within-a-second.ts";
 import { loginsOfAlice, passForeignPages } from "./walk.ts";
 
 const portal = "https://auth.test/.pomerium/routes";
@@ -145,7 +145,7 @@ describe("the portal, without JavaScript, through Envoy", () => {
     await page.getByRole("button", { name: "Revoke access of Desk app" }).click();
     await page.getByRole("status").waitFor();
     expect(await row("Desk app").count()).toBe(0);
-    await refusedWithinASecond(() => ping(stack.urls.open, token));
+    await rejectedWithinASecond(() => ping(stack.urls.open, token));
     expect((await ping(stack.urls.open, other)).status).toBe(200);
   });
 

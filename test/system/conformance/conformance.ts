@@ -5,7 +5,7 @@ import { text } from "node:stream/consumers";
 import { listen } from "../../../dev/demo/listen.ts";
 import { expectedFailures } from "./expected-failures.ts";
 import { gateway } from "./gateway.ts";
-import { wrongReason } from "./refusal-reasons.ts";
+import { wrongReason } from "./rejection-reasons.ts";
 import { runScenario } from "./run-scenario.ts";
 import { scenarios } from "./scenario.ts";
 

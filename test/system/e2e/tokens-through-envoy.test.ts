@@ -9,7 +9,7 @@ import {
 } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type E2e, startE2e } from "../../support/e2e.ts";
-import { refusedWithinASecond } from "../../support/refused-within-a-second.ts";
+import { rejectedWithinASecond } from "../../support/rejected-within-a-second.ts";
 import {
   openThroughEnvoy,
   type RawAnswer,
@@ -269,7 +269,7 @@ describe("calls with tokens, through a real Envoy", () => {
       }),
     });
     expect(revocation.status).toBe(200);
-    await refusedWithinASecond(() => call(token));
+    await rejectedWithinASecond(() => call(token));
     expectChallenge(await call(token), "invalid_token");
     expect((await call(alice)).status).toBe(200);
   });

@@ -10,7 +10,7 @@ import { recovery } from "./recovery.ts";
 import { replicaFaults } from "./replica-faults.ts";
 import type { Counts } from "./rotating-authorization-server.ts";
 import { type SmallDisk, smallDisk } from "./small-disk.ts";
-import { slowUnauthenticated } from "./stranger-faults.ts";
+import { slowUnauthenticated } from "./unauthenticated-load.ts";
 import { stampedeFault, upstreamFaults } from "./upstream-faults.ts";
 import { startWorld, type World } from "./world.ts";
 

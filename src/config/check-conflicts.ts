@@ -1,10 +1,10 @@
 import { consentAuth, type Route } from "../model/route.ts";
+import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./callback-urls.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
 import { ownPaths } from "./route-table.ts";
 import type { ConfigPath } from "./source.ts";
 import { checkUpstreamAuth } from "./upstream-auth/upstream-auth.ts";
-import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./upstream-callback.ts";
 
 /**
  * A host is one trust domain: a script of an application can read and set the cookies of the whole host, on every port (RFC 6265
@@ -51,7 +51,7 @@ export function checkHosts(
 }
 
 /** Reports conflicts between routes: duplicate URLs and ids, and references to missing routes. */
-export function checkTogether(
+export function checkConflicts(
   config: Config,
   routes: readonly { route: Route; path: ConfigPath }[],
   reporter: Reporter,

@@ -73,7 +73,7 @@ function unauthorized(description: string): Asking {
 const disconnectBody = z.object({ routes: z.array(z.string().max(2048)).min(1).max(100) });
 
 /** The API for applications: lists the user's MCP servers and disconnects them. */
-export function createListingRouter(deps: PortalDeps): Router {
+export function createServersRouter(deps: PortalDeps): Router {
   const { routes, upstreamTokens } = deps;
   const path = `${routes().config.paths.prefix}/mcp/routes`;
   const router = new Router();

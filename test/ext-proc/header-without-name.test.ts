@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { upstreamResponse } from "../../src/ext-proc/upstream-response.ts";
+import { upstreamResponse } from "../../src/ext-proc/protocol.ts";
 
 test("a header without a name, which protobuf allows, is ignored", () => {
   const fields = { route: { stringValue: "everything" } };

@@ -1,4 +1,4 @@
-import { endpointUrl, possibleEndpoints } from "../config/endpoint.ts";
+import { endpointUrl, possibleEndpoints } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { SafeFetchError } from "../egress/errors.ts";
 import type { Route } from "../model/route.ts";

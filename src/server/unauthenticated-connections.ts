@@ -1,5 +1,5 @@
 /** Connections whose peer has not proven that it is Envoy. */
-export interface UnprovenConnections<Connection> {
+export interface UnauthenticatedConnections<Connection> {
   /** A connection was opened. */
   add(connection: Connection): void;
   /** The peer has proven that it is Envoy, or the connection is closed. */
@@ -12,10 +12,10 @@ export interface UnprovenConnections<Connection> {
  *
  * @param max half of the listener's limit.
  */
-export function unprovenConnections<Connection>(
+export function unauthenticatedConnections<Connection>(
   max: number,
   end: (connection: Connection) => void,
-): UnprovenConnections<Connection> {
+): UnauthenticatedConnections<Connection> {
   const known = new Set<Connection>();
   return {
     add(connection) {

@@ -1,0 +1,268 @@
+import { isIP } from "node:net";
+import type { Config } from "../config/config.ts";
+import { envoySecretHeader, isTcp } from "../config/listeners.ts";
+import type { Route } from "../model/route.ts";
+import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
+import {
+  healthCheckTimes,
+  sidecarConnectTimeout,
+  sidecarKeepalive,
+  upstreamConnectTimeout,
+} from "./timeouts.ts";
+
+type GrpcTls = NonNullable<Config["envoy"]["sidecar"]["grpcTls"]>;
+
+/** A listener of the sidecar, at one or several addresses (`host:port` or `unix:/path`): gRPC over HTTP/2, or HTTP/1.1. */
+export function sidecarCluster(
+  name: string,
+  addresses: readonly string[],
+  grpc: boolean,
+  tls?: GrpcTls,
+): Json {
+  const hosts = addresses.map((address) =>
+    address.startsWith("unix:") ? address : address.slice(0, address.lastIndexOf(":")),
+  );
+  const http2 = {
+    http2_protocol_options: {
+      max_concurrent_streams: 1000,
+      initial_stream_window_size: 1024 * 1024,
+      initial_connection_window_size: 16 * 1024 * 1024,
+      connection_keepalive: sidecarKeepalive,
+    },
+  };
+  return {
+    name,
+    ...clusterDefaults(hosts),
+    // HTTP/1.1 uses one connection per active request; further requests wait.
+    ...(grpc
+      ? {}
+      : {
+          circuit_breakers: {
+            thresholds: [
+              {
+                max_connections: 1024,
+                max_pending_requests: 16_384,
+                max_requests: 65_536,
+                max_retries: 1024,
+              },
+            ],
+          },
+        }),
+    connect_timeout: sidecarConnectTimeout,
+    health_checks: [
+      {
+        ...healthCheckTimes,
+        unhealthy_threshold: 1,
+        healthy_threshold: 1,
+        ...(grpc ? { grpc_health_check: {} } : { http_health_check: { host: "health", path: "/readyz" } }),
+      },
+    ],
+    // Unhealthy replicas get no requests while one is healthy; if none is, all are tried. Updates are not merged: merging would delay
+    // them by up to a second.
+    common_lb_config: { healthy_panic_threshold: { value: 1 }, update_merge_window: "0s" },
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [
+        { lb_endpoints: addresses.map((address) => ({ endpoint: { address: envoyAddress(address) } })) },
+      ],
+    },
+    ...(tls ? { transport_socket: transportSocket(tls) } : {}),
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": typeUrl("extensions.upstreams.http.v3.HttpProtocolOptions"),
+        explicit_http_config: grpc ? http2 : { http_protocol_options: {} },
+      },
+    },
+  };
+}
+
+/**
+ * The base of `grpc_service` for filters that call the sidecar: the cluster, and the secret that authenticates Envoy.
+ */
+export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
+  const [secret] = config.envoy.sidecar.grpc.some(isTcp) ? config.listen.envoySecrets : [];
+  return {
+    envoy_grpc: { cluster_name: "sidecar_grpc" },
+    ...(secret === undefined ? {} : { initial_metadata: [{ key: envoySecretHeader, value: secret }] }),
+  };
+}
+
+/** Mutual TLS: only Envoy may call the sidecar (docs/threat-model.md). */
+function transportSocket(tls: GrpcTls): Json {
+  return {
+    name: "envoy.transport_sockets.tls",
+    typed_config: {
+      "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+      sni: tls.serverName,
+      common_tls_context: {
+        tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
+        alpn_protocols: ["h2"],
+        tls_certificates: [
+          { certificate_chain: { filename: tls.certificate }, private_key: { filename: tls.key } },
+        ],
+        validation_context: {
+          trusted_ca: { filename: tls.ca },
+          match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: tls.serverName } }],
+        },
+      },
+    },
+  };
+}
+
+/**
+ * Every cluster of a configuration: the sidecar's two listeners, the trace collector, and one per route.
+ *
+ * @param before the previous configuration: a running Envoy may still use its routes, so their clusters stay.
+ */
+export function clusters(config: Config, before?: Config): Json[] {
+  const current = new Set(config.routes.map(clusterName));
+  const former = before?.routes.filter((route) => !current.has(clusterName(route))) ?? [];
+  return [
+    sidecarCluster("sidecar_grpc", config.envoy.sidecar.grpc, true, config.envoy.sidecar.grpcTls),
+    sidecarCluster("sidecar_http", config.envoy.sidecar.http, false),
+    ...(config.envoy.tracing
+      ? [sidecarCluster("otlp_collector", [config.envoy.tracing.collector], true)]
+      : []),
+    ...[...config.routes, ...former].map((route) => upstreamCluster(route, config.envoy.upstreamCa)),
+  ];
+}
+
+/** Settings of all clusters. MCP streams stay open for hours, which would exhaust Envoy's default of 1,024 concurrent requests. */
+export function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
+  const named = hosts.some(
+    (host) => !host.startsWith("unix:") && isIP(host.replace(/^\[(.*)\]$/, "$1")) === 0,
+  );
+  return {
+    type: named ? "STRICT_DNS" : "STATIC",
+    ...(named ? { dns_lookup_family: "V4_PREFERRED" } : {}),
+    connect_timeout: upstreamConnectTimeout,
+    circuit_breakers: {
+      thresholds: [
+        { max_connections: 65_536, max_pending_requests: 65_536, max_requests: 65_536, max_retries: 1024 },
+      ],
+    },
+    upstream_connection_options: { tcp_keepalive: { keepalive_time: 60, keepalive_interval: 15 } },
+  };
+}
+
+/** A different upstream is a different cluster, so that a request always goes to the upstream it was checked for. */
+export function clusterName(route: Route): string {
+  return `route/${route.id}/${route.upstreamHash}`;
+}
+
+/** The cluster of a route's `to`: TLS with SNI and name verification for https, one endpoint per `to`. */
+export function upstreamCluster(route: Route, upstreamCa: string): Json {
+  const urls = route.to.map((url) => new URL(url));
+  const tls = urls[0]?.protocol === "https:";
+  const name = clusterName(route);
+  return {
+    name,
+    // Statistics keep their name when the upstream changes.
+    alt_stat_name: `route/${route.id}`,
+    ...clusterDefaults(urls.map((url) => url.hostname)),
+    ...(hasAffinity(route) ? affinityBalancer : {}),
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: urls.map((url) => ({ endpoint: endpoint(url, tls) })) }],
+    },
+    ...(tls ? { transport_socket: upstreamTls(route, urls, upstreamCa) } : {}),
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": typeUrl("extensions.upstreams.http.v3.HttpProtocolOptions"),
+        ...(tls
+          ? { auto_config: { http2_protocol_options: windows } }
+          : { explicit_http_config: { http_protocol_options: {} } }),
+      },
+    },
+  };
+}
+
+const windows = { initial_stream_window_size: 1024 * 1024, initial_connection_window_size: 16 * 1024 * 1024 };
+
+function endpoint(url: URL, tls: boolean): Json {
+  return {
+    // For TLS, the name is used as SNI, which has no port.
+    hostname: tls ? bare(url.hostname) : url.host,
+    address: {
+      socket_address: { address: bare(url.hostname), port_value: Number(url.port) || (tls ? 443 : 80) },
+    },
+  };
+}
+
+function upstreamTls(route: Route, urls: readonly URL[], upstreamCa: string): Json {
+  const names = new Set(urls.map((url) => bare(url.hostname)));
+  const [only] = names;
+  const name = route.upstreamTls?.serverName ?? (names.size === 1 ? only : undefined);
+  const address = name !== undefined && isIP(name) !== 0;
+  return {
+    name: "envoy.transport_sockets.tls",
+    typed_config: {
+      "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+      // Several hosts behind one route: SNI and verification use each endpoint's own name.
+      ...(name === undefined ? { auto_host_sni: true, auto_sni_san_validation: true } : {}),
+      ...(name !== undefined && !address ? { sni: name } : {}),
+      common_tls_context: {
+        tls_params: { tls_minimum_protocol_version: "TLSv1_2" },
+        alpn_protocols: ["h2", "http/1.1"],
+        validation_context: {
+          trusted_ca: { filename: route.upstreamTls?.caFile ?? upstreamCa },
+          ...(name === undefined
+            ? {}
+            : {
+                match_typed_subject_alt_names: [
+                  { san_type: address ? "IP_ADDRESS" : "DNS", matcher: { exact: name } },
+                ],
+              }),
+        },
+      },
+    },
+  };
+}
+
+function bare(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, "$1");
+}
+
+/** Enabled on routes whose upstream has several addresses. */
+export const affinityFilter = "envoy_mcp_auth.affinity";
+const key = "envoy_mcp_auth.affinity";
+const checked = "envoy.filters.http.ext_authz";
+
+/**
+ * Whether a route's upstream may have several endpoints: several `to`, or a host name, which may have several addresses. An MCP
+ * server keeps a session in one of them, so all requests of one person and client go to the same endpoint. The session id cannot
+ * select it: the endpoint must be known before the first response names the session, and legacy streams name it in a URL.
+ */
+export function hasAffinity({ mcp, to }: Route): boolean {
+  if (mcp.kind !== "server") return false;
+  return to.length > 1 || to.some((url) => isIP(new URL(url).hostname.replace(/^\[(.*)\]$/, "$1")) === 0);
+}
+
+/** Passes the user and client that the check found to the load balancer. */
+export function affinityState(): Json {
+  return {
+    "@type": typeUrl("extensions.filters.http.set_filter_state.v3.Config"),
+    on_request_headers: [
+      {
+        object_key: key,
+        factory_key: "envoy.hashable_string",
+        format_string: {
+          text_format_source: {
+            inline_string: `%DYNAMIC_METADATA(${checked}:user)% %DYNAMIC_METADATA(${checked}:client)%`,
+          },
+        },
+      },
+    ],
+  };
+}
+
+/** For an Envoy route. */
+export const affinityPolicy: { readonly [key: string]: Json } = {
+  hash_policy: [{ filter_state: { key } }],
+};
+
+/** For its cluster: when an endpoint is added or removed, users of the other endpoints stay where they are. */
+export const affinityBalancer: { readonly [key: string]: Json } = {
+  lb_policy: "RING_HASH",
+  ring_hash_lb_config: { minimum_ring_size: 256 },
+};
