@@ -211,3 +211,9 @@ export function requestHeaderFault(name: string, use: "pass" | "set"): string | 
     return `${name} claims an identity, and every client could send it`;
   return undefined;
 }
+
+/** CORS of every response on an MCP route: MCP clients in browsers must be able to read it, a challenge included. */
+export const mcpCors = [
+  ["access-control-allow-origin", "*"],
+  ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
+] as const;

@@ -1,3 +1,4 @@
+import { mcpCors } from "../config/header-names.ts";
 import { sentence } from "../config/problems.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 
@@ -168,10 +169,7 @@ const forPages = header(
   "OVERWRITE_IF_EXISTS_OR_ADD",
 );
 /** MCP clients in browsers must be able to read the reason. */
-const forPrograms = [
-  header("access-control-allow-origin", "*", "OVERWRITE_IF_EXISTS_OR_ADD"),
-  header("access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id", "OVERWRITE_IF_EXISTS_OR_ADD"),
-];
+const forPrograms = mcpCors.map(([name, value]) => header(name, value, "OVERWRITE_IF_EXISTS_OR_ADD"));
 
 /**
  * Envoy's responses when it has none to pass on: JSON like the gateway's own errors, with the hop that failed, or a page for a

@@ -1,13 +1,12 @@
-import { isFramingHeader } from "../config/header-names.ts";
+import { isFramingHeader, mcpCors } from "../config/header-names.ts";
 import type { Route } from "../model/route.ts";
+import { bearerChallenge } from "../server/http/challenge.ts";
 import type { Challenge, Header, Reply } from "./decision.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";
 import { passes } from "./upstream-headers.ts";
 
-const metadataPath = "/.well-known/oauth-protected-resource";
-
 /**
- * The 401 of an MCP route (RFC 6750 section 3, RFC 9728 section 5.1).
+ * The 401 of an MCP route.
  *
  * @param options.description follows `Unauthorized: `, for a person; no quotes, no secrets.
  * @param options.tokenSent without a token there is no `error`: clients then start an authorization instead of a refresh.
@@ -17,24 +16,14 @@ export function unauthorized(
   facts: RequestFacts,
   options: { readonly tokenSent: boolean; readonly description: string; readonly scopes?: readonly string[] },
 ): Challenge {
+  const { tokenSent, description, scopes } = options;
   // The URL that a legacy stream's client posts to is not an endpoint: clients would take its metadata for another server's.
   const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
-  const resourceMetadata = `${route.origin}${metadataPath}${path === "/" ? "" : path}`;
-  const description = `Unauthorized: ${options.description}`;
-  const parameters = [`resource_metadata="${resourceMetadata}"`];
-  if (options.tokenSent) parameters.push(`error="invalid_token"`, `error_description="${description}"`);
-  // RFC 6749 section 3.3: any other character in an upstream's scope would break the header.
-  const scopes = (options.scopes ?? []).filter((scope) => /^[!#-[\]-~]+$/.test(scope));
-  if (scopes.length > 0) parameters.push(`scope="${scopes.join(" ")}"`);
+  const error = tokenSent ? "invalid_token" : undefined;
+  const { requestId } = facts;
   return {
     kind: "challenge",
-    wwwAuthenticate: `Bearer ${parameters.join(", ")}`,
-    body: JSON.stringify({
-      error: options.tokenSent ? "invalid_token" : "unauthorized",
-      error_description: description,
-      resource_metadata: resourceMetadata,
-      request_id: facts.requestId,
-    }),
+    ...bearerChallenge({ resource: { route, path }, error, description, scopes, requestId }),
     headers: [],
   };
 }
@@ -48,11 +37,7 @@ const headerShape = /^[a-z0-9-]{1,74}$/i;
 /** CORS of MCP routes: any origin, because cookies do not authenticate here and a token is required. */
 export const cors = {
   /** On every response, ours or the upstream's. `wire/encode.ts` appends `Vary`; the others overwrite. */
-  answer: [
-    ["access-control-allow-origin", "*"],
-    ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
-    ["vary", "Origin"],
-  ] satisfies Header[],
+  answer: [...mcpCors, ["vary", "Origin"]] satisfies Header[],
 
   /** Answers a preflight request before authentication: browsers send it without credentials. */
   preflight({ headers }: RequestFacts, route: Route): Reply {
@@ -65,10 +50,9 @@ export const cors = {
       kind: "reply",
       status: 204,
       headers: [
-        ["access-control-allow-origin", "*"],
+        ...mcpCors,
         ["access-control-allow-methods", "GET, POST, DELETE, OPTIONS"],
         ["access-control-allow-headers", [requestHeaders, ...extra].join(", ")],
-        ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
         ["access-control-max-age", "7200"],
         ["vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"],
       ],

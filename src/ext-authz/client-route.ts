@@ -1,4 +1,5 @@
 import type { Route } from "../model/route.ts";
+import { bearerChallenge } from "../server/http/challenge.ts";
 import { authorize } from "./authorize.ts";
 import { type CheckDeps, type Checked, type SignedIn, when } from "./check-types.ts";
 import type { Header } from "./decision.ts";
@@ -76,15 +77,11 @@ function signInFirst(facts: RequestFacts, route: Route, deps: CheckDeps): Checke
       route,
     };
   }
-  const description = "Unauthorized: sign in with a browser first";
-  return {
-    decision: {
-      kind: "challenge",
-      wwwAuthenticate: `Bearer error="invalid_token", error_description="${description}"`,
-      body: JSON.stringify({ error: "unauthorized", error_description: description, request_id: requestId }),
-      headers: [],
-    },
-    reason: "no_session",
-    route,
-  };
+  const challenge = bearerChallenge({
+    error: "invalid_token",
+    code: "unauthorized",
+    description: "sign in with a browser first",
+    requestId,
+  });
+  return { decision: { kind: "challenge", ...challenge, headers: [] }, reason: "no_session", route };
 }

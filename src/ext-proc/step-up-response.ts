@@ -1,5 +1,7 @@
+import { mcpCors } from "../config/header-names.ts";
 import type { Route } from "../model/route.ts";
 import { denialBody } from "../policy/policy.ts";
+import { bearerChallenge } from "../server/http/challenge.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { RejectionOutcome } from "../upstream-tokens/upstream-tokens.ts";
 import type { WorkBudget } from "./budgets.ts";
@@ -26,40 +28,26 @@ export interface Asked {
 const common = [
   ["content-type", "application/json"],
   ["cache-control", "no-store"],
-  ["access-control-allow-origin", "*"],
-  ["access-control-expose-headers", "WWW-Authenticate, MCP-Session-Id"],
+  ...mcpCors,
   ["vary", "Origin"],
 ] as const;
 
 /**
- * The 401 that sends a client to our authorization server instead of the upstream's (RFC 6750 section 3, RFC 9728 section 5.1).
+ * The 401 that sends a client to our authorization server instead of the upstream's.
  * Always `invalid_token`, also for a step-up: SDK clients then use their refresh token, which is rejected while the upstream's
  * consent is missing, and then ask the person.
  *
- * @param description follows `Unauthorized: `, for a person; no quotes.
+ * @param description as in `bearerChallenge`
  */
 export function challenge(asked: Asked, description: string, scopes: readonly string[]): Replacement {
-  const path = asked.path === "/" ? "" : asked.path;
-  const resourceMetadata = `${asked.route.origin}/.well-known/oauth-protected-resource${path}`;
-  const whole = `Unauthorized: ${description}`;
-  // RFC 6749 section 3.3: any other character in an upstream's scope would break the header.
-  const clean = scopes.filter((scope) => /^[!#-[\]-~]+$/.test(scope));
-  const parameters = [
-    `resource_metadata="${resourceMetadata}"`,
-    `error="invalid_token"`,
-    `error_description="${whole}"`,
-    ...(clean.length > 0 ? [`scope="${clean.join(" ")}"`] : []),
-  ];
-  return {
-    status: 401,
-    headers: [...common, ["www-authenticate", `Bearer ${parameters.join(", ")}`]],
-    body: JSON.stringify({
-      error: "invalid_token",
-      error_description: whole,
-      resource_metadata: resourceMetadata,
-      request_id: asked.requestId,
-    }),
-  };
+  const { wwwAuthenticate, body } = bearerChallenge({
+    resource: asked,
+    error: "invalid_token",
+    description,
+    scopes,
+    requestId: asked.requestId,
+  });
+  return { status: 401, headers: [...common, ["www-authenticate", wwwAuthenticate]], body };
 }
 
 /** 503: the client and its user can at most try again. */

@@ -2,6 +2,7 @@ import Router from "@koa/router";
 import type { Context } from "koa";
 import { z } from "zod";
 import { consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
+import { bearerChallenge } from "../server/http/challenge.ts";
 import { openCors, readBody, requestId } from "../server/http/request.ts";
 import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./portal.ts";
 
@@ -67,7 +68,7 @@ async function byToken(authorization: string, deps: Deps): Promise<Asking> {
 }
 
 function unauthorized(description: string): Asking {
-  return { ok: false, status: 401, description: `Unauthorized: ${description}` };
+  return { ok: false, status: 401, description };
 }
 
 const disconnectBody = z.object({ routes: z.array(z.string().max(2048)).min(1).max(100) });
@@ -118,9 +119,17 @@ export function createServersRouter(deps: PortalDeps): Router {
     const asking = await whoAsks(ctx, deps);
     if (asking.ok) return asking;
     const { status, description } = asking;
-    if (status === 503) ctx.set("retry-after", "5");
-    else ctx.set("www-authenticate", `Bearer error="invalid_token", error_description="${description}"`);
-    answerError(ctx, status, status === 401 ? "invalid_token" : "temporarily_unavailable", description);
+    if (status === 503) {
+      ctx.set("retry-after", "5");
+      answerError(ctx, status, "temporarily_unavailable", description);
+      return undefined;
+    }
+    const id = requestId(ctx.req);
+    const challenge = bearerChallenge({ error: "invalid_token", description, requestId: id });
+    ctx.status = status;
+    ctx.type = "json";
+    ctx.set({ "www-authenticate": challenge.wwwAuthenticate, "cache-control": "no-store" });
+    ctx.body = challenge.body;
     return undefined;
   }
 

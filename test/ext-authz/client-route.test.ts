@@ -69,7 +69,8 @@ test.each([
 ])("%s without a session gets a readable 401", async (_name, headers, method) => {
   const answer = await checks.ask({ method, url: "https://app.test/x", headers: { ...headers } });
   expect(answer.status).toBe(401);
-  expect(JSON.parse(answer.body).error_description).toContain("Unauthorized");
+  const said = { error: "unauthorized", error_description: "Unauthorized: sign in with a browser first" };
+  expect(JSON.parse(answer.body)).toMatchObject(said);
   expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
 });
 
