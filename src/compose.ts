@@ -77,7 +77,7 @@ export async function compose(foundation: Foundation) {
     upstreamOAuth,
     refreshAheadEveryMs: foundation.refreshAheadEveryMs,
   });
-  signIn.onPersonRejected(upstreamTokens.disconnectAll);
+  signIn.onPersonRejected((userId) => upstreamTokens.disconnectAll(userId));
   const mayReach = (person: Subject, route: Route) =>
     policies().forRoute(route.id).mayReach(person, Date.now());
   const authorizationServer = createAuthorizationServer({

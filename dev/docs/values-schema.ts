@@ -1,6 +1,6 @@
 import { type JsonSchema, jsonSchemaOf } from "../../src/admin/route-settings.ts";
 import { configSchema } from "../../src/config/config-schema.ts";
-import { createFields } from "../../src/config/fields.ts";
+import { createFields } from "../../src/config/field-types.ts";
 import { routeSchema } from "../../src/config/route-schema.ts";
 
 const text = { type: "string" };

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { literalFields } from "../config/fields.ts";
+import { literalFields } from "../config/field-types.ts";
 import { routeSchema } from "../config/route-schema.ts";
 import { upstreamAuthTypes } from "../config/upstream-auth/upstream-auth.ts";
 import { jsonSchemaOf } from "./route-settings.ts";

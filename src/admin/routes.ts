@@ -7,7 +7,7 @@ import { consentAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { adviceFor } from "../upstream-oauth/advice.ts";
+import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { AdminError, type AdminRole } from "./access.ts";
 import { changedEntry, type JsonObject, withoutSecrets } from "./route-settings.ts";

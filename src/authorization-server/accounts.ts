@@ -54,7 +54,7 @@ async function gate(
   token: RefreshToken,
   deps: AuthorizationServerDeps,
 ): Promise<Route | undefined> {
-  // For a reused token, oidc-provider revokes the token family (RFC 9700 section 4.14.2).
+  // For a reused token, oidc-provider revokes the token family (RFC 9700 section 4.14.2): `refresh-rotation.ts`.
   if ("consumed" in token && token.consumed) return undefined;
   const { resource } = token;
   const asked = ctx.oidc.params?.resource;

@@ -5,8 +5,8 @@ import type { AuditEvent } from "../store/audit-events.ts";
 import type { AuthorizationServerRecord } from "../store/authorization-server-records.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
+import { browserRequest } from "./normalize-requests.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";
-import { browserRequest } from "./requests.ts";
 import { routeOfRequest } from "./resources.ts";
 
 /** An unused registration expires after a week; use extends it (`rememberClient`). */
@@ -34,11 +34,7 @@ export function createRecordAdapter(
       work: Promise<AuthorizationServerRecord | undefined>,
     ): Promise<AdapterPayload | undefined> {
       const record = await orUnavailable(work);
-      if (!record) return undefined;
-      const { payload, consumedAt } = record;
-      if (consumedAt && record.model === "RefreshToken" && (await rotation.mayRepeat(record.id)))
-        return payload;
-      return consumedAt ? { ...payload, consumed: Math.floor(consumedAt.getTime() / 1000) } : payload;
+      return record && rotation.seen(record);
     }
 
     /** Our own session identifies the user: an oidc-provider session of another user is ignored. */
@@ -81,27 +77,13 @@ export function createRecordAdapter(
       async destroy(id) {
         // Session ids change with every step; a tab with the previous id must still find its session. They expire soon.
         if (model === "Session" && (await orUnavailable(records.find(model, id)))?.payload.accountId) return;
-        if (model === "Grant") {
-          await orUnavailable(
-            records.revokeGrant(id, { action: "grant.revoked", grantId: id, ...whyRevoked() }),
-          );
-          return;
-        }
+        if (model === "Grant") return rotation.revokeGrant(id);
         await orUnavailable(records.destroy(model, id));
       },
       // oidc-provider destroys the grant right after, which deletes everything that belongs to it.
       async revokeByGrantId() {},
     };
   };
-}
-
-/** Audit details of a grant that oidc-provider revokes in the current request. At the token endpoint the reason is always reuse. */
-function whyRevoked(): Pick<AuditEvent, "userId" | "clientId" | "reason"> {
-  const { route, client, params, entities } = Provider.ctx?.oidc ?? {};
-  const userId = (entities?.RefreshToken ?? entities?.AuthorizationCode)?.accountId;
-  const used = params?.grant_type === "refresh_token" ? "refresh_token" : "authorization_code";
-  const reason = route === "token" ? `${used}_reused` : undefined;
-  return { userId, clientId: client?.clientId, reason };
 }
 
 /** Fields that we store with a record and that oidc-provider does not know. */

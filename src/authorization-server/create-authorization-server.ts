@@ -11,8 +11,8 @@ import { clientSource } from "./clients.ts";
 import { createInteractions } from "./interactions.ts";
 import { answerForExternalTokens } from "./introspection.ts";
 import { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";
+import { type BodyKind, browserRequest, clientRequest } from "./normalize-requests.ts";
 import { createProvider } from "./provider.ts";
-import { type BodyKind, browserRequest, clientRequest } from "./requests.ts";
 import { onlyRouteOf, routeOfResource } from "./resources.ts";
 
 /** The authorization server for MCP clients, as middleware of the public listener. */

@@ -2,7 +2,7 @@ import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provide
 import { isPassing, notConnected } from "../upstream-oauth/failures.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
-import { browserRequest } from "./requests.ts";
+import { browserRequest } from "./normalize-requests.ts";
 import { routeOfRequest } from "./resources.ts";
 
 const { Check, Prompt } = interactionPolicy;

@@ -13,9 +13,9 @@ import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "..
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { consentFacts } from "./grants.ts";
 import { deniedByPolicy, otherPerson } from "./interaction-policy.ts";
-import { browserRequest } from "./requests.ts";
+import { browserRequest } from "./normalize-requests.ts";
+import { consentFacts } from "./remembered-consent.ts";
 import { routeOfResource } from "./resources.ts";
 
 type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;

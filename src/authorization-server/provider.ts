@@ -7,10 +7,10 @@ import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { createClientFetches } from "./client-fetches.ts";
 import { applyClientMetadataRules } from "./clients.ts";
 import { type Explanation, explainError, type Failure, sendError } from "./errors.ts";
-import { grantOfRequest } from "./grants.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
+import { sentBasicWithoutSecret } from "./normalize-requests.ts";
 import { createRefreshRotation } from "./refresh-rotation.ts";
-import { sentBasicWithoutSecret } from "./requests.ts";
+import { grantOfRequest } from "./remembered-consent.ts";
 import { createResourceServers } from "./resources.ts";
 import { restrictErrorRedirects } from "./restrict-error-redirects.ts";
 

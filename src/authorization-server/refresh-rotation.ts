@@ -1,5 +1,7 @@
 import Provider, { type AdapterPayload, errors, type KoaContextWithOIDC } from "oidc-provider";
 import { requestId } from "../server/http/request.ts";
+import type { AuditEvent } from "../store/audit-events.ts";
+import type { AuthorizationServerRecord } from "../store/authorization-server-records.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
 import { routeOfResource } from "./resources.ts";
@@ -15,13 +17,14 @@ interface Use {
 }
 
 /**
- * Refresh token rotation in one transaction, with a grace period: a client that lost the answer to a refresh, or sends two at once,
+ * Refresh token rotation in one transaction, and what happens to a used refresh token. With a grace period: a client that lost the answer to a refresh, or sends two at once,
  * may use its token again within `external_tokens.refresh_token_grace` and gets the same successor while that is unused (RFC 9700
- * section 4.14.2 leaves this to the server). A repeat passes all checks of the first use, and policy as well.
+ * section 4.14.2 leaves this to the server). A repeat passes all checks of the first use, and policy as well. Later, or if the successor
+ * has been used, oidc-provider rejects the token and revokes its grant, since two parties hold it.
  */
 export interface RefreshRotation {
-  /** Whether the current request may repeat this used token. If so, oidc-provider sees it as unused. */
-  mayRepeat(usedId: string): Promise<boolean>;
+  /** A stored record as oidc-provider sees it: used, unless the current request may repeat this used refresh token. */
+  seen(record: AuthorizationServerRecord): Promise<AdapterPayload>;
   /** Whether the current request repeats a used token. */
   repeats(ctx: KoaContextWithOIDC): boolean;
   /** Defers consuming a token until its successor is stored; false if the current request is not a refresh. */
@@ -31,6 +34,8 @@ export interface RefreshRotation {
    * @throws errors.InvalidGrant the predecessor was used before, and its successor must not be returned again
    */
   store(id: string, payload: AdapterPayload, expiresAt: Date | undefined): Promise<boolean>;
+  /** Revokes a grant for oidc-provider, which does so when a used code or refresh token is presented. */
+  revokeGrant(grantId: string): Promise<void>;
   /** Replaces the refresh token in a repeated answer. */
   finish(ctx: { body?: unknown }): void;
 }
@@ -51,13 +56,18 @@ export function createRefreshRotation(
     return { ctx, use };
   }
 
+  async function mayRepeat(usedId: string): Promise<boolean> {
+    const found = current();
+    if (!found || grace() === 0) return false;
+    if ((await orUnavailable(records.successorOf(usedId))) === undefined) return false;
+    found.use.repeats = true;
+    return true;
+  }
+
   return {
-    async mayRepeat(usedId) {
-      const found = current();
-      if (!found || grace() === 0) return false;
-      if ((await orUnavailable(records.successorOf(usedId))) === undefined) return false;
-      found.use.repeats = true;
-      return true;
+    async seen({ id, model, payload, consumedAt }) {
+      if (!consumedAt || (model === "RefreshToken" && (await mayRepeat(id)))) return payload;
+      return { ...payload, consumed: Math.floor(consumedAt.getTime() / 1000) };
     },
     repeats: (ctx) => uses.get(ctx)?.repeats === true,
     deferConsume(usedId) {
@@ -107,6 +117,10 @@ export function createRefreshRotation(
         );
       throw new errors.InvalidGrant("RefreshToken was used by another request at the same time");
     },
+    async revokeGrant(grantId) {
+      const audit = { action: "grant.revoked", grantId, ...whyRevoked() } as const;
+      await orUnavailable(records.revokeGrant(grantId, audit));
+    },
     finish(ctx) {
       const successor = uses.get(ctx)?.successor;
       const { body } = ctx;
@@ -114,4 +128,13 @@ export function createRefreshRotation(
         ctx.body = { ...body, refresh_token: successor };
     },
   };
+}
+
+/** Audit details of a grant that oidc-provider revokes in the current request. At the token endpoint the reason is always reuse. */
+function whyRevoked(): Pick<AuditEvent, "userId" | "clientId" | "reason"> {
+  const { route, client, params, entities } = Provider.ctx?.oidc ?? {};
+  const userId = (entities?.RefreshToken ?? entities?.AuthorizationCode)?.accountId;
+  const used = params?.grant_type === "refresh_token" ? "refresh_token" : "authorization_code";
+  const reason = route === "token" ? `${used}_reused` : undefined;
+  return { userId, clientId: client?.clientId, reason };
 }

@@ -4,7 +4,7 @@ import type { RouteTable } from "../config/route-table.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
-import { browserRequest } from "./requests.ts";
+import { browserRequest } from "./normalize-requests.ts";
 
 const oidcScopes = new Set(["openid", "offline_access"]);
 const maxScopes = 64;

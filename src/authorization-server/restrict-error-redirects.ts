@@ -4,8 +4,8 @@ import { StoreUnavailable } from "../store/errors.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientSource, isLoopbackRedirect } from "./clients.ts";
 import { type Explanation, type Failure, sendError } from "./errors.ts";
-import { hasAllowed } from "./grants.ts";
-import { browserRequest } from "./requests.ts";
+import { browserRequest } from "./normalize-requests.ts";
+import { hasAllowed } from "./remembered-consent.ts";
 
 type Failed = Failure & { readonly statusCode?: number };
 

@@ -1,5 +1,5 @@
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
-import { createFields } from "../config/fields.ts";
+import { createFields } from "../config/field-types.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { CommandOptions } from "./command.ts";
 

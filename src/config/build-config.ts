@@ -4,7 +4,7 @@ import type { PolicySource, Route } from "../model/route.ts";
 import type { Config, KeySource, SignInProvider } from "./config.ts";
 import type { configSchema } from "./config-schema.ts";
 import type { Reporter } from "./reporter.ts";
-import type { ConfigPath } from "./source.ts";
+import type { ConfigPath } from "./yaml-source.ts";
 
 type TopInput = z.output<ReturnType<typeof configSchema>>;
 

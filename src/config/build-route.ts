@@ -4,9 +4,9 @@ import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp } from "../m
 import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
 import { type routeSchema, wellKnownTexts } from "./route-schema.ts";
-import type { ConfigPath } from "./source.ts";
 import { buildUpstreamAuth, takesDiscovery } from "./upstream-auth/upstream-auth.ts";
 import { upstreamHash } from "./upstream-urls.ts";
+import type { ConfigPath } from "./yaml-source.ts";
 
 /** Readable, and unique per `from`: the slug alone could collide (`/a-b` and `/a/b`). */
 export function derivedRouteId(resource: string): string {

@@ -3,8 +3,8 @@ import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./callback-ur
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
 import { ownPaths } from "./route-table.ts";
-import type { ConfigPath } from "./source.ts";
 import { checkUpstreamAuth } from "./upstream-auth/upstream-auth.ts";
+import type { ConfigPath } from "./yaml-source.ts";
 
 /**
  * A host is one trust domain: a script of an application can read and set the cookies of the whole host, on every port (RFC 6265

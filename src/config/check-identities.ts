@@ -1,7 +1,7 @@
 import type { PolicyNode, Route } from "../model/route.ts";
 import type { Config, SignInProvider, TrustedIssuer } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
-import type { ConfigPath } from "./source.ts";
+import type { ConfigPath } from "./yaml-source.ts";
 
 type Named = Pick<Route, "id" | "resource">;
 

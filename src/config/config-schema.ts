@@ -2,7 +2,7 @@ import { z } from "zod";
 import { systemAuthorities } from "../egress/connector.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
-import type { Fields } from "./fields.ts";
+import type { Fields } from "./field-types.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
 
 const kib = 1024;

@@ -8,7 +8,7 @@ import { checkIdentities } from "./check-identities.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 
-import { createFields, type FieldContext } from "./fields.ts";
+import { createFields, type FieldContext } from "./field-types.ts";
 import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { adoptPomeriumKeys } from "./pomerium.ts";
@@ -16,8 +16,8 @@ import type { Problem } from "./problems.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
-import { type ConfigPath, configSource } from "./source.ts";
 import { readRoute } from "./stored-routes.ts";
+import { type ConfigPath, configSource } from "./yaml-source.ts";
 
 /** A loaded file, or all its problems. */
 export type LoadedConfig =

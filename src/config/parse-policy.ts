@@ -2,7 +2,7 @@ import ipaddr from "ipaddr.js";
 import type { PolicyMatcher, PolicyNode, PolicyRule, PolicySource } from "../model/route.ts";
 import { type CriterionWords, criterionWords, policyVocabulary } from "./policy-vocabulary.ts";
 import { closest, type Reporter } from "./reporter.ts";
-import type { ConfigPath } from "./source.ts";
+import type { ConfigPath } from "./yaml-source.ts";
 
 /** `16:30`, `16:30:00`, `4:30PM` or `4 PM` as `HH:MM:SS`; undefined otherwise, also for a YAML number (16:30 in base 60). */
 export function timeOfDay(value: string | number | boolean): string | undefined {

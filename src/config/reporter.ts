@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import type { Problem } from "./problems.ts";
-import type { ConfigPath, ConfigSource } from "./source.ts";
+import type { ConfigPath, ConfigSource } from "./yaml-source.ts";
 
 /** Collects problems, so that all of them are reported at once. */
 export interface Reporter {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { WellKnownText } from "../model/route.ts";
-import type { Fields } from "./fields.ts";
+import type { Fields } from "./field-types.ts";
 import { requestHeaderFault } from "./header-names.ts";
 import { pathFault } from "./paths.ts";
 import { upstreamAuthSchemas } from "./upstream-auth/upstream-auth.ts";

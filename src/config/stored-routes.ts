@@ -4,13 +4,13 @@ import type { PolicySource, Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
 import { checkConflicts } from "./check-conflicts.ts";
 import type { Config } from "./config.ts";
-import { literalFields } from "./fields.ts";
+import { literalFields } from "./field-types.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { dropPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
-import { type ConfigPath, configSource } from "./source.ts";
+import { type ConfigPath, configSource } from "./yaml-source.ts";
 
 /** Parses a route's `from`, and Pomerium's `prefix`. Reports problems. @returns undefined if there are any */
 export function readFrom(

@@ -10,7 +10,7 @@ import { upstreamTimeouts } from "./timeouts.ts";
 /**
  * Prevents an MCP server's response from affecting the host that it shares with other MCP servers, and possibly the issuer: from
  * running as a page, controlling pages as a service worker, changing how browsers reach the host, or redirecting their reports. MCP
- * clients do not read these headers. ext_authz adds the gateway's CORS headers afterwards (`ext-authz/challenge.ts`). The challenge
+ * clients do not read these headers. ext_authz adds the gateway's CORS headers afterwards (`ext-authz/cors.ts`). The challenge
  * filter rewrites `Set-Cookie` and `Location`.
  */
 export const mcpAnswerHeaders: { readonly [key: string]: Json } = {

@@ -5,9 +5,9 @@ import { type GrpcService, loadGrpcService, Unauthenticated } from "../server/gr
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { cors } from "./challenge.ts";
 import { check } from "./check.ts";
 import type { CheckDeps, Checked } from "./check-types.ts";
+import { cors } from "./cors.ts";
 import type { Decision, Deny } from "./decision.ts";
 import { pageOf, pageOfUnread } from "./error-page.ts";
 import { type RequestFacts, readRequestFacts } from "./request.ts";

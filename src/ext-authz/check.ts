@@ -4,14 +4,15 @@ import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import { nonInteractiveAuth, type Route } from "../model/route.ts";
+import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import { type AuthorizeResult, authorize, authorizeBeforeBody } from "./authorize.ts";
-import { cors, unauthorized } from "./challenge.ts";
 import { type CheckDeps, type Checked, when } from "./check-types.ts";
 import { checkClientRoute } from "./client-route.ts";
-import type { AllowMetadata, Deny, Header } from "./decision.ts";
-import { mayBeLegacyStream, type RequestFacts } from "./request.ts";
+import { cors } from "./cors.ts";
+import type { AllowMetadata, Challenge, Deny, Header } from "./decision.ts";
+import { isLegacyPost, mayBeLegacyStream, type RequestFacts } from "./request.ts";
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
 const rejectionDescriptions: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {
@@ -262,6 +263,29 @@ function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>)
     ["access-control-allow-origin", "*"],
   ];
   return { decision: { kind: "reply", status: 200, headers, body: text.body }, reason: "well_known", route };
+}
+
+/**
+ * The 401 of an MCP route.
+ *
+ * @param options.description follows `Unauthorized: `, for a person; no quotes, no secrets.
+ * @param options.tokenSent without a token there is no `error`: clients then start an authorization instead of a refresh.
+ */
+function unauthorized(
+  route: Route,
+  facts: RequestFacts,
+  options: { readonly tokenSent: boolean; readonly description: string; readonly scopes?: readonly string[] },
+): Challenge {
+  const { tokenSent, description, scopes } = options;
+  // The URL that a legacy stream's client posts to is not an endpoint: clients would take its metadata for another server's.
+  const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
+  const error = tokenSent ? "invalid_token" : undefined;
+  const { requestId } = facts;
+  return {
+    kind: "challenge",
+    ...bearerChallenge({ resource: { route, path }, error, description, scopes, requestId }),
+    headers: [],
+  };
 }
 
 function noRoute({ host, path }: RequestFacts, hostKnown: boolean): Checked {

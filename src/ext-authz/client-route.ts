@@ -1,5 +1,5 @@
 import type { Route } from "../model/route.ts";
-import { bearerChallenge } from "../server/http/challenge.ts";
+import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { authorize } from "./authorize.ts";
 import { type CheckDeps, type Checked, type SignedIn, when } from "./check-types.ts";
 import type { Header } from "./decision.ts";

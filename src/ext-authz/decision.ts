@@ -1,7 +1,7 @@
 /** Name and value of one header; the name in lower case. */
 export type Header = readonly [name: string, value: string];
 
-/** The outcome of a check. Only `response.ts` knows how each becomes protobuf. */
+/** The outcome of a check. Only `wire/encode.ts` knows how each becomes protobuf. */
 export type Decision = Allow | Challenge | Deny | Reply | Redirect;
 
 /** The request goes to the upstream with these headers set (overwritten, never appended) and removed. */

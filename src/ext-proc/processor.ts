@@ -17,7 +17,6 @@ import {
   type UpstreamResponse,
   upstreamResponse,
 } from "./protocol.ts";
-import { headMutation, rewrittenEndpoint, rewrittenHead, withoutOwnSetCookies } from "./response-headers.ts";
 import {
   answerRejection,
   encodedStream,
@@ -28,7 +27,13 @@ import {
   tooManyStreams,
   unavailable,
   unreadable,
-} from "./step-up-response.ts";
+} from "./replacement-responses.ts";
+import {
+  headMutation,
+  rewrittenEndpoint,
+  rewrittenHead,
+  withoutOwnSetCookies,
+} from "./rewrite-response-headers.ts";
 import { filterTools, inTurn } from "./tool-list.ts";
 
 /** Share of the event loop that filtering may use: per response, and per route. */

@@ -2,14 +2,8 @@ import { hasWithheldGroups, isWithheld } from "../config/claims.ts";
 import { type CriterionName, isCriterionName } from "../config/policy-vocabulary.ts";
 import type { PolicyMatcher, PolicyNode, PolicyRule } from "../model/route.ts";
 import type { Subject } from "../model/subject.ts";
-import {
-  compileAddressMatcher,
-  compileMatcher,
-  compilePathMatcher,
-  compileTimeMatcher,
-  type PathFacts,
-  PolicyError,
-} from "./matchers.ts";
+import { compilePathMatcher, type PathFacts } from "./http-path.ts";
+import { compileAddressMatcher, compileMatcher, compileTimeMatcher, PolicyError } from "./matchers.ts";
 
 /** The input of compiled criteria. If a member is `undefined`, its criteria evaluate to unknown. */
 export interface PolicyFacts {

@@ -2,7 +2,7 @@ import Router from "@koa/router";
 import type { Context } from "koa";
 import { z } from "zod";
 import { consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
-import { bearerChallenge } from "../server/http/challenge.ts";
+import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { openCors, readBody, requestId } from "../server/http/request.ts";
 import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./portal.ts";
 

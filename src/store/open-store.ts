@@ -17,6 +17,7 @@ import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } 
 import { clientIssuers, routeIssuers } from "./issuers.ts";
 import { migrateDatabase } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
+import { usedValues } from "./one-time-values.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
@@ -27,7 +28,6 @@ import type { Store } from "./store.ts";
 import { storedRoutes } from "./stored-routes.ts";
 import type { Tables } from "./tables.ts";
 import { upstreamTokens } from "./upstream-token-table.ts";
-import { usedValues } from "./used-values.ts";
 
 const batchSize = 500;
 

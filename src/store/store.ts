@@ -6,12 +6,12 @@ import type { Delegations } from "./delegations.ts";
 import type { EndedAccess } from "./end-access.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
 import type { Notifications } from "./notifications/notifications.ts";
+import type { UsedValues } from "./one-time-values.ts";
 import type { PendingAuthorizations } from "./pending-authorizations.ts";
 import type { SignInSessions } from "./sign-in-sessions.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 import type { StoredRoutes } from "./stored-routes.ts";
 import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
-import type { UsedValues } from "./used-values.ts";
 
 export interface Store {
   readonly upstreamTokens: StoredUpstreamTokens;

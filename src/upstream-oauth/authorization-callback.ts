@@ -15,7 +15,7 @@ import {
 import type { UpstreamClient } from "./client-authentication.ts";
 import { generateDpopKey } from "./dpop.ts";
 import { UpstreamOAuthError } from "./errors.ts";
-import { claimIssuer, isNamedByOperator } from "./issuers.ts";
+import { claimIssuer, isNamedByOperator } from "./issuer-ownership.ts";
 import { revoke } from "./revoke.ts";
 import { requestToken } from "./token-endpoint.ts";
 import type { FinishConsent, PendingConsent } from "./upstream-oauth.ts";

@@ -11,8 +11,8 @@ import { type Persistence, standingOf } from "../store/save-token.ts";
 import type { Standing, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods } from "./client-authentication.ts";
 import type { Clients, UnfitClient } from "./clients.ts";
-import { connectionFor, hasRoomFor } from "./connection.ts";
 import type { Discovery } from "./discovery.ts";
+import { connectionFor, hasRoomFor } from "./endpoint-connection.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import {
   checkAskedIssuer,
@@ -22,7 +22,7 @@ import {
   knownAt,
   ownersOf,
   sameSite,
-} from "./issuers.ts";
+} from "./issuer-ownership.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import type { UpstreamServer } from "./server-metadata.ts";
 import type { BeginConsent, ConsentNotice, PendingConsent, UpstreamOAuthDeps } from "./upstream-oauth.ts";

@@ -31,7 +31,7 @@ import {
 } from "./client-metadata.ts";
 import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./client-registration.ts";
 import { UpstreamOAuthError } from "./errors.ts";
-import { keepToIssuer } from "./issuers.ts";
+import { keepToIssuer } from "./issuer-ownership.ts";
 import { createRegistrationTrial, type RegistrationTrial } from "./registration-trial.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";

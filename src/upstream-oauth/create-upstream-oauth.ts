@@ -12,7 +12,7 @@ import { createDiscovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
-import { checkIssuer, knownAt, ownersOf } from "./issuers.ts";
+import { checkIssuer, knownAt, ownersOf } from "./issuer-ownership.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { obtainNonInteractive } from "./non-interactive/non-interactive.ts";
 import { codeOfUnknown } from "./probe.ts";

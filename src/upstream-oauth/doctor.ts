@@ -16,7 +16,7 @@ import { notesOf } from "./client-registration.ts";
 import type { Discovery } from "./discovery.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
-import { checkIssuer, checkNamedIssuer } from "./issuers.ts";
+import { checkIssuer, checkNamedIssuer } from "./issuer-ownership.ts";
 import { grantOf } from "./non-interactive/non-interactive.ts";
 import { codeOfUnknown } from "./probe.ts";
 import type { RouteFetch } from "./route-fetch.ts";

@@ -1,6 +1,6 @@
 import { isBelowUpstream } from "../config/paths.ts";
 import { connectionKeyName } from "../model/connection.ts";
-import type { ConnectionCache } from "./connections.ts";
+import type { ConnectionCache } from "./connection-cache.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 

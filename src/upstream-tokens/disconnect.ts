@@ -3,7 +3,7 @@ import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
-import type { ConnectionCache } from "./connections.ts";
+import type { ConnectionCache } from "./connection-cache.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 

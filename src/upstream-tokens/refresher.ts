@@ -1,44 +1,31 @@
 import { randomUUID } from "node:crypto";
 import type { Route } from "../model/route.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
-import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/save-token.ts";
+import {
+  createPersistence,
+  isDisconnectedSince,
+  type Persistence,
+  putBasis,
+  putUnlessChanged,
+} from "../store/save-token.ts";
 import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.ts";
-import { hasRoomFor } from "../upstream-oauth/connection.ts";
+import { hasRoomFor } from "../upstream-oauth/endpoint-connection.ts";
 import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
-import type { Connection, ConnectionCache } from "./connections.ts";
+import type { Connection, ConnectionCache } from "./connection-cache.ts";
 import { createIssuerLimit, createIssuerOutcomes } from "./issuer-limit.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** The result of an attempt to get a valid upstream token without the user. */
 export type RefreshResult =
-  | { readonly kind: "renewed"; readonly connection: Connection }
+  | { readonly kind: "refreshed"; readonly connection: Connection }
   /** Final: only a new consent (or sign-in) helps. */
   | { readonly kind: "gone"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
-/** Gets new upstream tokens from authorization servers, once per connection at a time over all replicas. */
-export interface Refresher {
-  /**
-   * Refreshes this version, or waits for the replica that does. Continues if the request is canceled.
-   * @param rejected the upstream rejects the access token regardless of its expiry; default false
-   */
-  refresh(
-    connection: Connection,
-    token: UpstreamToken,
-    route: Route,
-    rejected?: boolean,
-  ): Promise<RefreshResult>;
-  /** Obtains a token without consent. */
-  obtain(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult>;
-  /** The recent failure that the connection is in backoff for, if any. @param now ms */
-  backoff(name: string, now: number): Extract<RefreshResult, { kind: "unavailable" | "gone" }> | undefined;
-  /** Ends the backoff, since the user has reconnected or disconnected. */
-  endBackoff(name: string): void;
-  /** Waits for refreshes in progress. */
-  close(): Promise<void>;
-}
+/** Why there is no token. */
+type Failure = Exclude<RefreshResult, { kind: "refreshed" }>;
 
 /** Part of the lease for storing the result of a token request, ms. */
 const storingMs = 10_000;
@@ -58,99 +45,138 @@ interface Asked {
   readonly disconnects: readonly number[];
 }
 
-export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCache }): Refresher {
-  const { store, upstreamOAuth, cache, metrics, logger } = deps;
-  const limit = createIssuerLimit(maxPerIssuer);
-  const issuers = createIssuerOutcomes();
+/** Gets new upstream tokens from authorization servers, once per connection at a time over all replicas. */
+export class Refresher {
+  readonly #deps: UpstreamTokensDeps;
+  readonly #store: UpstreamTokensDeps["store"];
+  readonly #cache: ConnectionCache;
+  readonly #limit = createIssuerLimit(maxPerIssuer);
+  readonly #issuers = createIssuerOutcomes();
+  readonly #flights = new SingleFlight<RefreshResult>();
   /**
    * A store outage must not lose a rotated refresh token: during the lease no other replica uses the old one, and after an outage no lease is
    * taken over before its owner had time to store.
    */
-  const persistence = createPersistence(logger, "the result of a refresh could not be stored yet");
-  const flights = new SingleFlight<RefreshResult>();
-  // One owner id for all leases, so that a lease without a confirmation can be taken again; `once` makes this safe.
-  const owner = randomUUID();
-  let closing = false;
-  let noTakeoverUntil = 0;
-  const unsubscribe = store.notifications.subscribe((change) => {
-    if (change.table === "everything") noTakeoverUntil = performance.now() + graceMs;
-  });
-  const backoffs = boundedCache<
-    string,
-    { until: number; renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }> }
-  >(10_000);
+  readonly #persistence: Persistence;
+  /** One owner id for all leases, so that a lease without a confirmation can be taken again; `#flights` makes this safe. */
+  readonly #owner = randomUUID();
+  readonly #backoffs = boundedCache<string, { readonly until: number; readonly failure: Failure }>(10_000);
+  readonly #unsubscribe: () => void;
+  #closing = false;
+  #noTakeoverUntil = 0;
 
-  function once(name: string, run: () => Promise<RefreshResult>): Promise<RefreshResult> {
-    return flights.run(name, run);
+  constructor(deps: UpstreamTokensDeps & { cache: ConnectionCache }) {
+    this.#deps = deps;
+    this.#store = deps.store;
+    this.#cache = deps.cache;
+    this.#persistence = createPersistence(deps.logger, "the result of a refresh could not be stored yet");
+    this.#unsubscribe = deps.store.notifications.subscribe((change) => {
+      if (change.table === "everything") this.#noTakeoverUntil = performance.now() + graceMs;
+    });
   }
 
-  function backOff(
-    name: string,
-    renewal: Extract<RefreshResult, { kind: "unavailable" | "gone" }>,
-    seconds: number,
-  ) {
-    backoffs.set(name, { until: Date.now() + seconds * 1000, renewal });
-    return renewal;
+  /**
+   * Refreshes this version, or waits for the replica that does. Continues if the request is canceled.
+   * @param rejected the upstream rejects the access token regardless of its expiry; default false
+   */
+  refresh(
+    connection: Connection,
+    token: UpstreamToken,
+    route: Route,
+    rejected = false,
+  ): Promise<RefreshResult> {
+    return this.#flights.run(connection.name, () => this.#refreshOnce(connection, token, route, rejected));
   }
 
-  async function reload({ key, name }: Connection): Promise<Connection> {
-    cache.drop(name);
-    return cache.load(key, name);
+  /** Obtains a token without consent. */
+  obtain(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult> {
+    return this.#flights.run(connection.name, () => this.#obtainOnce(connection, route, subject));
   }
 
-  async function refreshOnce(
+  /** The recent failure that the connection is in backoff for, if any. @param now ms */
+  backoff(name: string, now: number): Failure | undefined {
+    const found = this.#backoffs.get(name);
+    if (!found) return undefined;
+    const { until, failure } = found;
+    if (until > now) {
+      if (failure.kind === "gone") return failure;
+      return { ...failure, retryAfterSeconds: Math.ceil((until - now) / 1000) };
+    }
+    this.#backoffs.delete(name);
+    return undefined;
+  }
+
+  /** Ends the backoff, since the user has reconnected or disconnected. */
+  endBackoff(name: string): void {
+    this.#backoffs.delete(name);
+  }
+
+  /** Waits for refreshes in progress. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.allSettled([this.#persistence.close(), this.#flights.settled()]);
+    this.#unsubscribe();
+  }
+
+  #backOff(name: string, failure: Failure, seconds: number): RefreshResult {
+    this.#backoffs.set(name, { until: Date.now() + seconds * 1000, failure });
+    return failure;
+  }
+
+  async #reload({ key, name }: Connection): Promise<Connection> {
+    this.#cache.drop(name);
+    return this.#cache.load(key, name);
+  }
+
+  async #refreshOnce(
     connection: Connection,
     token: UpstreamToken,
     route: Route,
     rejected: boolean,
   ): Promise<RefreshResult> {
-    const waitMs = deps.routes().config.upstreamOAuth.timeoutMs + 1000;
+    const waitMs = this.#deps.routes().config.upstreamOAuth.timeoutMs + 1000;
     // Limited by time, not by attempts: other changes of the connection end the wait too.
     for (const giveUpAt = performance.now() + 2 * waitMs; performance.now() < giveUpAt; ) {
       const change = nextChange(
-        store.notifications,
+        this.#store.notifications,
         (one) => one.table === "upstream_token" && one.key === connection.name,
         waitMs,
       );
       try {
-        const asked = await limit(token.issuer, () => askLeased(connection, token, route));
-        if (asked) return await conclude(connection, token, route, asked, rejected);
-        if (closing) break;
-        const now = await reload(connection);
-        if (now.token?.version !== token.version) return toRenewal(now);
+        const asked = await this.#limit(token.issuer, () => this.#askLeased(connection, token, route));
+        if (asked) return await this.#conclude(connection, token, route, asked, rejected);
+        if (this.#closing) break;
+        const now = await this.#reload(connection);
+        if (now.token?.version !== token.version) return toResult(now);
         // Another replica holds the lease, and notifies all when it is done.
         await change.arrived;
       } finally {
         change.stop();
       }
-      const then = await reload(connection);
-      if (then.token?.version !== token.version) return toRenewal(then);
+      const then = await this.#reload(connection);
+      if (then.token?.version !== token.version) return toResult(then);
     }
     return { kind: "unavailable", retryAfterSeconds: 1, reason: "refresh_under_way_elsewhere" };
   }
 
   /** Takes the lease after the queue, so that it does not expire in it. Undefined: another replica has it. */
-  async function askLeased(
-    { key }: Connection,
-    token: UpstreamToken,
-    route: Route,
-  ): Promise<Asked | undefined> {
+  async #askLeased({ key }: Connection, token: UpstreamToken, route: Route): Promise<Asked | undefined> {
     // The lease would outlive this process.
-    if (closing) return undefined;
-    const disconnects = await store.upstreamTokens.disconnects(key);
+    if (this.#closing) return undefined;
+    const disconnects = await this.#store.upstreamTokens.disconnects(key);
     // The longest call: two client authentication methods, each with a retry for a DPoP nonce.
-    const callMs = 2 * deps.routes().config.upstreamOAuth.timeoutMs;
+    const callMs = 2 * this.#deps.routes().config.upstreamOAuth.timeoutMs;
     const until = new Date(Date.now() + callMs + storingMs);
-    const mayTakeOver = store.notifications.healthy() && performance.now() > noTakeoverUntil;
-    if (!(await store.upstreamTokens.takeLease(key, token.version, owner, until, mayTakeOver))) {
+    const mayTakeOver = this.#store.notifications.healthy() && performance.now() > this.#noTakeoverUntil;
+    if (!(await this.#store.upstreamTokens.takeLease(key, token.version, this.#owner, until, mayTakeOver))) {
       return undefined;
     }
-    const outcome = await upstreamOAuth.refresh(token, route);
-    metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    const outcome = await this.#deps.upstreamOAuth.refresh(token, route);
+    this.#deps.metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     return { outcome, disconnects };
   }
 
-  async function conclude(
+  async #conclude(
     connection: Connection,
     token: UpstreamToken,
     route: Route,
@@ -161,46 +187,46 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     const about = { ...key, issuer: token.issuer, clientId: token.clientId };
     switch (outcome.kind) {
       case "refreshed": {
-        backoffs.delete(name);
-        issuers.record(token.issuer, name, "well");
-        const version = await persistence
+        this.#backoffs.delete(name);
+        this.#issuers.record(token.issuer, name, "well");
+        const version = await this.#persistence
           .write(() =>
-            store.upstreamTokens.replace(outcome.token, token.version, owner, {
+            this.#store.upstreamTokens.replace(outcome.token, token.version, this.#owner, {
               action: "upstream_token.refreshed",
               ...about,
             }),
           )
           .catch(async (error: unknown) => {
-            await revokeUnused({ ...token, ...outcome.token }, route);
+            await this.#revokeUnused({ ...token, ...outcome.token }, route);
             throw error;
           });
-        const now = await reload(connection);
+        const now = await this.#reload(connection);
         const isKept = version !== undefined || now.token?.accessToken === outcome.token.accessToken;
         // A user who has connected again since has a different grant at the server.
         const isUnused =
           !isKept &&
-          (!now.token || isDisconnectedSince(disconnects, await store.upstreamTokens.disconnects(key)));
-        if (isUnused) await revokeUnused({ ...token, ...outcome.token }, route);
-        return toRenewal(now);
+          (!now.token || isDisconnectedSince(disconnects, await this.#store.upstreamTokens.disconnects(key)));
+        if (isUnused) await this.#revokeUnused({ ...token, ...outcome.token }, route);
+        return toResult(now);
       }
       case "rejected": {
-        await persistence.write(() =>
-          store.upstreamTokens.deleteVersion(key, token.version, {
+        await this.#persistence.write(() =>
+          this.#store.upstreamTokens.deleteVersion(key, token.version, {
             action: "upstream_token.rejected",
             ...about,
             reason: outcome.reason,
           }),
         );
         // A newer version may have been stored since, which is valid.
-        return toRenewal(await reload(connection), outcome.reason);
+        return toResult(await this.#reload(connection), outcome.reason);
       }
       case "unavailable": {
-        issuers.record(token.issuer, name, "failed");
+        this.#issuers.record(token.issuer, name, "failed");
         // Counted before, so the token had expired then.
         const isLive = !rejected && !token.rejections && (token.expiresAt?.getTime() ?? 0) > Date.now();
-        if (outcome.unexplained && !isLive) return rejectedAgain(connection, token, outcome.reason);
-        backOff(name, outcome, outcome.retryAfterSeconds);
-        await store.upstreamTokens.releaseLease(key, token.version, owner);
+        if (outcome.unexplained && !isLive) return this.#rejectedAgain(connection, token, outcome.reason);
+        this.#backOff(name, outcome, outcome.retryAfterSeconds);
+        await this.#store.upstreamTokens.releaseLease(key, token.version, this.#owner);
         return outcome;
       }
     }
@@ -210,93 +236,71 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
    * After several rejections of an expired token over some time, the user is asked to consent again. The row stays, and is retried now and
    * then, until they have. If most connections of the server fail, the server is at fault, and consent would not help.
    */
-  async function rejectedAgain(
+  async #rejectedAgain(
     { key, name }: Connection,
     token: UpstreamToken,
     reason: string,
   ): Promise<RefreshResult> {
-    const rejections = await store.upstreamTokens.recordRejection(key, token.version, owner, new Date());
-    cache.drop(name);
+    const rejections = await this.#store.upstreamTokens.recordRejection(
+      key,
+      token.version,
+      this.#owner,
+      new Date(),
+    );
+    this.#cache.drop(name);
     const seconds = Math.min(maxBackoffSeconds, firstBackoffSeconds * 2 ** ((rejections?.count ?? 1) - 1));
     const unavailable = { kind: "unavailable", retryAfterSeconds: seconds, reason } as const;
-    if (!isFinallyRejected(rejections, Date.now())) return backOff(name, unavailable, seconds);
+    if (!isFinallyRejected(rejections, Date.now())) return this.#backOff(name, unavailable, seconds);
     const about = { userId: key.userId, route: key.routeId, issuer: token.issuer, ...rejections };
-    if (issuers.mostFail(token.issuer)) {
-      logger.warn(
+    if (this.#issuers.mostFail(token.issuer)) {
+      this.#deps.logger.warn(
         about,
         "an authorization server rejects most refreshes without a reason: users are not asked to consent again, since it would reject that too",
       );
-      return backOff(name, unavailable, seconds);
+      return this.#backOff(name, unavailable, seconds);
     }
-    logger.warn(
+    this.#deps.logger.warn(
       about,
       "an authorization server rejects the refreshes of a connection without a reason: the user is asked to consent again",
     );
-    return backOff(name, { kind: "gone", reason }, seconds);
+    return this.#backOff(name, { kind: "gone", reason }, seconds);
   }
 
   /** Revokes a new token if the connection ended during its refresh: it would stay valid at the server. */
-  async function revokeUnused(token: UpstreamToken, route: Route): Promise<void> {
+  async #revokeUnused(token: UpstreamToken, route: Route): Promise<void> {
     const { userId, routeId, upstream, issuer } = token;
     try {
-      if (!(await upstreamOAuth.revoke(token, route))) return;
-      await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
+      if (!(await this.#deps.upstreamOAuth.revoke(token, route))) return;
+      await this.#store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
     } catch (error) {
-      logger.warn({ err: error, userId, route: routeId }, "an unused token was not revoked");
+      this.#deps.logger.warn({ err: error, userId, route: routeId }, "an unused token was not revoked");
     }
   }
 
-  async function obtainOnce(
-    connection: Connection,
-    route: Route,
-    subject: TokenSubject,
-  ): Promise<RefreshResult> {
-    if (!connection.token && !(await hasRoomFor(store, connection.key, route)))
+  async #obtainOnce(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult> {
+    if (!connection.token && !(await hasRoomFor(this.#store, connection.key, route)))
       return { kind: "gone", reason: "too_many_endpoints" };
-    const basis = await putBasis(store, connection.key);
-    const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));
-    metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
-    if (outcome.kind === "unavailable") return backOff(connection.name, outcome, outcome.retryAfterSeconds);
+    const basis = await putBasis(this.#store, connection.key);
+    const outcome = await this.#limit(route.id, () => this.#deps.upstreamOAuth.grant(route, subject));
+    this.#deps.metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
+    if (outcome.kind === "unavailable")
+      return this.#backOff(connection.name, outcome, outcome.retryAfterSeconds);
     // Signing in again helps at once.
     if (outcome.kind === "rejected" && outcome.reason === "sign_in_token_missing")
       return { kind: "gone", reason: outcome.reason };
     if (outcome.kind === "rejected")
-      return backOff(connection.name, { kind: "gone", reason: outcome.reason }, 10);
-    backoffs.delete(connection.name);
+      return this.#backOff(connection.name, { kind: "gone", reason: outcome.reason }, 10);
+    this.#backoffs.delete(connection.name);
     const token = { ...outcome.token, ...connection.key };
     const { issuer, clientId } = token;
     const audit = { action: "upstream_token.obtained", ...connection.key, issuer, clientId } as const;
-    const isStored = await persistence.write((late) =>
-      putUnlessChanged(store, token, audit, { basis, late }),
+    const isStored = await this.#persistence.write((late) =>
+      putUnlessChanged(this.#store, token, audit, { basis, late }),
     );
     const at = new Date();
-    if (!isStored) await revokeUnused({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
-    return toRenewal(await reload(connection));
+    if (!isStored) await this.#revokeUnused({ ...token, version: 0, connectedAt: at, updatedAt: at }, route);
+    return toResult(await this.#reload(connection));
   }
-
-  return {
-    refresh: (connection, token, route, rejected = false) =>
-      once(connection.name, () => refreshOnce(connection, token, route, rejected)),
-    obtain: (connection, route, subject) =>
-      once(connection.name, () => obtainOnce(connection, route, subject)),
-    backoff(name, now) {
-      const found = backoffs.get(name);
-      if (!found) return undefined;
-      if (found.until > now) {
-        const { renewal } = found;
-        if (renewal.kind === "gone") return renewal;
-        return { ...renewal, retryAfterSeconds: Math.ceil((found.until - now) / 1000) };
-      }
-      backoffs.delete(name);
-      return undefined;
-    },
-    endBackoff: (name) => backoffs.delete(name),
-    async close() {
-      closing = true;
-      await Promise.allSettled([persistence.close(), flights.settled()]);
-      unsubscribe();
-    },
-  };
 }
 
 /** Whether refreshes of a token have been rejected often and long enough to count as final. @param now ms */
@@ -308,6 +312,6 @@ export function isFinallyRejected(rejections: RefreshRejections | undefined, now
   );
 }
 
-function toRenewal(connection: Connection, reason = "disconnected"): RefreshResult {
-  return connection.token ? { kind: "renewed", connection } : { kind: "gone", reason };
+function toResult(connection: Connection, reason = "disconnected"): RefreshResult {
+  return connection.token ? { kind: "refreshed", connection } : { kind: "gone", reason };
 }

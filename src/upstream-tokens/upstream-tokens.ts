@@ -1,10 +1,11 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ConnectionKey } from "../model/connection.ts";
-import { type Route, upstreamAuth } from "../model/route.ts";
+import { needsPersonsConnection, nonInteractiveAuth, type Route, upstreamAuth } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { FailureCode } from "../upstream-oauth/failures.ts";
+import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
+import { type FailureCode, isPassing } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 
 /** The credential for an upstream, as headers. */
@@ -48,6 +49,37 @@ export function staticCredential(route: Route): Ready | undefined {
     made.set(route, credential);
   }
   return credential;
+}
+
+export function missing(scopes: readonly string[], reason: string): Extract<Credential, { kind: "missing" }> {
+  return { kind: "missing", scopes, reason };
+}
+
+export function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
+  return { kind: "forbidden", reason };
+}
+
+/** The result while it is unknown whether the upstream needs a token. */
+export function needUnknown(thrown: unknown): Credential {
+  const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be probed");
+  return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
+}
+
+/** Service accounts cannot consent: turns a missing credential into a denial. */
+export function forServiceAccount(found: Credential, route: Route): Credential {
+  if (found.kind !== "missing") return found;
+  return forbidden(
+    needsPersonsConnection(route)
+      ? `the delegated connection has ended or lacks a permission (${found.reason}); its owner must connect the server again`
+      : `a service account has no sign-in whose token could be exchanged (${found.reason})`,
+  );
+}
+
+/** For grants without consent, only a missing sign-in token leads to a challenge: signing in again helps then. */
+export function goneCredential(reason: string, route: Route): Credential {
+  if (!nonInteractiveAuth(route)) return missing([], reason);
+  if (reason === "sign_in_token_missing") return missing([], reason);
+  return { kind: "forbidden", reason: `the server's authorization server issues no token (${reason})` };
 }
 
 /** The part of a caller that this module needs; `Caller` of external-tokens/ is assignable. */

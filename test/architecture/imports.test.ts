@@ -114,7 +114,7 @@ describe("the layout of src/", () => {
       "external-tokens/session-tokens.ts",
       "sign-in/sessions.ts",
       "store/people.ts",
-      "upstream-tokens/connections.ts",
+      "upstream-tokens/connection-cache.ts",
     ]);
   });
 

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { configSchema } from "../../src/config/config-schema.ts";
-import { createFields } from "../../src/config/fields.ts";
+import { createFields } from "../../src/config/field-types.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { policyVocabulary } from "../../src/config/policy-vocabulary.ts";
 import { formatProblem } from "../../src/config/problems.ts";

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { jsonSchemaOf } from "../../src/admin/route-settings.ts";
 import { configSchema } from "../../src/config/config-schema.ts";
-import { createFields } from "../../src/config/fields.ts";
+import { createFields } from "../../src/config/field-types.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const properties = z.record(z.string(), z.unknown()).optional();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compilePathMatcher, loosePath } from "../../src/policy/matchers.ts";
+import { compilePathMatcher, loosePath } from "../../src/policy/http-path.ts";
 
 const route = { prefix: "/team", upstreamPath: "/mcp" };
 

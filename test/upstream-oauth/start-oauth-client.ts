@@ -32,7 +32,7 @@ export async function startOAuthClient(
     upstreamOAuth = createUpstreamOAuth({ ...stack, refreshSignIn: options.refreshSignIn });
     upstreamTokens = createUpstreamTokens({ ...stack, upstreamOAuth });
     stack.beforeClose(upstreamOAuth.close);
-    stack.beforeClose(upstreamTokens.close);
+    stack.beforeClose(() => upstreamTokens.close());
   }
   const route = (id = "files") => {
     const found = stack.routes().byId(id);

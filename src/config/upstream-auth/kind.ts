@@ -2,10 +2,10 @@ import { z } from "zod";
 import type { ClientSecrets, Route, UpstreamAuth } from "../../model/route.ts";
 import { clientSigningAlgs } from "../client-metadata-rules.ts";
 import type { Config } from "../config.ts";
-import type { Fields } from "../fields.ts";
+import type { Fields } from "../field-types.ts";
 import { credentialHeaderFault, isHeaderValue } from "../header-names.ts";
 import type { Reporter } from "../reporter.ts";
-import type { ConfigPath } from "../source.ts";
+import type { ConfigPath } from "../yaml-source.ts";
 
 type Mode = UpstreamAuth["mode"];
 /** The result of a kind, without mode and name. */

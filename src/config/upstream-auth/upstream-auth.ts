@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { type Route, type UpstreamAuth, upstreamAuth } from "../../model/route.ts";
 import type { Config } from "../config.ts";
-import type { Fields } from "../fields.ts";
+import type { Fields } from "../field-types.ts";
 import type { Reporter } from "../reporter.ts";
-import type { ConfigPath } from "../source.ts";
+import type { ConfigPath } from "../yaml-source.ts";
 import { apiKey } from "./api-key.ts";
 import { clientCredentials } from "./client-credentials.ts";
 import { headers } from "./headers.ts";

@@ -1,32 +1,8 @@
 import { isFramingHeader, mcpCors } from "../config/header-names.ts";
 import type { Route } from "../model/route.ts";
-import { bearerChallenge } from "../server/http/challenge.ts";
-import type { Challenge, Header, Reply } from "./decision.ts";
-import { isLegacyPost, type RequestFacts } from "./request.ts";
+import type { Header, Reply } from "./decision.ts";
+import type { RequestFacts } from "./request.ts";
 import { passes } from "./upstream-headers.ts";
-
-/**
- * The 401 of an MCP route.
- *
- * @param options.description follows `Unauthorized: `, for a person; no quotes, no secrets.
- * @param options.tokenSent without a token there is no `error`: clients then start an authorization instead of a refresh.
- */
-export function unauthorized(
-  route: Route,
-  facts: RequestFacts,
-  options: { readonly tokenSent: boolean; readonly description: string; readonly scopes?: readonly string[] },
-): Challenge {
-  const { tokenSent, description, scopes } = options;
-  // The URL that a legacy stream's client posts to is not an endpoint: clients would take its metadata for another server's.
-  const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
-  const error = tokenSent ? "invalid_token" : undefined;
-  const { requestId } = facts;
-  return {
-    kind: "challenge",
-    ...bearerChallenge({ resource: { route, path }, error, description, scopes, requestId }),
-    headers: [],
-  };
-}
 
 const requestHeaders =
   "Authorization, Content-Type, Accept, MCP-Protocol-Version, MCP-Session-Id, Last-Event-ID, Mcp-Method, Mcp-Name";

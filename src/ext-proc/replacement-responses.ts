@@ -1,7 +1,7 @@
 import { mcpCors } from "../config/header-names.ts";
 import type { Route } from "../model/route.ts";
 import { denialBody } from "../policy/policy.ts";
-import { bearerChallenge } from "../server/http/challenge.ts";
+import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { RejectionOutcome } from "../upstream-tokens/upstream-tokens.ts";
 import type { WorkBudget } from "./budgets.ts";

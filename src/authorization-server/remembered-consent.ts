@@ -8,7 +8,7 @@ import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientSource, isLoopbackRedirect } from "./clients.ts";
 import { orUnavailable } from "./errors.ts";
-import { browserRequest } from "./requests.ts";
+import { browserRequest } from "./normalize-requests.ts";
 import { routeOfResource } from "./resources.ts";
 
 type Deps = Pick<AuthorizationServerDeps, "routes" | "store">;
