@@ -1,7 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
-import { readBody } from "../server/http/request.ts";
+import { queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
@@ -112,11 +112,8 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   return router;
 }
 
-function auditFilter({ query }: Context): AuditFilter {
-  const one = (name: string) => {
-    const value = query[name];
-    return typeof value === "string" && value !== "" ? value : undefined;
-  };
+function auditFilter(ctx: Context): AuditFilter {
+  const one = (name: string) => queryParameter(ctx, name);
   const number = (name: string) => {
     const value = Number(one(name) ?? Number.NaN);
     if (one(name) === undefined) return undefined;

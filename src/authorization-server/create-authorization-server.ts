@@ -3,7 +3,7 @@ import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
 import type { RouteTable } from "../config/route-table.ts";
 import { whichServerPage } from "../pages/consent-page.ts";
-import { openCors, readForm, requestId } from "../server/http/request.ts";
+import { hideUrl, openCors, readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
@@ -109,7 +109,7 @@ export function createAuthorizationServer(deps: AuthorizationServerDeps): Author
     if (!onIssuer(ctx) && !routeOrigin(ctx)) return next();
     const given = new URLSearchParams([...new URLSearchParams(ctx.querystring), ...(await readForm(ctx))]);
     const query = withResource(ctx, authorizationParameters(given));
-    ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+    hideUrl(ctx);
     ctx.status = 303;
     ctx.redirect(`${routes().config.issuer}/oauth/authorize?${query}`);
   }

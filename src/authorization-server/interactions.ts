@@ -6,7 +6,7 @@ import type { Route } from "../model/route.ts";
 import { consentPage } from "../pages/consent-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { notAllowedPage } from "../pages/sign-in-pages.ts";
-import { readForm, requestId } from "../server/http/request.ts";
+import { hideUrl, readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
@@ -307,7 +307,7 @@ function startOver(ctx: Context, { params }: Interaction): void {
 }
 
 function redirect(ctx: Context, location: string): void {
-  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+  hideUrl(ctx);
   ctx.status = 303;
   ctx.redirect(location);
 }

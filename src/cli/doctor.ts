@@ -6,7 +6,7 @@ import { formatProblem } from "../config/problems.ts";
 import { createRouteTable, type RouteTable } from "../config/route-table.ts";
 import type { Route, UpstreamAuth } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
-import { createDiscovery } from "../upstream-oauth/discovery.ts";
+import { Discovery } from "../upstream-oauth/discovery.ts";
 import { doctor as discover } from "../upstream-oauth/doctor.ts";
 import { createMetadataCache } from "../upstream-oauth/metadata-cache.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
@@ -202,7 +202,7 @@ async function examine(
   const routes = () => table;
   const routeFetch = createRouteFetch({ routes });
   const cache = createMetadataCache({ entries: table.config.limits.metadataCacheEntries });
-  const discovery = createDiscovery({ routes, routeFetch, cache });
+  const discovery = new Discovery({ routes, routeFetch, cache });
   const isWell = await doctor(route, {
     discover: (asked, onStep) => discover({ routes, discovery, routeFetch, store }, asked, onStep),
     redirectUri: redirectUriByHand(table.config, route),

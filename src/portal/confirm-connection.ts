@@ -8,7 +8,7 @@ import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { readForm, requestId } from "../server/http/request.ts";
+import { hideUrl, queryParameter, readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import { browserBinding } from "../sign-in/sessions.ts";
 import type { BrowserSession, SignIn } from "../sign-in/sign-in.ts";
@@ -147,7 +147,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const mayReach = deps.mayReach?.(person, wanted.route) ?? true;
     // The route's host handles what needs no consent or is not allowed.
     if (!mayReach || state !== "missing") return confirm(ctx, asked);
-    if (began && one(ctx, "show") !== "1") return confirm(ctx, asked);
+    if (began && queryParameter(ctx, "show") !== "1") return confirm(ctx, asked);
     const csrf = signIn.csrfToken(ctx);
     if (!csrf) return reject(ctx, 403, "signed_out");
     const { route, returnTo, popup } = wanted;
@@ -181,12 +181,13 @@ export function createConfirmConnection(deps: ConfirmDeps) {
 
   /** The user and the requested connection; undefined if the request has been answered. */
   async function read(ctx: Context): Promise<Asked | undefined> {
-    ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+    hideUrl(ctx);
     const table = routes();
-    const plain = table.byId(one(ctx, "route") ?? "");
-    const route = plain && askedAt(plain, pathBelow(plain, plain.resource + (one(ctx, "path") ?? "")));
-    const returnTo = one(ctx, "redirect_url");
-    const browser = one(ctx, "browser");
+    const plain = table.byId(queryParameter(ctx, "route") ?? "");
+    const route =
+      plain && askedAt(plain, pathBelow(plain, plain.resource + (queryParameter(ctx, "path") ?? "")));
+    const returnTo = queryParameter(ctx, "redirect_url");
+    const browser = queryParameter(ctx, "browser");
     const known = route?.enabled && route.mcp.kind === "server";
     if (
       !known ||
@@ -202,8 +203,13 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       seeOther(ctx, await signIn.begin(ctx, ctx.path + ctx.search));
       return undefined;
     }
-    const wanted: ConnectionRequest = { route, returnTo, popup: one(ctx, "popup") === "1" };
-    return { person, wanted, browser: browser ?? "", began: one(ctx, "session") === person.sessionName };
+    const wanted: ConnectionRequest = { route, returnTo, popup: queryParameter(ctx, "popup") === "1" };
+    return {
+      person,
+      wanted,
+      browser: browser ?? "",
+      began: queryParameter(ctx, "session") === person.sessionName,
+    };
   }
 
   async function confirm(
@@ -316,9 +322,4 @@ function pathOf({ askedPath }: Route): { readonly path?: string } {
 function seeOther(ctx: Context, location: string): void {
   ctx.status = 303;
   ctx.redirect(location);
-}
-/** A query parameter that is present exactly once. */
-function one(ctx: Context, name: string): string | undefined {
-  const value = ctx.query[name];
-  return typeof value === "string" && value !== "" ? value : undefined;
 }

@@ -5,16 +5,16 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import { popupDonePage, popupScript } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";
-import { requestId } from "../server/http/request.ts";
+import { hideUrl, queryParameter, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import {
   type FailureCode,
+  failureInWords,
   failureWords,
   isPassing,
-  isRefusal,
   type UpstreamAnswer,
   writeUpstreamAnswer,
 } from "../upstream-oauth/failures.ts";
@@ -52,65 +52,101 @@ interface Ending {
   };
 }
 
-/** Connects a user to an upstream in the browser: redirect, callback, and our client metadata document. */
+/** Connects a user to an upstream in the browser: redirect, the callback of the upstream's consent, and our client metadata document. */
 export function createConnectRouter(deps: ConnectDeps): Router {
-  const { routes, signIn, upstreamOAuth, upstreamTokens, logger } = deps;
-  const prefix = routes().config.paths.prefix;
-  const confirmation = createConfirmConnection(deps);
-  const router = new Router();
-  router.use(confirmation.router.routes());
-  const originOf = (ctx: Context) => routes().originOf(ctx.host) ?? `https://${ctx.host}`;
-  const hostOf = (ctx: Context) => new URL(originOf(ctx)).host;
+  return new ConnectEndpoints(deps).router();
+}
 
-  router.get(`${prefix}/mcp/connect`, async (ctx) => {
-    privately(ctx);
-    const table = routes();
-    const host = hostOf(ctx);
-    const returnTo = one(ctx, "redirect_url");
-    const popup = one(ctx, "popup") === "1";
-    const route = routeToConnect(table, host, one(ctx, "route"), one(ctx, "path"));
-    if (!returnTo || !isAllowedReturn(table, route?.origin ?? originOf(ctx), returnTo)) {
-      return reject(ctx, 400, "invalid_redirect_url", {
+class ConnectEndpoints {
+  readonly #deps: ConnectDeps;
+  readonly #confirmation: ReturnType<typeof createConfirmConnection>;
+  readonly #prefix: string;
+
+  constructor(deps: ConnectDeps) {
+    this.#deps = deps;
+    this.#confirmation = createConfirmConnection(deps);
+    this.#prefix = deps.routes().config.paths.prefix;
+  }
+
+  router(): Router {
+    const router = new Router();
+    const connect = `${this.#prefix}/mcp/connect`;
+    const client = `${this.#prefix}/mcp/client`;
+    router.use(this.#confirmation.router.routes());
+    router.get(connect, (ctx) => this.#begin(ctx));
+    // The path without an id is for hosts with one OAuth route.
+    router.get([`${client}/oauth/callback`, `${client}/oauth/callback/:id`], (ctx) => this.#callback(ctx));
+    for (const [file, confidential] of [
+      ["metadata.json", false],
+      ["confidential.json", true],
+    ] as const) {
+      router.get([`${client}/${file}`, `${client}/:id/${file}`], (ctx) => {
+        const { id } = ctx.params;
+        const given = { id, confidential };
+        publish(ctx, 3600, this.#deps.upstreamOAuth.clientMetadataDocument(this.#hostOf(ctx), given));
+      });
+    }
+    // Cached no longer than a new key is published before it signs.
+    router.get(`${client}/jwks.json`, (ctx) => publish(ctx, 300, this.#deps.upstreamOAuth.clientJwks()));
+    router.get(`${connect}/done.js`, (ctx) => {
+      ctx.set({ "cache-control": "public, max-age=86400", "x-content-type-options": "nosniff" });
+      ctx.type = "js";
+      ctx.body = popupScript;
+    });
+    return router;
+  }
+
+  /** `GET /mcp/connect`: redirects the user to the upstream's authorization server, after this.#confirmation. */
+  async #begin(ctx: Context): Promise<void> {
+    hideUrl(ctx);
+    const table = this.#deps.routes();
+    const host = this.#hostOf(ctx);
+    const returnTo = queryParameter(ctx, "redirect_url");
+    const popup = queryParameter(ctx, "popup") === "1";
+    const route = routeToConnect(table, host, queryParameter(ctx, "route"), queryParameter(ctx, "path"));
+    if (!returnTo || !isAllowedReturn(table, route?.origin ?? this.#originOf(ctx), returnTo)) {
+      return this.#reject(ctx, 400, "invalid_redirect_url", {
         happened: "The link has no return URL, or one that is not allowed.",
         remedy:
           "The application must pass redirect_url: an https URL on this host, or on the application's host as configured here.",
       });
     }
     if (!route) {
-      return reject(ctx, 400, "unknown_route", {
+      return this.#reject(ctx, 400, "unknown_route", {
         happened: "The link does not name a server to connect, or names one that is not on this host.",
         remedy: "Pass route: the id or URL of a server on this host.",
       });
     }
-    if (one(ctx, "declined") === "1") {
+    if (queryParameter(ctx, "declined") === "1") {
       const error = { code: "access_denied", message: "you did not allow it" };
-      return end(ctx, { routeId: route.id, returnTo, popup, error });
+      return this.#end(ctx, { routeId: route.id, returnTo, popup, error });
     }
     const origin = connectOrigin(table.config, route);
     if (new URL(origin).host !== host) {
-      if (one(ctx, "ended") === "1") return endHere(ctx, { routeId: route.id, returnTo, popup });
+      if (queryParameter(ctx, "ended") === "1")
+        return this.#endHere(ctx, { routeId: route.id, returnTo, popup });
       return ctx.redirect(
-        `${origin}${prefix}/mcp/connect?${connectQuery({ routeId: route.id, path: route.askedPath, returnTo, popup })}`,
+        `${origin}${this.#prefix}/mcp/connect?${connectQuery({ routeId: route.id, path: route.askedPath, returnTo, popup })}`,
       );
     }
-    const person = await personFor(ctx);
+    const person = await this.#personFor(ctx);
     if (!person) return;
-    if (deps.mayReach && !deps.mayReach(person, route)) {
+    if (this.#deps.mayReach && !this.#deps.mayReach(person, route)) {
       const about = { requestId: requestId(ctx.req), userId: person.userId, route: route.id };
-      logger.info({ ...about, reason: "not_allowed", host: ctx.host }, "connection not created");
-      return end(ctx, {
+      this.#deps.logger.info({ ...about, reason: "not_allowed", host: ctx.host }, "connection not created");
+      return this.#end(ctx, {
         routeId: route.id,
         returnTo,
         popup,
         error: { code: "access_denied", message: "you may not use this server" },
       });
     }
-    const { state, fault } = await upstreamTokens.connectionState(person.userId, route);
+    const { state, fault } = await this.#deps.upstreamTokens.connectionState(person.userId, route);
     if (state === "connected" || state === "not_needed")
-      return end(ctx, { routeId: route.id, returnTo, popup });
+      return this.#end(ctx, { routeId: route.id, returnTo, popup });
     if (state === "unavailable") {
       const message = "the server's authorization server cannot be reached";
-      return end(ctx, {
+      return this.#end(ctx, {
         routeId: route.id,
         returnTo,
         popup,
@@ -121,105 +157,100 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         },
       });
     }
-    // A session on this host may have been planted: the issuer's host identifies the user and asks for confirmation.
+    // A session on this host may have been planted: the issuer's host identifies the user and asks for this.#confirmation.
     const wanted = { route, returnTo, popup };
-    const session = one(ctx, "session");
-    const code = one(ctx, "confirmed");
-    if (!code) return ctx.redirect(confirmation.ask(ctx, wanted, { session }));
-    const confirmed = await confirmation.redeem(ctx, code, person, wanted);
+    const session = queryParameter(ctx, "session");
+    const code = queryParameter(ctx, "confirmed");
+    if (!code) return ctx.redirect(this.#confirmation.ask(ctx, wanted, { session }));
+    const confirmed = await this.#confirmation.redeem(ctx, code, person, wanted);
     if (!confirmed) {
-      return reject(ctx, 403, "not_confirmed", {
+      return this.#reject(ctx, 403, "not_confirmed", {
         happened: "The confirmation is for another browser, has already been used, or has expired.",
         remedy: "Go back to where you started and connect again.",
       });
     }
     const { shown } = confirmed;
-    const begun = await upstreamOAuth.begin({ userId: person.userId, route, returnTo, popup, shown });
+    const begun = await this.#deps.upstreamOAuth.begin({
+      userId: person.userId,
+      route,
+      returnTo,
+      popup,
+      shown,
+    });
     // The authorization server or the scopes differ from those that the user has seen: show the page again.
     if (!begun.ok && begun.notice)
-      return ctx.redirect(confirmation.ask(ctx, wanted, { session, show: true }));
+      return ctx.redirect(this.#confirmation.ask(ctx, wanted, { session, show: true }));
     if (!begun.ok) {
       const { oauthError, message, code: reason, answer } = begun;
       const error = { code: oauthError, message, reason, answer };
-      return end(ctx, { routeId: route.id, returnTo, popup, error });
+      return this.#end(ctx, { routeId: route.id, returnTo, popup, error });
     }
     stateCookie.set(ctx, begun.state, table.config.upstreamOAuth.pendingTtl);
     ctx.redirect(begun.location);
-  });
+  }
 
-  // The path without an id is for hosts with one OAuth route.
-  router.get(
-    [`${prefix}/mcp/client/oauth/callback`, `${prefix}/mcp/client/oauth/callback/:id`],
-    async (ctx) => {
-      privately(ctx);
-      const params = new URLSearchParams(ctx.querystring);
-      const person = await signIn.person(ctx);
-      if (!person) {
-        return reject(ctx, 403, "signed_out", {
-          happened: "You have been signed out in the meantime.",
-          remedy: "Go back to where you started and connect again.",
-        });
-      }
-      const state = params.get("state") ?? "";
-      const finished = await upstreamOAuth.finish({
-        params,
-        callback: `${originOf(ctx)}${ctx.path}`,
-        host: hostOf(ctx),
-        userId: person.userId,
-        browserState: stateCookie.get(ctx, state),
-      });
-      if (finished.ok) {
-        stateCookie.clear(ctx, state);
-        if (finished.again) {
-          stateCookie.set(ctx, finished.again.state, routes().config.upstreamOAuth.pendingTtl);
-          return ctx.redirect(finished.again.location);
-        }
-        return end(ctx, finished);
-      }
-      const { returnTo, popup = false, routeId, oauthError, message, answer } = finished;
-      if (returnTo) {
-        stateCookie.clear(ctx, state);
-        return end(ctx, {
-          routeId,
-          returnTo,
-          popup,
-          error: { code: oauthError, message, reason: finished.code, answer },
-        });
-      }
-      return reject(ctx, 400, finished.code, {
-        happened: `The connection was not created: ${message}.`,
+  /**
+   * The redirect URI of the upstream's consent. What a response must fulfill, and the token request: `upstream-oauth/authorization-callback.ts`.
+   */
+  async #callback(ctx: Context): Promise<void> {
+    hideUrl(ctx);
+    const params = new URLSearchParams(ctx.querystring);
+    const person = await this.#deps.signIn.person(ctx);
+    if (!person) {
+      return this.#reject(ctx, 403, "signed_out", {
+        happened: "You have been signed out in the meantime.",
         remedy: "Go back to where you started and connect again.",
       });
-    },
-  );
-
-  for (const [file, confidential] of [
-    ["metadata.json", false],
-    ["confidential.json", true],
-  ] as const) {
-    router.get([`${prefix}/mcp/client/${file}`, `${prefix}/mcp/client/:id/${file}`], (ctx) => {
-      const { id } = ctx.params;
-      publish(ctx, 3600, upstreamOAuth.clientMetadataDocument(hostOf(ctx), { id, confidential }));
+    }
+    const state = params.get("state") ?? "";
+    const finished = await this.#deps.upstreamOAuth.finish({
+      params,
+      callback: `${this.#originOf(ctx)}${ctx.path}`,
+      host: this.#hostOf(ctx),
+      userId: person.userId,
+      browserState: stateCookie.get(ctx, state),
+    });
+    if (finished.ok) {
+      stateCookie.clear(ctx, state);
+      if (finished.again) {
+        stateCookie.set(ctx, finished.again.state, this.#deps.routes().config.upstreamOAuth.pendingTtl);
+        return ctx.redirect(finished.again.location);
+      }
+      return this.#end(ctx, finished);
+    }
+    const { returnTo, popup = false, routeId, oauthError, message, answer } = finished;
+    if (returnTo) {
+      stateCookie.clear(ctx, state);
+      return this.#end(ctx, {
+        routeId,
+        returnTo,
+        popup,
+        error: { code: oauthError, message, reason: finished.code, answer },
+      });
+    }
+    return this.#reject(ctx, 400, finished.code, {
+      happened: `The connection was not created: ${message}.`,
+      remedy: "Go back to where you started and connect again.",
     });
   }
-  // Cached no longer than a new key is published before it signs.
-  router.get(`${prefix}/mcp/client/jwks.json`, (ctx) => publish(ctx, 300, upstreamOAuth.clientJwks()));
 
-  router.get(`${prefix}/mcp/connect/done.js`, (ctx) => {
-    ctx.set({ "cache-control": "public, max-age=86400", "x-content-type-options": "nosniff" });
-    ctx.type = "js";
-    ctx.body = popupScript;
-  });
+  #originOf(ctx: Context): string {
+    return this.#deps.routes().originOf(ctx.host) ?? `https://${ctx.host}`;
+  }
+
+  #hostOf(ctx: Context): string {
+    return new URL(this.#originOf(ctx)).host;
+  }
 
   /** The user of the browser; undefined if the response redirects to sign-in first. */
-  async function personFor(ctx: Context): Promise<BrowserSession | undefined> {
-    const person = await signIn.person(ctx);
-    const session = one(ctx, "session");
+  async #personFor(ctx: Context): Promise<BrowserSession | undefined> {
+    const person = await this.#deps.signIn.person(ctx);
+    const session = queryParameter(ctx, "session");
     const fits = (who: BrowserSession) =>
       !session || [who.sessionName, who.parentSessionName].includes(session);
     if (person && fits(person)) return person;
-    if (person && one(ctx, "again") === "1") {
-      reject(ctx, 403, "other_session", {
+    if (person && queryParameter(ctx, "again") === "1") {
+      this.#reject(ctx, 403, "other_session", {
         happened: "This browser is signed in as a different user than the one who requested this connection.",
         remedy: "Sign out, then start again from the application.",
       });
@@ -228,26 +259,26 @@ export function createConnectRouter(deps: ConnectDeps): Router {
     // The hand-over returns here; `again` stops a loop if it brings the same session.
     const query = new URLSearchParams(ctx.querystring);
     if (person) query.set("again", "1");
-    ctx.redirect(await signIn.begin(ctx, `${ctx.path}?${query}`));
+    ctx.redirect(await this.#deps.signIn.begin(ctx, `${ctx.path}?${query}`));
     return undefined;
   }
 
-  function end(ctx: Context, ending: Ending): void {
-    const route = routes().byId(ending.routeId ?? "");
+  #end(ctx: Context, ending: Ending): void {
+    const route = this.#deps.routes().byId(ending.routeId ?? "");
     // The opener of a pop-up expects its message from the server's origin.
-    if (!ending.popup || !route || route.host === hostOf(ctx)) {
-      finish(ctx, ending);
+    if (!ending.popup || !route || route.host === this.#hostOf(ctx)) {
+      this.#finish(ctx, ending);
       return;
     }
     const query = connectQuery(ending);
     query.set("ended", "1");
     if (ending.error) query.set("connect_error", ending.error.code);
-    ctx.redirect(`${route.origin}${prefix}/mcp/connect?${query}`);
+    ctx.redirect(`${route.origin}${this.#prefix}/mcp/connect?${query}`);
   }
 
   /** Ends a pop-up that has connected on the issuer's host. The link is untrusted and only affects the message. */
-  function endHere(ctx: Context, ending: Ending): void {
-    const code = one(ctx, "connect_error");
+  #endHere(ctx: Context, ending: Ending): void {
+    const code = queryParameter(ctx, "connect_error");
     const error =
       code === undefined
         ? undefined
@@ -255,10 +286,10 @@ export function createConnectRouter(deps: ConnectDeps): Router {
             code: /^[\w.:-]{1,64}$/.test(code) ? code : "server_error",
             message: failureInWords(code).replace(/\.$/, ""),
           };
-    finish(ctx, { ...ending, error });
+    this.#finish(ctx, { ...ending, error });
   }
 
-  function finish(ctx: Context, { routeId, returnTo, popup, error }: Ending): void {
+  #finish(ctx: Context, { routeId, returnTo, popup, error }: Ending): void {
     const url = new URL(returnTo);
     if (error) {
       url.searchParams.set("connect_error", error.code);
@@ -270,7 +301,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       ctx.redirect(url.href);
       return;
     }
-    const server = routes().byId(routeId ?? "")?.name ?? "The server";
+    const server = this.#deps.routes().byId(routeId ?? "")?.name ?? "The server";
     const page = popupDonePage({
       openerOrigin: url.origin,
       returnTo: url.href,
@@ -279,27 +310,23 @@ export function createConnectRouter(deps: ConnectDeps): Router {
       text: error
         ? `${server} was not connected: ${error.message}.`
         : `${server} is connected. You can close this window.`,
-      script: `${prefix}/mcp/connect/done.js`,
+      script: `${this.#prefix}/mcp/connect/done.js`,
     });
     sendPage(ctx, 200, page);
     const policy = ctx.response.get("content-security-policy");
-    ctx.set("content-security-policy", `${policy}; script-src ${originOf(ctx)}${prefix}/mcp/connect/done.js`);
+    ctx.set(
+      "content-security-policy",
+      `${policy}; script-src ${this.#originOf(ctx)}${this.#prefix}/mcp/connect/done.js`,
+    );
     // The page needs access to its opener.
     ctx.remove("cross-origin-opener-policy");
   }
 
-  function reject(
-    ctx: Context,
-    status: number,
-    code: string,
-    words: { happened: string; remedy: string },
-  ): void {
+  #reject(ctx: Context, status: number, code: string, words: { happened: string; remedy: string }): void {
     const id = requestId(ctx.req);
-    logger.info({ requestId: id, reason: code, host: ctx.host }, "connection not created");
+    this.#deps.logger.info({ requestId: id, reason: code, host: ctx.host }, "connection not created");
     sendPage(ctx, status, errorPage({ title: "Not connected", ...words, code, requestId: id }));
   }
-
-  return router;
 }
 
 function connectQuery(connection: Ending & { readonly path?: string }): URLSearchParams {
@@ -311,28 +338,10 @@ function connectQuery(connection: Ending & { readonly path?: string }): URLSearc
     ...(popup ? { popup: "1" } : {}),
   });
 }
-/** Keeps the URL, which contains a code, from caches and the next site. */
-function privately(ctx: Context): void {
-  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
-}
 /** Public, for scripts of all sites; 404 without a document. */
 function publish(ctx: Context, maxAgeSeconds: number, document: object | undefined): void {
   ctx.set({ "access-control-allow-origin": "*", "x-content-type-options": "nosniff" });
   if (document) ctx.set("cache-control", `public, max-age=${maxAgeSeconds}`);
   else ctx.status = 404;
   ctx.body = document ?? { error: "not_found", error_description: "No server on this host uses discovery." };
-}
-/** A query parameter that is present exactly once. */
-function one(ctx: Context, name: string): string | undefined {
-  const value = ctx.query[name];
-  return typeof value === "string" && value !== "" ? value : undefined;
-}
-
-/** Why a connection was not created. Fixed texts only: anyone can create a link with an error code. */
-export function failureInWords(code: string | string[], reason?: FailureCode): string {
-  const isDenied = isRefusal(code, reason);
-  if (reason !== undefined && !isDenied) return `${failureWords[reason]} (${reason}).`;
-  if (isDenied) return "it was denied there, or you may not use this server.";
-  if (code === "temporarily_unavailable") return "its sign-in is unavailable. Try again later.";
-  return "its sign-in failed. Try again; if it keeps failing, tell your administrator.";
 }

@@ -10,8 +10,7 @@ import { readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
-import { readFailureCode } from "../upstream-oauth/failures.ts";
-import { failureInWords } from "./connect.ts";
+import { failureInWords, readFailureCode } from "../upstream-oauth/failures.ts";
 import { type PortalDeps, reachableRoutes, serverStates } from "./portal.ts";
 
 /** The user's servers for the portal: those that policy allows, and those that are still connected although it no longer does. */

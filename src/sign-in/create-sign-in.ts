@@ -1,5 +1,6 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
+import { hideUrl } from "../server/http/request.ts";
 import { createSignInFlow } from "./authorization-flow.ts";
 import { createHandover, returnPath } from "./host-handover.ts";
 import { createOpenidClients } from "./providers.ts";
@@ -73,6 +74,6 @@ export function createSignIn(deps: SignInDeps): SignIn {
 }
 
 function noStore(ctx: Context, step: (ctx: Context) => Promise<void>): Promise<void> {
-  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+  hideUrl(ctx);
   return step(ctx);
 }

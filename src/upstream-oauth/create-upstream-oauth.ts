@@ -8,7 +8,7 @@ import { AuthorizationRequests, scopesFor } from "./authorization-request.ts";
 import { createAuthMethods } from "./client-authentication.ts";
 import { clientMetadataDocument } from "./client-metadata.ts";
 import { createClients } from "./clients.ts";
-import { createDiscovery } from "./discovery.ts";
+import { Discovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
@@ -37,7 +37,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     onLookup: (result) => metrics.cacheLookups.inc({ cache: "discovery", result }),
     onEvict: () => metrics.cacheEvictions.inc({ cache: "discovery" }),
   });
-  const discovery = createDiscovery({ routes: deps.routes, routeFetch, cache, logger });
+  const discovery = new Discovery({ routes: deps.routes, routeFetch, cache, logger });
   const authMethods = createAuthMethods();
   const persistence = createPersistence(
     logger,
@@ -220,7 +220,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       doctor(
         {
           ...parts,
-          discovery: createDiscovery({ ...parts, cache: createMetadataCache({ entries }) }),
+          discovery: new Discovery({ ...parts, cache: createMetadataCache({ entries }) }),
           store,
         },
         route,
@@ -229,7 +229,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     async prepare(route, table) {
       const planned = { ...parts, routes: () => table };
-      const fresh = createDiscovery({ ...planned, cache: createMetadataCache({ entries }) });
+      const fresh = new Discovery({ ...planned, cache: createMetadataCache({ entries }) });
       const found = await doctor({ ...planned, discovery: fresh }, route, () => {});
       const auth = consentAuth(route);
       if (!found.ok || !found.needed || auth === undefined || auth.endpoint) return found;

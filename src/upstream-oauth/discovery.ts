@@ -17,23 +17,6 @@ import { createServerMetadata, type Look, sameIssuer, type UpstreamServer } from
 import type { DiscoveryStep } from "./upstream-oauth.ts";
 import { parseChallenge, type UpstreamChallenge } from "./www-authenticate.ts";
 
-/** Finds the authorization server behind a route's upstream. */
-export interface Discovery {
-  /** @throws UpstreamOAuthError */
-  server(route: Route, hint?: DiscoveryHint): Promise<UpstreamServer>;
-  /**
-   * Whether the upstream requires OAuth: it asks for a token, or publishes metadata that names an authorization server.
-   *
-   * @throws UpstreamOAuthError if it cannot be reached, or its metadata is wrong
-   */
-  needed(route: Route, onStep?: OnStep): Promise<Need>;
-  /** Path of the MCP endpoint below the route's `from`, known or discovered: "" for `from` itself. */
-  endpointPath(route: Route): Promise<string>;
-  /** Discards the discovered endpoint of the route. */
-  forget(route: Route): void;
-  /** Authorization server metadata of a known issuer. */
-  metadata(route: Route, issuer: string, onStep?: OnStep): Promise<AuthorizationServer>;
-}
 /** `unknown`: not an MCP server, or an inconclusive response. */
 export type Need =
   | { readonly kind: "yes" | "no" }
@@ -54,6 +37,7 @@ interface Probed extends ProbeAnswer {
   /** There was no response. */
   readonly failure?: UpstreamOAuthError;
 }
+type Answered = Probed & { readonly status: number };
 interface Found extends Searched {
   /** With the route at its endpoint. */
   readonly look: Look;
@@ -65,41 +49,157 @@ const pathTtlMs = 60_000;
 /** How long to wait for a repeated discovery before the previous result is used, ms. */
 const repeatTimeoutMs = 2000;
 
-export function createDiscovery(deps: {
-  routes: CurrentRoutes;
-  routeFetch: RouteFetch;
-  cache: MetadataCache;
-  logger?: Pick<Logger, "warn" | "info">;
-}): Discovery {
-  const { routeFetch } = deps;
-  const resourceMetadata = createResourceMetadata(deps);
-  const serverMetadata = createServerMetadata(deps);
+/** A call without credentials that opens no session. */
+const ping = {
+  method: "POST",
+  headers: {
+    "content-type": "application/json",
+    accept: "application/json, text/event-stream",
+    ...discoveryHeaders,
+  },
+  body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
+};
 
+/** Finds the authorization server behind a route's upstream. */
+export class Discovery {
+  readonly #routeFetch: RouteFetch;
+  readonly #resourceMetadata: ReturnType<typeof createResourceMetadata>;
+  readonly #serverMetadata: ReturnType<typeof createServerMetadata>;
   /** Discovered paths by route and upstream, and until when they are fresh, ms. */
-  const paths = boundedCache<string, { readonly path: string; readonly freshUntil: number }>(10_000);
-  const placeOf = ({ id, upstream }: Route) => `${id} ${upstream}`;
-  const locateOnce = new SingleFlight<string>({ failureMs, failures: 10_000 });
+  readonly #paths = boundedCache<string, { readonly path: string; readonly freshUntil: number }>(10_000);
+  readonly #locating = new SingleFlight<string>({ failureMs, failures: 10_000 });
+  readonly #probing = new SingleFlight<Answered>({ failureMs, failures: 10_000 });
 
-  const once = new SingleFlight<Probed & { readonly status: number }>({ failureMs, failures: 10_000 });
-  const ping = {
-    method: "POST",
-    headers: {
-      "content-type": "application/json",
-      accept: "application/json, text/event-stream",
-      ...discoveryHeaders,
-    },
-    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }),
-  };
+  constructor(deps: {
+    routes: CurrentRoutes;
+    routeFetch: RouteFetch;
+    cache: MetadataCache;
+    logger?: Pick<Logger, "warn" | "info">;
+  }) {
+    this.#routeFetch = deps.routeFetch;
+    this.#resourceMetadata = createResourceMetadata(deps);
+    this.#serverMetadata = createServerMetadata(deps);
+  }
+
+  /** The authorization server of an upstream. @throws UpstreamOAuthError */
+  async server(route: Route, hint: DiscoveryHint = {}): Promise<UpstreamServer> {
+    const asked = { route, onStep: hint.onStep ?? (() => {}) };
+    const { look, probed, found: prm, unusable } = await this.#findAndRemember(asked, hint.resourceMetadata);
+    const { challenge, failure: unreachable, ...answer } = probed;
+    const common = {
+      resource: prm?.resource ?? endpointUrl(look.route),
+      scopes: challenge?.scopes.length ? challenge.scopes : (prm?.scopes ?? []),
+      dpopRequired: prm?.dpopRequired === true || challenge?.dpopOnly === true,
+      issuerKnown: true,
+    };
+    const expected = route.mcp.kind === "server" ? route.mcp.expectedIssuer : undefined;
+    const described = (as: AuthorizationServer, issuer: string): UpstreamServer => {
+      // Also if the metadata has the requested issuer: a server may alternate between both.
+      const named = expected === undefined || sameIssuer(expected, new URL(issuer)) ? undefined : issuer;
+      return { ...common, as: { ...as, issuer: expected ?? as.issuer }, named, hasMetadata: true };
+    };
+    const servers = prm?.authorizationServers ?? [];
+    const own = hint.authorizationServerUrl;
+    // Of several, the operator's first.
+    const preferred = servers.filter((one) => own !== undefined && sameIssuer(one, new URL(own)));
+    const issuers = servers.length ? [...new Set([...preferred, ...servers])] : own ? [own] : [];
+    let failure: unknown;
+    for (const issuer of issuers.slice(0, 3)) {
+      try {
+        const as = await this.#serverMetadata.find(look, issuer, expected);
+        if (as) return described(as, issuer);
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure) throw failure;
+    if (issuers.length) {
+      throw new UpstreamOAuthError(
+        "discovery_failed",
+        `the authorization server ${issuers[0]} publishes no metadata: set upstream_oauth2.endpoint on the route`,
+      );
+    }
+    const { origin } = new URL(route.upstream);
+    const as = await this.#serverMetadata.find(look, origin, expected);
+    if (as) return described(as, origin);
+    if (unreachable) throw unreachable;
+    if (unusable !== undefined || expected !== undefined) {
+      throw new UpstreamOAuthError(
+        "discovery_failed",
+        unusable === undefined
+          ? `${origin} publishes no metadata for ${expected} (expected_issuer)`
+          : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known URLs nor ${origin} publish any: the default endpoints would be a guess`,
+      );
+    }
+    if (answer.meaning === "unknown") {
+      throw new UpstreamOAuthError(
+        codeOfUnknown(answer.status),
+        `${endpointUrl(look.route)} ${answer.finding}, and no metadata names an authorization server`,
+        { status: answer.status, server: new URL(endpointUrl(look.route)).host },
+      );
+    }
+    return {
+      ...common,
+      as: this.#serverMetadata.checked(route, this.#defaultEndpoints(look, origin)),
+      hasMetadata: false,
+    };
+  }
+
+  /**
+   * Whether the upstream requires OAuth: it asks for a token, or publishes metadata that names an authorization server.
+   *
+   * @throws UpstreamOAuthError if it cannot be reached, or its metadata is wrong
+   */
+  async needed(route: Route, onStep: OnStep = () => {}): Promise<Need> {
+    const look = { route, onStep };
+    const first = await this.#probe(look);
+    if (first.meaning === "token_wanted") return { kind: "yes" };
+    const { found: prm, probed } = await this.#findAndRemember(look, undefined, first);
+    const { meaning, finding, status, failure } = probed;
+    if (meaning === "token_wanted" || prm?.authorizationServers.length) return { kind: "yes" };
+    if (failure) throw failure;
+    if (meaning === "open") return { kind: "no" };
+    // A server that predates resource metadata may publish metadata at its origin.
+    const origin = await this.#serverMetadata
+      .find(look, new URL(route.upstream).origin)
+      .catch(() => undefined);
+    return origin ? { kind: "yes" } : { kind: "unknown", finding, status };
+  }
+
+  /** Path of the MCP endpoint below the route's `from`, known or discovered: "" for `from` itself. */
+  async endpointPath(route: Route): Promise<string> {
+    if (hasExplicitEndpoint(route)) return listedPath(route) ?? "";
+    const known = this.#paths.get(pathKey(route));
+    if (known === undefined) return this.#locate(route);
+    if (known.freshUntil > Date.now()) return known.path;
+    const located = this.#locate(route).catch(() => known.path);
+    return withDeadline(located, repeatTimeoutMs, () => known.path);
+  }
+
+  /** Discards the discovered endpoint of the route. */
+  forget(route: Route): void {
+    this.#paths.delete(pathKey(route));
+  }
+
+  /** Authorization server metadata of a known issuer. */
+  async metadata(route: Route, issuer: string, onStep: OnStep = () => {}): Promise<AuthorizationServer> {
+    const as = await this.#serverMetadata.find({ route, onStep }, issuer);
+    if (as) return as;
+    throw new UpstreamOAuthError(
+      "discovery_failed",
+      `the authorization server ${issuer} publishes no metadata`,
+    );
+  }
 
   /** Sends a POST. If the URL does not accept it, a GET for the stream of the legacy HTTP+SSE transport, which is closed at once. */
-  async function askWithoutToken(route: Route): Promise<Probed & { readonly status: number }> {
+  async #call(route: Route): Promise<Answered> {
     const url = endpointUrl(route);
-    const posted = read(await routeFetch.probe(route, ping), url);
+    const posted = read(await this.#routeFetch.probe(route, ping), url);
     const answer = readProbeAnswer(posted);
     const known = { ...answer, finding: answer.finding + posted.detour, ...posted };
     if (answer.meaning !== "unknown" || !takesNoPost(posted.status)) return known;
     try {
-      const got = read(await routeFetch.probe(route, { headers: streamHeaders }), url);
+      const got = read(await this.#routeFetch.probe(route, { headers: streamHeaders }), url);
       const better = readStreamAnswer(posted.status, got);
       if (!better) return known;
       const opensStream = better.meaning === "open" ? true : undefined;
@@ -111,10 +211,10 @@ export function createDiscovery(deps: {
   }
 
   /** Probes the upstream without credentials; `ping` opens no session. */
-  async function probe({ route, onStep }: Look): Promise<Probed> {
+  async #probe({ route, onStep }: Look): Promise<Probed> {
     const url = endpointUrl(route);
     try {
-      const probed = await once.run(`${route.id} ${url}`, () => askWithoutToken(route));
+      const probed = await this.#probing.run(`${route.id} ${url}`, () => this.#call(route));
       const { meaning, finding, status, opensStream } = probed;
       onStep({ name: "upstream", url, status, ok: meaning !== "unknown", finding, opensStream });
       return probed;
@@ -130,9 +230,13 @@ export function createDiscovery(deps: {
   }
 
   /** The upstream's responses to a call without credentials and to metadata requests. @param remembered from an earlier challenge */
-  async function found(look: Look, remembered?: string, known?: Probed): Promise<Found> {
-    const probed = known ?? (await probe(look));
-    return { look, probed, ...(await resourceMetadata.search(look, namedIn(probed.challenge, remembered))) };
+  async #inspect(look: Look, remembered?: string, known?: Probed): Promise<Found> {
+    const probed = known ?? (await this.#probe(look));
+    return {
+      look,
+      probed,
+      ...(await this.#resourceMetadata.search(look, namedIn(probed.challenge, remembered))),
+    };
   }
 
   /**
@@ -141,13 +245,13 @@ export function createDiscovery(deps: {
    *
    * @param known the response of the first URL, if it has been probed already
    */
-  async function sought(look: Look, remembered?: string, known?: Probed): Promise<Found> {
+  async #findEndpoint(look: Look, remembered?: string, known?: Probed): Promise<Found> {
     const [first, second] = possibleEndpoints(look.route);
-    if (!second) return found(look, remembered, known);
+    if (!second) return this.#inspect(look, remembered, known);
     const attempts: PromiseSettledResult<Found>[] = [];
     for (const route of [first, second]) {
       const [attempt] = await Promise.allSettled([
-        found({ ...look, route }, remembered, route === first ? known : undefined),
+        this.#inspect({ ...look, route }, remembered, route === first ? known : undefined),
       ]);
       if (attempt.status === "fulfilled" && attempt.value.found) return attempt.value;
       attempts.push(attempt);
@@ -163,30 +267,30 @@ export function createDiscovery(deps: {
     throw attempt?.reason;
   }
 
-  /** `sought`, remembered for `endpointPath`. */
-  async function located(...asked: Parameters<typeof sought>): Promise<Found> {
-    const result = await sought(...asked);
-    if (!hasExplicitEndpoint(asked[0].route)) remember(result);
+  /** `#findEndpoint`, remembered for `endpointPath`. */
+  async #findAndRemember(look: Look, remembered?: string, known?: Probed): Promise<Found> {
+    const result = await this.#findEndpoint(look, remembered, known);
+    if (!hasExplicitEndpoint(look.route)) this.#remember(result);
     return result;
   }
 
   /** If both are inconclusive, the previous result stays, and discovery is soon repeated. */
-  function remember({ look: { route }, found, probed }: Found): void {
+  #remember({ look: { route }, found, probed }: Found): void {
     const tells = found !== undefined || probed.meaning !== "unknown";
-    const path = tells ? route.askedPath : (paths.get(placeOf(route))?.path ?? route.askedPath);
+    const path = tells ? route.askedPath : (this.#paths.get(pathKey(route))?.path ?? route.askedPath);
     const freshUntil = Date.now() + (tells ? pathTtlMs : failureMs);
-    paths.set(placeOf(route), { path: path ?? "", freshUntil });
+    this.#paths.set(pathKey(route), { path: path ?? "", freshUntil });
   }
 
-  function locate(route: Route): Promise<string> {
-    return locateOnce.run(placeOf(route), async () => {
-      const { look } = await located({ route, onStep: () => {} });
-      return paths.get(placeOf(route))?.path ?? look.route.askedPath ?? "";
+  #locate(route: Route): Promise<string> {
+    return this.#locating.run(pathKey(route), async () => {
+      const { look } = await this.#findAndRemember({ route, onStep: () => {} });
+      return this.#paths.get(pathKey(route))?.path ?? look.route.askedPath ?? "";
     });
   }
 
   /** The fallback of the 2025-03-26 revision. */
-  function defaultEndpoints(look: Look, origin: string): AuthorizationServer {
+  #defaultEndpoints(look: Look, origin: string): AuthorizationServer {
     look.onStep({
       name: "default_endpoints",
       url: `${origin}/authorize`,
@@ -200,101 +304,10 @@ export function createDiscovery(deps: {
       registration_endpoint: `${origin}/register`,
     };
   }
+}
 
-  return {
-    async server(route, hint = {}) {
-      const asked = { route, onStep: hint.onStep ?? (() => {}) };
-      const { look, probed, found: prm, unusable } = await located(asked, hint.resourceMetadata);
-      const { challenge, failure: unreachable, ...answer } = probed;
-      const common = {
-        resource: prm?.resource ?? endpointUrl(look.route),
-        scopes: challenge?.scopes.length ? challenge.scopes : (prm?.scopes ?? []),
-        dpopRequired: prm?.dpopRequired === true || challenge?.dpopOnly === true,
-        issuerKnown: true,
-      };
-      const expected = route.mcp.kind === "server" ? route.mcp.expectedIssuer : undefined;
-      const described = (as: AuthorizationServer, issuer: string): UpstreamServer => {
-        // Also if the metadata has the requested issuer: a server may alternate between both.
-        const named = expected === undefined || sameIssuer(expected, new URL(issuer)) ? undefined : issuer;
-        return { ...common, as: { ...as, issuer: expected ?? as.issuer }, named, hasMetadata: true };
-      };
-      const servers = prm?.authorizationServers ?? [];
-      const own = hint.authorizationServerUrl;
-      // Of several, the operator's first.
-      const preferred = servers.filter((one) => own !== undefined && sameIssuer(one, new URL(own)));
-      const issuers = servers.length ? [...new Set([...preferred, ...servers])] : own ? [own] : [];
-      let failure: unknown;
-      for (const issuer of issuers.slice(0, 3)) {
-        try {
-          const as = await serverMetadata.find(look, issuer, expected);
-          if (as) return described(as, issuer);
-        } catch (error) {
-          failure ??= error;
-        }
-      }
-      if (failure) throw failure;
-      if (issuers.length) {
-        throw new UpstreamOAuthError(
-          "discovery_failed",
-          `the authorization server ${issuers[0]} publishes no metadata: set upstream_oauth2.endpoint on the route`,
-        );
-      }
-      const { origin } = new URL(route.upstream);
-      const as = await serverMetadata.find(look, origin, expected);
-      if (as) return described(as, origin);
-      if (unreachable) throw unreachable;
-      if (unusable !== undefined || expected !== undefined) {
-        throw new UpstreamOAuthError(
-          "discovery_failed",
-          unusable === undefined
-            ? `${origin} publishes no metadata for ${expected} (expected_issuer)`
-            : `the resource metadata that the upstream's challenge names ${unusable}, and neither its well-known URLs nor ${origin} publish any: the default endpoints would be a guess`,
-        );
-      }
-      if (answer.meaning === "unknown") {
-        throw new UpstreamOAuthError(
-          codeOfUnknown(answer.status),
-          `${endpointUrl(look.route)} ${answer.finding}, and no metadata names an authorization server`,
-          { status: answer.status, server: new URL(endpointUrl(look.route)).host },
-        );
-      }
-      return {
-        ...common,
-        as: serverMetadata.checked(route, defaultEndpoints(look, origin)),
-        hasMetadata: false,
-      };
-    },
-    async needed(route, onStep = () => {}) {
-      const look = { route, onStep };
-      const first = await probe(look);
-      if (first.meaning === "token_wanted") return { kind: "yes" };
-      const { found: prm, probed } = await located(look, undefined, first);
-      const { meaning, finding, status, failure } = probed;
-      if (meaning === "token_wanted" || prm?.authorizationServers.length) return { kind: "yes" };
-      if (failure) throw failure;
-      if (meaning === "open") return { kind: "no" };
-      // A server that predates resource metadata may publish metadata at its origin.
-      const origin = await serverMetadata.find(look, new URL(route.upstream).origin).catch(() => undefined);
-      return origin ? { kind: "yes" } : { kind: "unknown", finding, status };
-    },
-    async endpointPath(route) {
-      if (hasExplicitEndpoint(route)) return listedPath(route) ?? "";
-      const known = paths.get(placeOf(route));
-      if (known === undefined) return locate(route);
-      if (known.freshUntil > Date.now()) return known.path;
-      const located = locate(route).catch(() => known.path);
-      return withDeadline(located, repeatTimeoutMs, () => known.path);
-    },
-    forget: (route) => void paths.delete(placeOf(route)),
-    async metadata(route, issuer, onStep = () => {}) {
-      const as = await serverMetadata.find({ route, onStep }, issuer);
-      if (as) return as;
-      throw new UpstreamOAuthError(
-        "discovery_failed",
-        `the authorization server ${issuer} publishes no metadata`,
-      );
-    },
-  };
+function pathKey({ id, upstream }: Route): string {
+  return `${id} ${upstream}`;
 }
 
 function read(response: ProbeResponse, url: string) {

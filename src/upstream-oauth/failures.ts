@@ -235,3 +235,12 @@ export interface UpstreamFailure {
   readonly answer?: UpstreamAnswer;
   readonly retryAfterSeconds?: number;
 }
+
+/** Why a connection was not created. Fixed texts only: anyone can create a link with an error code. */
+export function failureInWords(code: string | string[], reason?: FailureCode): string {
+  const isDenied = isRefusal(code, reason);
+  if (reason !== undefined && !isDenied) return `${failureWords[reason]} (${reason}).`;
+  if (isDenied) return "it was denied there, or you may not use this server.";
+  if (code === "temporarily_unavailable") return "its sign-in is unavailable. Try again later.";
+  return "its sign-in failed. Try again; if it keeps failing, tell your administrator.";
+}

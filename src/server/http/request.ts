@@ -35,6 +35,17 @@ export async function readForm(ctx: Context): Promise<URLSearchParams> {
   return new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
 }
 
+/** A query parameter that is present exactly once, and not empty. */
+export function queryParameter(ctx: Context, name: string): string | undefined {
+  const value = ctx.query[name];
+  return typeof value === "string" && value !== "" ? value : undefined;
+}
+
+/** Keeps a URL that contains a code or a state from caches and from the next site. */
+export function hideUrl(ctx: Context): void {
+  ctx.set({ "cache-control": "no-store", "referrer-policy": "no-referrer" });
+}
+
 /** Lets web pages of any origin call an endpoint that does not use cookies. Answers preflights. */
 export function openCors(methods: string): Middleware {
   return async (ctx, next) => {
