@@ -23,14 +23,23 @@ const rest: Record<string, string> = {
   routes: "routes: [{id: tickets, from: https://h.example.com, to: http://x, mcp: {}}]\n",
 };
 
+/** As long as listen.envoy_secret must be. */
+const secret = "a-value-as-long-as-secrets-have-to-be-1";
+
 describe("docs/configuration.md", () => {
+  it("has a smallest file that serve accepts, with the listeners of its default addresses", () => {
+    const env = { ENVOY_SECRET: secret, OIDC_CLIENT_SECRET: secret };
+    const loaded = loadConfig(configFile(examples[0]?.yaml ?? ""), env, { listeners: {} });
+    expect(loaded.problems.map(formatProblem)).toEqual([]);
+  });
+
   it.each(examples)("has a valid example in line $line", ({ yaml }) => {
     const left = Object.entries(rest).filter(([key]) => !new RegExp(`^${key}:`, "m").test(yaml));
     const pomerium = yaml.includes("idp_provider");
     const added = left.filter(([key]) => !pomerium || key === "policy").map(([, lines]) => lines);
     const file = configFile(added.join("") + yaml, 0o644);
     const env: Record<string, string> = {};
-    for (const [, name] of yaml.matchAll(/\$\{(\w+)\}/g)) env[name ?? ""] = "value";
+    for (const [, name] of yaml.matchAll(/\$\{(\w+)\}/g)) env[name ?? ""] = secret;
     for (const [, path] of yaml.matchAll(/file:(\S+)/g)) {
       mkdirSync(dirname(join(dirname(file), path ?? "")), { recursive: true });
       writeFileSync(join(dirname(file), path ?? ""), "value");
