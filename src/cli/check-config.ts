@@ -31,11 +31,11 @@ export function checkConfig(options: {
   if (loaded.ok) {
     const routes = loaded.config.routes.length;
     out(
-      `${file}: ${routes} route${routes === 1 ? "" : "s"}, no errors${warnings === 0 ? "" : `, ${warnings} warnings`}\n`,
+      `${file}: ${count(routes, "route")}, no errors${warnings === 0 ? "" : `, ${count(warnings, "warning")}`}\n`,
     );
     return 0;
   }
-  err(`${file}: ${loaded.problems.length - warnings} errors, ${warnings} warnings\n`);
+  err(`${file}: ${count(loaded.problems.length - warnings, "error")}, ${count(warnings, "warning")}\n`);
   return 1;
 }
 
@@ -50,4 +50,8 @@ function headersNoLongerPass(config: Config): string | undefined {
     `MCP servers get only the request headers of MCP, HTTP and tracing (${some}); ` +
     "list others in mcp.server.request_headers: {pass: [...]}, or set request_headers: {}"
   );
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -17,7 +17,7 @@ routes:
 it("check-config warns about a route that no user can reach, and exits with 0", () => {
   const checked = run(file("{deny: {or: [{accept: true}]}}"));
   expect(checked.stderr).toContain("warning: route notes: there is no allow rule: nobody may use this route");
-  expect(checked.stdout).toContain("1 route, no errors, 1 warnings");
+  expect(checked.stdout).toContain("1 route, no errors, 1 warning");
   expect(checked.status).toBe(0);
 });
 
