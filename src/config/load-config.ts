@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Route } from "../model/route.ts";
@@ -35,30 +36,29 @@ export type LoadedConfig =
       readonly referencedFiles: readonly string[];
     };
 
-/** The file being read: loading is synchronous. */
-let reading: FieldContext;
-let schemas: { top: ReturnType<typeof configSchema>; route: ReturnType<typeof routeSchema> } | undefined;
+/** The file being read. The schemas are created once, because that takes longer than the rest of loading, and read this while parsing. */
+const reading = new AsyncLocalStorage<FieldContext>();
+const fields = createFields({
+  get folder() {
+    return current().folder;
+  },
+  get env() {
+    return current().env;
+  },
+  get worldReadable() {
+    return current().worldReadable;
+  },
+  get referencedFiles() {
+    return current().referencedFiles;
+  },
+});
+const topSchema = configSchema(fields);
+const entrySchema = routeSchema(fields);
 
-/** Created once, because that takes longer than the rest of loading. They read the context while parsing. */
-function schemasFor(context: FieldContext) {
-  reading = context;
-  if (schemas) return schemas;
-  const fields = createFields({
-    get folder() {
-      return reading.folder;
-    },
-    get env() {
-      return reading.env;
-    },
-    get worldReadable() {
-      return reading.worldReadable;
-    },
-    get referencedFiles() {
-      return reading.referencedFiles;
-    },
-  });
-  schemas = { top: configSchema(fields), route: routeSchema(fields) };
-  return schemas;
+function current(): FieldContext {
+  const context = reading.getStore();
+  if (context === undefined) throw new Error("a value of the routes file was parsed outside loadConfig");
+  return context;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -98,7 +98,9 @@ export function loadConfig(
   const reporter = createReporter(file, source);
   const context = { folder: dirname(absolute), env, worldReadable, referencedFiles: new Set<string>() };
   const config =
-    source.value === undefined ? undefined : readConfig(absolute, source.value, context, reporter);
+    source.value === undefined
+      ? undefined
+      : reading.run(context, () => readConfig(absolute, source.value, context, reporter));
   if (config && options.listeners) {
     const { grpc = config.listen.grpc, http = config.listen.http } = options.listeners;
     for (const { severity, path, message, fix } of listenerFaults({ ...config.listen, grpc, http }))
@@ -123,7 +125,6 @@ function readConfig(
     return undefined;
   }
   const { routes: entries, policy, ...rest } = value;
-  const { top: topSchema, route: schema } = schemasFor(context);
   const adopted = adoptPomeriumKeys(rest, reporter);
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
@@ -151,7 +152,7 @@ function readConfig(
           "add mcp: {server: {}} or mcp: {client: {}}",
         );
       }
-      const route = readRoute(entry, path, { schema, defaults }, reporter);
+      const route = readRoute(entry, path, { schema: entrySchema, defaults }, reporter);
       if (route !== undefined) routes.push({ route, path });
     }
   }
