@@ -19,7 +19,7 @@ import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpo
 import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
 
 import { unauthenticatedConnections } from "./server/unauthenticated-connections.ts";
-import { judgeOldRecord } from "./sign-in/providers.ts";
+import { migrateOldRecord } from "./sign-in/providers.ts";
 import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
 import { openStore } from "./store/open-store.ts";
 import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.ts";
@@ -166,7 +166,7 @@ async function openFoundation({ file, env, listen: listeners = {} }: ServeOption
     metrics,
     inSpan,
     auditRetentionDays: config.audit.retention / 86_400,
-    judgePerson: (record) => judgeOldRecord(record, routes().config.signIn.providers),
+    judgePerson: (record) => migrateOldRecord(record, routes().config.signIn.providers),
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });
   return { live, routes, store, logger, metrics, tracing, trustedFetch, storedRoutes };

@@ -102,12 +102,12 @@ export function cookieForClient(
   for (const attribute of attributes) {
     const [key = "", ...more] = attribute.split("=");
     const word = key.trim().toLowerCase();
-    const said = more.join("=").trim();
-    if (word === "path") path = said;
-    if (!kept.test(word) || !printable.test(said)) continue;
+    const value = more.join("=").trim();
+    if (word === "path") path = value;
+    if (!kept.test(word) || !printable.test(value)) continue;
     // Browsers accept these with `Secure` only.
-    if (!https && (word === "partitioned" || said.toLowerCase() === "none")) continue;
-    copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${said}`);
+    if (!https && (word === "partitioned" || value.toLowerCase() === "none")) continue;
+    copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${value}`);
   }
   const whole = [
     `${prefix}${name}=${value}`,
@@ -129,8 +129,8 @@ export function removesCookie(setCookie: string): boolean {
 /** The public path for the cookie's path; the route's own if the request is outside it, so that no cookie applies to other routes. */
 function ourPath(route: Mapped, asked: string, path: string | undefined): string {
   const { prefix, upstreamPath: to } = route;
-  const said = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
-  const trimmed = said.replace(/\/+$/, "") || "/";
+  const value = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
+  const trimmed = value.replace(/\/+$/, "") || "/";
   let ours = trimmed;
   if (to !== undefined && to !== prefix) {
     const root = to.replace(/\/$/, "");

@@ -1,5 +1,5 @@
 import { returnedCookies } from "../config/cookies.ts";
-import { readBesidePath, upstreamUrl } from "../config/paths.ts";
+import { readProvenUpstreamPath, upstreamUrl } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
@@ -71,7 +71,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   return when(deps.externalTokens.verify(presented.token, route), (verification) => {
     if (verification.ok) {
       const { caller } = verification;
-      const beside = readBesidePath(route, facts.path);
+      const beside = readProvenUpstreamPath(route, facts.path);
       if (beside && !deps.metadataProofs.verifyUpstreamPath(route, caller.userId, beside.path, beside.proof))
         return noRoute(facts, true);
       return facts.context.phase === "headers"

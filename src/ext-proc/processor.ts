@@ -166,7 +166,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
 
   function process(stream: ServerDuplexStream<ProcessingRequest, ProcessingResponse>): void {
     // An Envoy that cannot add the secret is authenticated by the proof in its first message.
-    const peer = deps.peers.judge(shownBy(stream.metadata));
+    const peer = deps.peers.verify(shownBy(stream.metadata));
     if (peer === "wrong") {
       deps.peers.rejected();
       stream.emit("error", { code: status.UNAUTHENTICATED, details: "the caller is not Envoy" });

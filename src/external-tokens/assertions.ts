@@ -89,8 +89,8 @@ export function createAssertions(deps: {
     const settings = routes().config.identityAssertion;
     const asserted = assertedGroups(groups, settings, hasWithheldGroups(subject));
     if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
-    const said = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
-    const assertion = await new SignJWT(said)
+    const personClaims = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
+    const assertion = await new SignJWT(personClaims)
       .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)
       .setAudience(key === host ? [resource, host] : resource)

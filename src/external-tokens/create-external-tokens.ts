@@ -100,7 +100,10 @@ export function createExternalTokens(deps: {
   }
 
   /** The caller according to the store; undefined once the token's grant or session has ended. */
-  async function standing(verified: VerifiedToken, known = verified.caller): Promise<Caller | undefined> {
+  async function currentCaller(
+    verified: VerifiedToken,
+    known = verified.caller,
+  ): Promise<Caller | undefined> {
     const { grantId, sessionName } = verified;
     if (grantId) {
       const [live, delegatedBy] = await Promise.all([
@@ -155,7 +158,7 @@ export function createExternalTokens(deps: {
     const revocationsBefore = revocations;
     const verified = await verifySignature(token, config);
     if ("rejection" in verified) return verified;
-    const caller = await standing(verified);
+    const caller = await currentCaller(verified);
     if (!caller) return { rejection: "revoked", issuedTo: issuedTo(verified.caller) };
     const entry: Entry = { verified, config, accepted: { ok: true, caller } };
     // A copy: the token may be a slice of a whole request, which the cache would keep in memory.
@@ -202,7 +205,7 @@ export function createExternalTokens(deps: {
     if (!opens(verified, route)) return reject("wrong_audience", verified);
     if (asked || accepted.caller.kind === "foreign" || store.notifications.healthy())
       return withPerson(outcome);
-    return standing(verified, accepted.caller).then((caller) => {
+    return currentCaller(verified, accepted.caller).then((caller) => {
       if (!caller) return reject("revoked", verified);
       return withPerson(
         caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
@@ -253,7 +256,7 @@ export function createExternalTokens(deps: {
       const { audience } = verified;
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, rejection: "expired" };
       // Not on the hot path, and used right after revocations: the store is more current than the notifications.
-      const caller = await standing(verified, accepted.caller);
+      const caller = await currentCaller(verified, accepted.caller);
       if (caller?.kind !== "person")
         return caller
           ? { ok: true, caller, audience, token: verified.token }

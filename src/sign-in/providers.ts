@@ -254,7 +254,7 @@ function text(value: unknown): string | undefined {
  * `email_domains` apply. The record stays marked until a recheck or the next sign-in replaces it.
  * @returns undefined if the user is identified by an unverified address and has to sign in again
  */
-export function judgeOldRecord(
+export function migrateOldRecord(
   record: SignInSession,
   providers: readonly SignInProvider[],
 ): SignInSession | undefined {

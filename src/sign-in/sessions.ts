@@ -31,10 +31,10 @@ export interface Sessions {
   close(): void;
 }
 
-/** @param onUnjudged called for a user with a record from a version that did not check `email_verified` */
+/** @param onUncheckedEmail called for a user with a record from a version that did not check `email_verified` */
 export function createBrowserSessions(
   { store, routes, metrics }: SignInDeps,
-  onUnjudged: (userId: string) => void,
+  onUncheckedEmail: (userId: string) => void,
 ): Sessions {
   const namesOf = keysOfGroups();
   const people = new LRUCache<string, BrowserSession>({
@@ -82,7 +82,7 @@ export function createBrowserSessions(
     if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
     const signedIn = await store.signInSessions.find(session.userId);
     if (!signedIn) return undefined;
-    if (signedIn.unjudged) onUnjudged(signedIn.userId);
+    if (signedIn.emailUnchecked) onUncheckedEmail(signedIn.userId);
     const { userId, email, name, groups, claims } = signedIn;
     return {
       userId,

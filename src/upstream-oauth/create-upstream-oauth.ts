@@ -54,10 +54,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
   /** Logs and counts a failure, once. */
-  function failed(step: string, thrown: unknown, place: object): UpstreamOAuthError {
+  function failed(step: string, thrown: unknown, about: object): UpstreamOAuthError {
     const error = UpstreamOAuthError.from(thrown, step);
     const { code, detail, error: upstreamError } = error;
-    logger.warn({ step, reason: code, upstreamError, detail, ...place }, error.message);
+    logger.warn({ step, reason: code, upstreamError, detail, ...about }, error.message);
     metrics.upstreamOAuth.inc({ step, outcome: code });
     return error;
   }
@@ -249,7 +249,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     forget(route) {
       cache.forget(route.id);
       discovery.forget(route);
-      clients.doubt(route);
+      clients.retestRegistration(route);
     },
     close: persistence.close,
   };

@@ -183,10 +183,10 @@ export async function claimIssuer(
   agreed = false,
 ): Promise<{ undo(): Promise<void> }> {
   const owner = issuerName(issuer);
-  const place = { routeId: route.id, upstream: route.upstream };
-  const isNew = await store.routeIssuers.add(place, owner);
+  const key = { routeId: route.id, upstream: route.upstream };
+  const isNew = await store.routeIssuers.add(key, owner);
   const undo = async () => {
-    if (isNew) await store.routeIssuers.remove(place, owner);
+    if (isNew) await store.routeIssuers.remove(key, owner);
   };
   try {
     if (!agreed) checkIssuer(config, route, auth, { issuer }, await knownAt(store, [owner]));
@@ -218,8 +218,8 @@ export async function keepToIssuer(
   checkNamedIssuer(route, client, server);
   const issuer = credentialOwner(server);
   const { clientId, authorizationServerUrl } = client;
-  const place = { routeId: route.id, upstream: route.upstream, clientId };
-  const kept = await store.clientIssuers.keep(place, issuer, authorizationServerUrl !== undefined);
+  const key = { routeId: route.id, upstream: route.upstream, clientId };
+  const kept = await store.clientIssuers.keep(key, issuer, authorizationServerUrl !== undefined);
   if (kept === issuer) return;
   throw new UpstreamOAuthError(
     "issuer_changed",

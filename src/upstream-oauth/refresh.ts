@@ -27,8 +27,8 @@ export async function refresh(
   if (token.refreshExpiresAt && token.refreshExpiresAt.getTime() <= Date.now()) {
     return { kind: "rejected", reason: "refresh_token_expired" };
   }
-  const place = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
-  const client = await deps.clients.known(route, place);
+  const clientKey = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
+  const client = await deps.clients.known(route, clientKey);
   if (!client) return { kind: "rejected", reason: "client_registration_missing" };
   try {
     const answer = await requestToken({
@@ -61,7 +61,7 @@ export async function refresh(
       const unread =
         client.authMethod === "private_key_jwt" &&
         Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
-      if (!unread && (await deps.clients.forget(route, place, error)))
+      if (!unread && (await deps.clients.forget(route, clientKey, error)))
         return { kind: "rejected", reason: "client_registration_lost", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }

@@ -7,7 +7,7 @@ import type { FailureCode } from "./failures.ts";
 import { objectOf, readJsonObject } from "./json.ts";
 import {
   type EventReader,
-  endpointPlace,
+  endpointLocation,
   isEventStream,
   readEvents,
   type StreamEvent,
@@ -184,13 +184,13 @@ export async function openStream(
       onStep({ ...step, ok: true, finding: `${finding}; ${noToken}`, note: shownByFirstCall });
       return { opened: true };
     }
-    const { place, postTo } = endpointPlace(route, routes(), url, response, first.made);
+    const { shownUrl, postTo } = endpointLocation(route, routes(), url, response, first.made);
     if (postTo === undefined)
       throw fail(
         "upstream_endpoint_elsewhere",
-        `sends clients to ${place} in the \`endpoint\` event of its stream: that is not the host of \`to\`, or it is a path of another route, and the gateway does not pass it on`,
+        `sends clients to ${shownUrl} in the \`endpoint\` event of its stream: that is not the host of \`to\`, or it is a path of another route, and the gateway does not pass it on`,
       );
-    const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${place}`;
+    const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${shownUrl}`;
     onStep({ ...step, ok: true, finding: finding + detourOf(response) });
     const post = async () => {
       const init = { "content-type": "application/json", ...headers };
@@ -202,8 +202,8 @@ export async function openStream(
       const contentType = posted.headers.get("content-type");
       return { status, ...readProbeAnswer({ status, contentType, challenge }) };
     };
-    if (!how.tokenWanted) return await postInitialize(onStep, { place, post, events, ...limits });
-    await postWithoutToken(onStep, { place, post });
+    if (!how.tokenWanted) return await postInitialize(onStep, { shownUrl, post, events, ...limits });
+    await postWithoutToken(onStep, { shownUrl, post });
     return { opened: true };
   } finally {
     await events.end();
@@ -215,7 +215,7 @@ const shownByFirstCall = "the first call shows whether the server accepts messag
 
 interface Posting {
   /** The URL to post to, without secrets. */
-  readonly place: string;
+  readonly shownUrl: string;
   /** Posts `initialize` there. */
   readonly post: () => Promise<ProbeAnswer & { readonly status: number }>;
 }
@@ -225,17 +225,17 @@ async function postInitialize(
   onStep: OnStep,
   session: Posting & { readonly events: EventReader; readonly timeoutMs: number },
 ): Promise<Stream> {
-  const { place, events, timeoutMs } = session;
-  const step = { name: "initialize", url: place } as const;
+  const { shownUrl, events, timeoutMs } = session;
+  const step = { name: "initialize", url: shownUrl } as const;
   const fail = (code: FailureCode, finding: string, status?: number) => {
     onStep({ ...step, status, ok: false, finding });
-    return new UpstreamOAuthError(code, `${place}, which the \`endpoint\` event names, ${finding}`);
+    return new UpstreamOAuthError(code, `${shownUrl}, which the \`endpoint\` event names, ${finding}`);
   };
   const { status, meaning, finding } = await session.post().catch((error: unknown) => {
     const { code, message, status } = UpstreamOAuthError.from(error, "it");
     throw fail(code, `does not accept messages: ${message.replace(/^it: /, "")}`, status);
   });
-  if (meaning === "token_wanted" || status === 403) return { refused: status, at: place };
+  if (meaning === "token_wanted" || status === 403) return { refused: status, at: shownUrl };
   if (takesNoPost(status)) throw fail("not_an_mcp_server", `does not accept messages (${status})`, status);
   if (meaning === "unknown") throw fail(codeOfUnknown(status), finding, status);
   let refusal: string | undefined = String(status);
@@ -269,9 +269,9 @@ function notAccepted(refusal: string | number): string {
 }
 
 /** Posts `initialize` to a server that requires a token: the response may be different with one. */
-async function postWithoutToken(onStep: OnStep, { place, post }: Posting): Promise<void> {
+async function postWithoutToken(onStep: OnStep, { shownUrl, post }: Posting): Promise<void> {
   const say = (finding: string, more: { readonly status?: number; readonly note?: string }) =>
-    onStep({ name: "initialize", url: place, ok: true, finding, ...more });
+    onStep({ name: "initialize", url: shownUrl, ok: true, finding, ...more });
   const answer = await post().catch((error: unknown) => UpstreamOAuthError.from(error, "it"));
   if (answer instanceof UpstreamOAuthError) {
     const { message, status } = answer;

@@ -86,12 +86,12 @@ export function createDisconnect(
       const { userId, routeId } = key;
       // First, so that no other connection is created afterwards.
       const tokens = [await forget(key, undefined, "route")];
-      const apart = (await store.upstreamTokens.list({ userId, routeId })).filter(({ upstream }) =>
+      const ofEndpoints = (await store.upstreamTokens.list({ userId, routeId })).filter(({ upstream }) =>
         isBelowUpstream(route, upstream),
       );
-      for (const { upstream } of apart) tokens.push(await forget({ userId, routeId, upstream }));
+      for (const { upstream } of ofEndpoints) tokens.push(await forget({ userId, routeId, upstream }));
       for (const token of tokens) if (token) await revoke(token);
-      return tokens[0] !== undefined || apart.length > 0;
+      return tokens[0] !== undefined || ofEndpoints.length > 0;
     },
     async endAllOf(userId) {
       const reason = "the user no longer has access";

@@ -3,7 +3,7 @@ import type { Route } from "../model/route.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import { createPersistence, isDisconnectedSince, putBasis, putUnlessChanged } from "../store/save-token.ts";
 import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.ts";
-import { hasRoomFor } from "../upstream-oauth/connection.ts";
+import { mayAddEndpoint } from "../upstream-oauth/connection.ts";
 import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
@@ -162,7 +162,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     switch (outcome.kind) {
       case "refreshed": {
         backoffs.delete(name);
-        issuers.record(token.issuer, name, "well");
+        issuers.record(token.issuer, name, "succeeded");
         const version = await persistence
           .write(() =>
             store.upstreamTokens.replace(outcome.token, token.version, owner, {
@@ -251,7 +251,7 @@ export function createRefresher(deps: UpstreamTokensDeps & { cache: ConnectionCa
     route: Route,
     subject: TokenSubject,
   ): Promise<RefreshResult> {
-    if (!connection.token && !(await hasRoomFor(store, connection.key, route)))
+    if (!connection.token && !(await mayAddEndpoint(store, connection.key, route)))
       return { kind: "gone", reason: "too_many_endpoints" };
     const basis = await putBasis(store, connection.key);
     const outcome = await limit(route.id, () => upstreamOAuth.grant(route, subject));

@@ -107,7 +107,7 @@ async function readAll(target: Target, version: string): Promise<void> {
     expect(await store.browserSessions.isLive(hashedHandle("b1"))).toBe(true);
     expect(await store.signInSessions.find(userId)).toMatchObject({
       groups: ["staff"],
-      unjudged: true,
+      emailUnchecked: true,
     });
     expect(await store.signingKeys.list("external_token")).toMatchObject([{ kid: "k-old" }]);
     expect(await store.auditEvents({ limit: 10 })).toMatchObject([{ action: "grant.created" }]);

@@ -5,7 +5,7 @@ import { type Components, compose, type Foundation } from "../../src/compose.ts"
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
-import { judgeOldRecord } from "../../src/sign-in/providers.ts";
+import { migrateOldRecord } from "../../src/sign-in/providers.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { backends } from "../store/backends.ts";
@@ -95,7 +95,7 @@ async function start(
       url: url.href,
       logger,
       metrics,
-      judgePerson: (record) => judgeOldRecord(record, table.config.signIn.providers),
+      judgePerson: (record) => migrateOldRecord(record, table.config.signIn.providers),
     });
     own.beforeClose(store.close);
     const components = await compose({ ...common, store, metrics });

@@ -89,7 +89,7 @@ export function envoyOnly(
 ): Middleware {
   return async (ctx, next) => {
     const { headers } = ctx.req;
-    if (peers.judge(headers[envoySecretHeader]) !== "proven") {
+    if (peers.verify(headers[envoySecretHeader]) !== "proven") {
       peers.rejected();
       ctx.status = 403;
       ctx.set("cache-control", "no-store");
