@@ -10,7 +10,7 @@ type Named = Pick<Route, "id" | "resource">;
  * resource, which must be listed if the issuer lists routes. Any other audience is valid for the listed routes, without a list for all.
  * If routes are listed for this audience, it is valid for exactly those.
  */
-export function opensRoute(audience: string, listed: TrustedIssuer["routes"], route: Named): boolean {
+export function isValidForRoute(audience: string, listed: TrustedIssuer["routes"], route: Named): boolean {
   const { forAudience, forAll } = lists(audience, listed);
   if (forAudience) return names(forAudience, route);
   if (isUrl(audience) && withoutSlash(audience) !== route.resource) return false;
@@ -110,7 +110,7 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
     } else if (
       !forAudience &&
       (isUrl(one) || forAll?.length === 0) &&
-      !servers.some((route) => opensRoute(one, listed, route))
+      !servers.some((route) => isValidForRoute(one, listed, route))
     ) {
       reporter.warn(
         [...path, "audience"],

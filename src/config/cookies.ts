@@ -45,7 +45,7 @@ const kept = /^(?:expires|max-age|samesite|httponly|partitioned|priority)$/;
 type Mapped = Pick<Route, "origin" | "prefix" | "upstreamPath">;
 
 /** Prefix of upstreams' cookies. It is reserved: applications can neither set nor read them. */
-export const cookieMark = "mcp_up_";
+export const upstreamCookiePrefix = "mcp_up_";
 
 /** The cookies that go to a route's upstream. */
 export interface ReturnedCookies {
@@ -65,7 +65,7 @@ export function returnedCookies(
   header: string | undefined,
   prefixes: () => readonly string[],
 ): ReturnedCookies {
-  if (!header?.includes(cookieMark)) return { full: false };
+  if (!header?.includes(upstreamCookiePrefix)) return { full: false };
   const known = prefixes();
   const own = header.split(";").flatMap((pair) => {
     const text = pair.trim();
@@ -112,7 +112,7 @@ export function cookieForClient(
   const whole = [
     `${prefix}${name}=${value}`,
     ...copied,
-    `Path=${ourPath(route, asked, path)}`,
+    `Path=${publicCookiePath(route, asked, path)}`,
     ...(https ? ["Secure"] : []),
   ].join("; ");
   return whole.length <= maxCookieLength ? whole : undefined;
@@ -127,7 +127,7 @@ export function removesCookie(setCookie: string): boolean {
 }
 
 /** The public path for the cookie's path; the route's own if the request is outside it, so that no cookie applies to other routes. */
-function ourPath(route: Mapped, asked: string, path: string | undefined): string {
+function publicCookiePath(route: Mapped, asked: string, path: string | undefined): string {
   const { prefix, upstreamPath: to } = route;
   const value = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
   const trimmed = value.replace(/\/+$/, "") || "/";

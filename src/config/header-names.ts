@@ -71,7 +71,7 @@ export function isIdentityHeader(name: string): boolean {
 }
 
 /** Set by Envoy, which overwrites or extends the client's value. */
-const envoys = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+const setByEnvoy = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
 const overriding = new Set([
   "cf-connecting-ip",
   "fastly-client-ip",
@@ -100,7 +100,7 @@ const overriding = new Set([
  */
 export function isOverrideHeader(name: string): boolean {
   const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
-  return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !envoys.has(name));
+  return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !setByEnvoy.has(name));
 }
 
 /** A header name (RFC 9110 section 5.1), not a pseudo-header. */

@@ -166,7 +166,7 @@ interface Criterion {
 
 function parseMatchers(criterion: Criterion, fail: Fail): PolicyNode | undefined {
   const { name, words, at } = criterion;
-  if (words.looksAt === "none") return node(criterion, { kind: "always" });
+  if (words.operandType === "none") return node(criterion, { kind: "always" });
   let data = criterion.data;
   if (!isMapping(data)) {
     if (words.bare === undefined) {
@@ -212,7 +212,7 @@ function parseMatchers(criterion: Criterion, fail: Fail): PolicyNode | undefined
   if (good && matchers.length + excluded.length === 0) {
     reject(at, `${name} has no matcher`, `write one of ${words.matchers.join(", ")}`);
   }
-  if (words.looksAt === "time" && timezone === undefined && good) {
+  if (words.operandType === "time" && timezone === undefined && good) {
     reject(at, "time_of_day needs a timezone", "add timezone: UTC, or a city such as Europe/Berlin");
   }
   if (!good) return undefined;
@@ -244,7 +244,7 @@ function parseMatcher(
 ): PolicyMatcher | undefined {
   const { name, words } = criterion;
   if (word === "in" || word === "not_in") {
-    const values = words.looksAt === "address" && isScalar(operand) ? [operand] : operand;
+    const values = words.operandType === "address" && isScalar(operand) ? [operand] : operand;
     if (
       !Array.isArray(values) ||
       values.length === 0 ||
@@ -253,7 +253,7 @@ function parseMatcher(
       fail(path, `${word} needs a list of values`, `write ${word}: [a, b]`, "value");
       return undefined;
     }
-    const bad = words.looksAt === "address" ? values.find((value) => !isAddress(value)) : undefined;
+    const bad = words.operandType === "address" ? values.find((value) => !isAddress(value)) : undefined;
     if (bad !== undefined) {
       fail(
         path,
@@ -284,19 +284,23 @@ function parseMatcher(
     return undefined;
   }
   const value =
-    words.looksAt === "date" ? dateTime(operand) : words.looksAt === "time" ? timeOfDay(operand) : operand;
+    words.operandType === "date"
+      ? dateTime(operand)
+      : words.operandType === "time"
+        ? timeOfDay(operand)
+        : operand;
   if (value === undefined) {
-    const example = words.looksAt === "date" ? "2026-01-31T12:00:00Z" : "16:30, 16:30:00 or 4:30PM";
-    fail(path, `${JSON.stringify(operand)} is not a ${words.looksAt}`, `write ${example}`, "value");
+    const example = words.operandType === "date" ? "2026-01-31T12:00:00Z" : "16:30, 16:30:00 or 4:30PM";
+    fail(path, `${JSON.stringify(operand)} is not a ${words.operandType}`, `write ${example}`, "value");
     return undefined;
   }
-  if (words.looksAt === "string" && typeof value !== "string" && word !== "is") {
+  if (words.operandType === "string" && typeof value !== "string" && word !== "is") {
     fail(path, `${word} needs a string`, "put the value in quotes", "value");
     return undefined;
   }
   return {
     kind: word as "is" | "starts_with" | "ends_with" | "contains" | "has" | "before" | "after",
-    value: words.looksAt === "string" ? String(value) : value,
+    value: words.operandType === "string" ? String(value) : value,
   };
 }
 

@@ -54,7 +54,7 @@ export function normalizeHost(authority: string): string | undefined {
 /** Segment below a route for paths of its upstream outside `to`, followed by a proof that the upstream named the path. */
 export const upstreamPathSegment = ".upstream";
 
-/** The public path for an upstream path outside `to`. @param proof from `MetadataProofs.provePlace` */
+/** The public path for an upstream path outside `to`. @param proof from `MetadataProofs.proveUpstreamPath` */
 export function provenUpstreamPath(route: Pick<Route, "prefix">, proof: string, path: string): string {
   return `${route.prefix === "/" ? "" : route.prefix}/${upstreamPathSegment}/${proof}${path}`;
 }
@@ -78,7 +78,7 @@ export function readProvenUpstreamPath(
 }
 
 /**
- * The upstream's path for a public path, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
+ * The upstream's path for a public path, as Envoy's routes rewrite it (`envoy-config/routes.ts`).
  *
  * @param path as requested, in normal form, at or under the route's prefix.
  */

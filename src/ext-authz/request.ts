@@ -241,7 +241,7 @@ export interface HeaderName {
   /** Handled by Envoy. */
   readonly framing: boolean;
   /** Would control Envoy. */
-  readonly envoys: boolean;
+  readonly controlsEnvoy: boolean;
 }
 
 const known = new Map<string, HeaderName>();
@@ -262,7 +262,7 @@ export function headerName(sent: string): HeaderName {
     overrides: isOverrideHeader(name),
     listed: passesToServers(name),
     framing: isFramingHeader(name),
-    envoys: name.startsWith("x-envoy-"),
+    controlsEnvoy: name.startsWith("x-envoy-"),
   };
   if (sent.length <= maxKnownLength) {
     // Only a client that invents names gets here; clearing costs no more than one request's look-ups.

@@ -1,5 +1,5 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
-import { cookieMark } from "../config/cookies.ts";
+import { upstreamCookiePrefix } from "../config/cookies.ts";
 import type { Route } from "../model/route.ts";
 import type { SigningKey } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
@@ -140,7 +140,8 @@ export async function createMetadataProofs(deps: {
     cookiePrefixes(route, userId) {
       const newest = current();
       return [newest, ...living().filter((one) => one !== newest)].map(
-        ({ key }) => `${cookieMark}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
+        ({ key }) =>
+          `${upstreamCookiePrefix}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
       );
     },
     async rotate(publishSeconds, revokeOld = false) {

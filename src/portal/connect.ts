@@ -13,8 +13,8 @@ import type { Logger } from "../telemetry/logger.ts";
 import {
   type FailureCode,
   failureWords,
-  isPassing,
-  isRefusal,
+  isDenial,
+  isTransient,
   type UpstreamAnswer,
   writeUpstreamAnswer,
 } from "../upstream-oauth/failures.ts";
@@ -115,7 +115,7 @@ export function createConnectRouter(deps: ConnectDeps): Router {
         returnTo,
         popup,
         error: {
-          code: fault === undefined || isPassing(fault) ? "temporarily_unavailable" : "server_error",
+          code: fault === undefined || isTransient(fault) ? "temporarily_unavailable" : "server_error",
           message: fault === undefined ? message : failureWords[fault],
           reason: fault,
         },
@@ -330,7 +330,7 @@ function one(ctx: Context, name: string): string | undefined {
 
 /** Why a connection was not created. Fixed texts only: anyone can create a link with an error code. */
 export function failureInWords(code: string | string[], reason?: FailureCode): string {
-  const isDenied = isRefusal(code, reason);
+  const isDenied = isDenial(code, reason);
   if (reason !== undefined && !isDenied) return `${failureWords[reason]} (${reason}).`;
   if (isDenied) return "it was denied there, or you may not use this server.";
   if (code === "temporarily_unavailable") return "its sign-in is unavailable. Try again later.";

@@ -230,8 +230,8 @@ export interface Identity {
  * @returns undefined if the claim that identifies the user is missing or is an unverified address: anyone who can set an address
  * there could sign in as another user.
  */
-export function identityFromClaims(provider: SignInProvider, said: Claims): Identity | undefined {
-  const { email, claims, unusable } = verifiedEmail(said, provider);
+export function identityFromClaims(provider: SignInProvider, providerClaims: Claims): Identity | undefined {
+  const { email, claims, unusable } = verifiedEmail(providerClaims, provider);
   const subject = unusable ? undefined : claims[provider.claims.user];
   if ((typeof subject !== "string" && typeof subject !== "number") || subject === "") return undefined;
   return {
@@ -263,8 +263,8 @@ export function migrateOldRecord(
     claims: { user: "sub", email: "email" },
   };
   const verified = record.claims.email_verified;
-  const said = verified === true ? withoutClaims(record.claims, ["email_verified"]) : record.claims;
-  const { email, claims, unusable } = verifiedEmail(said, source);
+  const providerClaims = verified === true ? withoutClaims(record.claims, ["email_verified"]) : record.claims;
+  const { email, claims, unusable } = verifiedEmail(providerClaims, source);
   if (unusable) return undefined;
   return { ...rest, ...(email !== undefined && { email }), claims };
 }

@@ -19,7 +19,7 @@ export interface ClientRegistration {
 }
 
 export interface ClientRegistrations {
-  /** @param alsoEnded include clients with an expired secret: it may be renewed, or the server's clock may be behind; default false */
+  /** @param alsoEnded include clients with an expired secret: it can still be rotated, or the server's clock may be behind; default false */
   find(issuer: string, redirectUri: string, alsoEnded?: boolean): Promise<ClientRegistration | undefined>;
   /**
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for a registration on another replica and returns

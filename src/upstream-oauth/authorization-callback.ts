@@ -122,8 +122,8 @@ export class AuthorizationCallbacks {
         (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
       if (!isObtained) await claim?.undo();
       // The server knows a client that signs, since it has just accepted its authorization request; it only lacks the keys.
-      const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
-      if (!refused || pending.authMethod === "private_key_jwt") throw error;
+      const isRejected = error instanceof UpstreamOAuthError && error.code === "client_rejected";
+      if (!isRejected || pending.authMethod === "private_key_jwt") throw error;
       if (!(await clients.isGone(route, clientKey, error))) throw error;
       // If it cannot be replaced now, it is tested before the next redirect.
       clients.retestRegistration(route, client);
@@ -289,14 +289,14 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
     if (code) return code;
   } catch (error) {
     if (error instanceof AuthorizationResponseError) {
-      const refused = error.error === "access_denied" || error.error === "consent_required";
+      const isDenied = error.error === "access_denied" || error.error === "consent_required";
       throw new UpstreamOAuthError(
-        refused
+        isDenied
           ? "consent_denied"
           : error.error === "temporarily_unavailable"
             ? "server_error"
             : "authorization_rejected",
-        refused
+        isDenied
           ? "access was not granted at the server"
           : "the server's authorization page answered with an error",
         {

@@ -94,11 +94,15 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
   const narrow = asked.join(" ");
   const withScope = (scope: string) => ask({ ...metadata, scope });
   return withScope(wide)
-    .catch(unlessScopes(() => (narrow === wide ? without() : withScope(narrow).catch(unlessScopes(without)))))
+    .catch(
+      unlessScopes(() =>
+        narrow === wide ? withoutScope() : withScope(narrow).catch(unlessScopes(withoutScope)),
+      ),
+    )
     .catch(wrapped(host));
 
   /** Records the attempted scopes: another registration would not get more. */
-  async function without(): Promise<ClientRegistration> {
+  async function withoutScope(): Promise<ClientRegistration> {
     const made = await ask(metadata);
     return { ...made, metadata: { ...made.metadata, scope: wide } };
   }

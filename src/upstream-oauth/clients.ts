@@ -74,7 +74,7 @@ export interface Clients {
   isGone(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
-    refusal: Pick<UpstreamOAuthError, "error">,
+    rejection: Pick<UpstreamOAuthError, "error">,
   ): Promise<boolean>;
   /** Deletes the registration if it `isGone`. @returns the result of `isGone` */
   forget(...gone: Parameters<Clients["isGone"]>): Promise<boolean>;
@@ -141,7 +141,7 @@ export function createClients(deps: {
       const first = await registerClient(request);
       const made = hasEnded(first) ? await registerClient(request) : first;
       const { issuer, secretExpiresAt } = made;
-      if (secretExpiresAt !== undefined) announceEnd(route, made);
+      if (secretExpiresAt !== undefined) logExpiry(route, made);
       if (!hasEnded(made)) return made;
       // Expired twice in a row: the expiry is wrong, so the secret is used anyway.
       logger.warn(
@@ -157,14 +157,14 @@ export function createClients(deps: {
       store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, replaced);
     const found = await getOr(insteadOf);
     if (insteadOf?.stepUp) replacedForScopes.set(registrationKey(as.issuer, redirectUri), true);
-    const spent = isSpent(found);
-    if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
+    const expiring = isExpiring(found);
+    if (!expiring && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
     const made = await getOr(fromRegistration(found));
-    if (!spent) await trial.noteReplacement(route, as, made);
+    if (!expiring) await trial.noteReplacement(route, as, made);
     return fromRegistration(made);
   }
 
-  function announceEnd(route: Route, registration: ClientRegistration): void {
+  function logExpiry(route: Route, registration: ClientRegistration): void {
     const { issuer, clientId, secretExpiresAt } = registration;
     const about = { issuer, route: route.id, clientId, secretExpiresAt };
     if (notesOf(registration).management)
@@ -189,7 +189,7 @@ export function createClients(deps: {
         urls,
         isOurs,
       });
-      announceEnd(route, now);
+      logExpiry(route, now);
       return now;
     };
     try {
@@ -268,8 +268,8 @@ export function createClients(deps: {
       return found?.clientId === clientId ? fromRegistration(await rotatedIfDue(route, found)) : undefined;
     },
     isGone,
-    async forget(route, client, refusal) {
-      const gone = await isGone(route, client, refusal);
+    async forget(route, client, rejection) {
+      const gone = await isGone(route, client, rejection);
       if (gone) await store.clientRegistrations.delete(client.issuer, client.redirectUri, client.clientId);
       return gone;
     },
@@ -281,18 +281,18 @@ export function createClients(deps: {
       if (lacking.length === 0) return undefined;
       const operators = consentAuth(route)?.scopes ?? [];
       // One user's browser reports the rejection, and replacing the registration affects all users: limit how often.
-      const demanded = !lacking.some((scope) => operators.includes(scope));
-      if (demanded && replacedForScopes.has(registrationKey(issuer, redirectUri))) return undefined;
+      const stepUp = !lacking.some((scope) => operators.includes(scope));
+      if (stepUp && replacedForScopes.has(registrationKey(issuer, redirectUri))) return undefined;
       return {
         registered,
-        insteadOf: { clientId, registeredAt: notesOf(found).registeredAt, stepUp: demanded },
+        insteadOf: { clientId, registeredAt: notesOf(found).registeredAt, stepUp },
       };
     },
     retestRegistration: trial.retestRegistration,
   };
 
   async function isGone(
-    ...[route, { issuer, clientId, redirectUri }, refusal]: Parameters<Clients["isGone"]>
+    ...[route, { issuer, clientId, redirectUri }, rejection]: Parameters<Clients["isGone"]>
   ): Promise<boolean> {
     const table = deps.routes();
     // The document without an id is not served on a host with several routes: its client is gone.
@@ -304,7 +304,7 @@ export function createClients(deps: {
     const found = await store.clientRegistrations.find(issuer, redirectUri, true);
     if (found?.clientId !== clientId) return false;
     // All users of a route share the registration: one user's response must not end it.
-    return refusal.error !== undefined || hasEnded(found);
+    return rejection.error !== undefined || hasEnded(found);
   }
 
   function documentClient(
@@ -343,7 +343,7 @@ export function createClients(deps: {
   }
 }
 
-function isSpent(found: ClientRegistration): boolean {
+function isExpiring(found: ClientRegistration): boolean {
   return found.secretExpiresAt !== undefined && found.secretExpiresAt.getTime() < Date.now() + 60_000;
 }
 function hasEnded({ secretExpiresAt }: ClientRegistration): boolean {

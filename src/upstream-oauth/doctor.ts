@@ -179,16 +179,16 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
 /** @throws UpstreamOAuthError if the probe is inconclusive */
 async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<boolean> {
   const steps: DiscoveryStep[] = [];
-  const tell = () => steps.forEach(onStep);
+  const report = () => steps.forEach(onStep);
   const need = await deps.discovery
     .needed(route, (step) => steps.push(step))
     .catch((error: unknown) => {
-      tell();
+      report();
       throw error;
     });
   // Discovery reports these steps again, in full.
   if (need.kind === "yes") return true;
-  tell();
+  report();
   if (need.kind === "unknown") {
     const code = codeOfUnknown(need.status);
     throw new UpstreamOAuthError(code, `${endpointUrl(route)} ${need.finding}`);

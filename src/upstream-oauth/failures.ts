@@ -104,11 +104,16 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   storage_unavailable: "the token cannot be stored now; try again in a moment",
 };
 
-const passing = new Set<FailureCode>(["rate_limited", "server_error", "unreachable", "storage_unavailable"]);
+const transient = new Set<FailureCode>([
+  "rate_limited",
+  "server_error",
+  "unreachable",
+  "storage_unavailable",
+]);
 
 /** Whether a later attempt may succeed without any change. */
-export function isPassing(code: FailureCode): boolean {
-  return passing.has(code);
+export function isTransient(code: FailureCode): boolean {
+  return transient.has(code);
 }
 
 /** Reads a failure code from untrusted input. */
@@ -208,7 +213,7 @@ export function notConnected(...failure: Parameters<typeof describeFailure>): st
 }
 
 /** Whether the user or policy denied access, so that no details are shown. @param code the OAuth error code */
-export function isRefusal(code: unknown, reason: FailureCode | undefined): boolean {
+export function isDenial(code: unknown, reason: FailureCode | undefined): boolean {
   return code === "access_denied" && reason !== "disconnected_during_authorization";
 }
 

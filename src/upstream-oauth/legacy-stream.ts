@@ -63,9 +63,9 @@ export function readEvents(
   body: ReadableStream<Uint8Array>,
   { timeoutMs, maxResponseBytes }: { readonly timeoutMs: number; readonly maxResponseBytes: number },
 ): EventReader {
-  const come: StreamEvent[] = [];
+  const received: StreamEvent[] = [];
   const parser = createParser({
-    onEvent: ({ event, data }) => void come.push({ type: event?.trim() || "message", data: data.trim() }),
+    onEvent: ({ event, data }) => void received.push({ type: event?.trim() || "message", data: data.trim() }),
   });
   const decoder = new TextDecoder();
   const reader = body.getReader();
@@ -80,7 +80,7 @@ export function readEvents(
       }, timeoutMs);
       try {
         for (;;) {
-          for (let event = come.shift(); event !== undefined; event = come.shift()) {
+          for (let event = received.shift(); event !== undefined; event = received.shift()) {
             const made = read(event);
             if (made !== undefined) return { made };
           }

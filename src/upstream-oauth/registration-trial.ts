@@ -29,7 +29,7 @@ export interface RegistrationTrial {
 /** A registration not seen to work for this long is tested before a user is redirected, ms. */
 const trustedForMs = 60_000;
 /** How long a rejected client that signs still counts as known, ms: the server may have cached older keys. */
-export const unreadKeysMs = 15 * 60_000;
+export const staleKeysMs = 15 * 60_000;
 
 export function createRegistrationTrial(deps: {
   routeFetch: RouteFetch;
@@ -87,7 +87,7 @@ export function createRegistrationTrial(deps: {
         if (authMethod !== "private_key_jwt") return false;
         const since = rejectedSince.get(clientId) ?? Date.now();
         rejectedSince.set(clientId, since);
-        return Date.now() - since < unreadKeysMs;
+        return Date.now() - since < staleKeysMs;
       }
       rejectedSince.delete(clientId);
       workedAt.set(clientId, Date.now());

@@ -5,7 +5,7 @@ import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { endpointConnection, servesEndpoint, upstreamConnection } from "../upstream-oauth/connection.ts";
 import { createDpopProofs } from "../upstream-oauth/dpop.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
-import { isPassing, readFailureCode } from "../upstream-oauth/failures.ts";
+import { isTransient, readFailureCode } from "../upstream-oauth/failures.ts";
 import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import { type Connection, createConnectionCache, createUsage, uncoveredScopes } from "./connections.ts";
@@ -279,7 +279,7 @@ function forbidden(reason: string): Extract<Credential, { kind: "forbidden" }> {
 /** The result while it is unknown whether the upstream needs a token. */
 function needUnknown(thrown: unknown): Credential {
   const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be probed");
-  return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
+  return { kind: "unavailable", retryAfterSeconds: isTransient(code) ? 5 : 60, reason: code, fault: code };
 }
 
 /** Service accounts cannot consent: turns a missing credential into a denial. */

@@ -59,7 +59,7 @@ describe("a sign-in record from before the upgrade", () => {
 
   test("is distinguished from a new record, even if a replica of the earlier version has copied the new one", async () => {
     const backend = await backends.postgres();
-    const store = await backend.open({ judgePerson: () => undefined });
+    const store = await backend.open({ migratePerson: () => undefined });
     const { emailUnchecked: _, ...today } = { ...old, tokensAt: 1 };
     await store.signInSessions.put(today);
     expect(await store.signInSessions.find(userId)).toEqual(today);

@@ -95,7 +95,7 @@ async function start(
       url: url.href,
       logger,
       metrics,
-      judgePerson: (record) => migrateOldRecord(record, table.config.signIn.providers),
+      migratePerson: (record) => migrateOldRecord(record, table.config.signIn.providers),
     });
     own.beforeClose(store.close);
     const components = await compose({ ...common, store, metrics });
