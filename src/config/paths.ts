@@ -84,8 +84,8 @@ export function readProvenUpstreamPath(
  */
 export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path: string): string {
   const { prefix, upstreamPath: to } = route;
-  const beside = readProvenUpstreamPath(route, path);
-  if (beside) return beside.path;
+  const proven = readProvenUpstreamPath(route, path);
+  if (proven) return proven.path;
   if (to === undefined || to === prefix) return path;
   const base = prefix === "/" ? "" : prefix;
   // A path that names the upstream's own already is not doubled.

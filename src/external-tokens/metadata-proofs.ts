@@ -107,7 +107,7 @@ export async function createMetadataProofs(deps: {
     return next;
   };
 
-  const living = () => keys.filter(({ expiresAt }) => expiresAt > now());
+  const validKeys = () => keys.filter(({ expiresAt }) => expiresAt > now());
 
   return {
     prove(metadata) {
@@ -135,11 +135,13 @@ export async function createMetadataProofs(deps: {
     verifyUpstreamPath(route, userId, path, proof) {
       if (!/^[\w-]{43}$/.test(proof)) return false;
       const given = Buffer.from(proof, "base64url");
-      return living().some(({ key }) => timingSafeEqual(given, routeMac(key, "place", route, userId, path)));
+      return validKeys().some(({ key }) =>
+        timingSafeEqual(given, routeMac(key, "place", route, userId, path)),
+      );
     },
     cookiePrefixes(route, userId) {
       const newest = current();
-      return [newest, ...living().filter((one) => one !== newest)].map(
+      return [newest, ...validKeys().filter((one) => one !== newest)].map(
         ({ key }) =>
           `${upstreamCookiePrefix}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
       );

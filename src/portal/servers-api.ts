@@ -101,11 +101,11 @@ export function createServersRouter(deps: PortalDeps): Router {
         "invalid_request",
         'send {"routes": ["https://..."]}: 1 to 100 URLs or ids',
       );
-    const meant = body.data.routes.map((named) => routeNamed(named, user));
-    const unknown = body.data.routes.find((_, index) => !meant[index]);
+    const found = body.data.routes.map((named) => routeNamed(named, user));
+    const unknown = body.data.routes.find((_, index) => !found[index]);
     if (unknown !== undefined)
       return answerError(ctx, 400, "unknown_route", `you have no server ${JSON.stringify(unknown)}`);
-    for (const route of new Set(meant)) if (route) await upstreamTokens.disconnect(user.userId, route);
+    for (const route of new Set(found)) if (route) await upstreamTokens.disconnect(user.userId, route);
     await answer(ctx, user);
   });
 

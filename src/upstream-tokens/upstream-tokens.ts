@@ -130,7 +130,7 @@ export interface UpstreamTokens {
   /** The same for connections whose route was removed a day ago; call it periodically. */
   disconnectOrphans(): Promise<number>;
   /** Decides how to answer an upstream's rejection, and refreshes the token if possible. Rejects only if the store does. */
-  handleRejection(refusal: UpstreamRejection): Promise<RejectionOutcome>;
+  handleRejection(rejection: UpstreamRejection): Promise<RejectionOutcome>;
   /** Stops the background refresh, and waits for refreshes in progress. */
   close(): Promise<void>;
 }
