@@ -15,7 +15,7 @@ import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browse
 import { createTestDatabase } from "../support/postgres.ts";
 import { type RawAnswer, throughEnvoy } from "../support/through-envoy.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
-import { onLoopback } from "./start-zoo.ts";
+import { onLoopback } from "./start-catalog.ts";
 
 /** Ten public reports about systems like ours, tried as they came; which they are was settled before the first try. */
 describe("what users of others reported, tried here", () => {
@@ -68,7 +68,7 @@ describe("what users of others reported, tried here", () => {
       env: {
         NODE_OPTIONS: `--import ${join(import.meta.dirname, "stand-in-names.ts")}`,
         NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"),
-        ZOO_PORT: String(far.port),
+        CATALOG_PORT: String(far.port),
         DATABASE_URL: database.url,
       },
       config: (config) => {

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { type Answer, type Client, hostsOf, type Upstream } from "./zoo.ts";
+import { type Answer, type Client, hostsOf, type Upstream } from "./catalog.ts";
 
 /** One upstream that answers as its file says. */
 export interface Vendor {
@@ -35,7 +35,7 @@ interface Registered {
 type Json = Record<string, unknown>;
 
 /**
- * All of the zoo's upstreams behind one TLS port, by host and path. What a file does not say is as the RFCs say: registration
+ * All of the catalog's upstreams behind one TLS port, by host and path. What a file does not say is as the RFCs say: registration
  * (7591), code and refresh with rotation (6749), S256 (7636), the redirect URI exactly as registered.
  *
  * @param clients whose Client ID Metadata Documents are served beside them

@@ -4,10 +4,10 @@ import { syncBuiltinESMExports } from "node:module";
 import tls from "node:tls";
 
 /**
- * Preloaded into the sidecar (`--import`): hosts of the zoo are on loopback, at `ZOO_PORT` instead of 443. TLS, names and paths
+ * Preloaded into the sidecar (`--import`): hosts of the catalog are on loopback, at `CATALOG_PORT` instead of 443. TLS, names and paths
  * are the real ones. They look like public hosts, and so do ours, so that documents can be client ids.
  */
-const port = Number(process.env.ZOO_PORT);
+const port = Number(process.env.CATALOG_PORT);
 const publicAddress = { address: "93.184.215.14", family: 4 };
 const connect = tls.connect;
 const redirected = (...args: unknown[]) => {

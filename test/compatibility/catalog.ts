@@ -136,11 +136,11 @@ export interface Client extends Entry {
   readonly refusal?: { readonly says: string; readonly why: string };
 }
 
-/** Names of files that are walked alone while one is being written: `ZOO_ONLY=figma,vercel`. */
-const only = process.env.ZOO_ONLY?.split(",");
+/** Names of files that are walked alone while one is being written: `CATALOG_ONLY=figma,vercel`. */
+const only = process.env.CATALOG_ONLY?.split(",");
 export const isWalked = (name: string) => only === undefined || only.includes(name);
 
-/** Every file of the zoo by its name. */
+/** Every file of the catalog by its name. */
 export const upstreams = () => load<Upstream>("upstreams");
 export const clients = () => load<Client>("clients");
 
