@@ -8,7 +8,7 @@ import { notYet } from "./not-yet.ts";
 import { type Catalog, startCatalog } from "./start-catalog.ts";
 import { startWalker, walkUpstream } from "./upstream-flow.ts";
 
-/** Flows side by side: two cores. */
+/** Concurrent flows, for two cores. */
 const walkers = 4;
 
 const known = { upstreams: await upstreams(), clients: await clients() };
@@ -31,20 +31,20 @@ describe("the catalog", () => {
         }
       }),
     );
-    // Eighty flows, perhaps on a machine that is busy with others.
+    // Eighty flows, possibly on a busy machine.
   }, 400_000);
   afterAll(() => catalog?.close());
 
   describe.each(["upstreams", "clients"] as const)("%s", (kind) => {
     const open = notYet[kind];
     const names = [...known[kind].keys()].filter(isWalked);
-    it.each(names.filter((name) => !(name in open)))("%s goes the whole way", (name) => {
+    it.each(names.filter((name) => !(name in open)))("%s completes the whole flow", (name) => {
       expect(outcomes.has(`${kind} ${name}`)).toBe(true);
       const failure = outcomes.get(`${kind} ${name}`);
-      // Whole, unlike in an assertion's text.
+      // The whole message: an assertion would truncate it.
       if (failure !== undefined) throw new Error(failure);
     });
-    it.each(Object.keys(open))("%s does not work yet: once it does, take it from not-yet.ts", (name) => {
+    it.each(Object.keys(open))("%s does not work yet: when it does, remove it from not-yet.ts", (name) => {
       expect(outcomes.get(`${kind} ${name}`)).toBeTypeOf("string");
     });
   });
@@ -52,7 +52,7 @@ describe("the catalog", () => {
   it.each([
     ["upstreams", 40],
     ["clients", 25],
-  ] as const)("%s: at least %i that are documented, each with habits of its own", (kind, least) => {
+  ] as const)("%s: at least %i are documented, each with its own behavior", (kind, least) => {
     const files = new Map<string, Upstream | Client>(known[kind]);
     const prints = new Map<string, string[]>();
     for (const [name, entry] of files) {

@@ -15,9 +15,9 @@ const initialize = (protocolVersion: string) =>
   });
 
 /**
- * Everything a client does at its first use, in its own words: a call without a token, discovery, registration, authorization in the
- * person's browser, code and call, refresh and call.
- * @throws Error that says at which step it ended otherwise
+ * Everything that a client does at its first use, with its own requests: a call without a token, discovery, registration, authorization
+ * in the user's browser, code and call, refresh and call.
+ * @throws Error that names the failed step
  */
 export async function walkClient(catalog: Catalog, walker: Walker, name: string): Promise<void> {
   const client = catalog.clients.get(name);
@@ -59,7 +59,7 @@ async function walk(catalog: Catalog, walker: Walker, name: string, client: Clie
     stopAt: (url) => url.href.startsWith(redirectUri),
   });
   const opened = await browser.open(authorize);
-  // Who does not send the resource is not asked for it twice: the person knows what they have entered in the client.
+  // A client that sends no resource: the page asks the user, who knows the URL that they entered in the client.
   const asks = opened.html.includes('name="server"');
   if (asks !== (client.personSaysServer ?? false))
     throw new Error(`the person is ${asks ? "" : "not "}asked for the server`);
@@ -107,7 +107,7 @@ async function walk(catalog: Catalog, walker: Walker, name: string, client: Clie
   await served(catalog, client, resource, second, "the call after a refresh");
 }
 
-/** From the challenge, or from the places that the client tries, to the metadata of our authorization server. */
+/** From the challenge, or from the URLs that the client tries, to the metadata of our authorization server. */
 async function discover(
   catalog: Catalog,
   client: Client,

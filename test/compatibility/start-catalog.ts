@@ -19,7 +19,7 @@ export interface Catalog {
   readonly vendors: ScriptedVendors;
   /** Entries whose route is an error in the routes file, by route id. */
   readonly problems: ReadonlyMap<string, string>;
-  /** Reaches our hosts through Envoy, and the vendors'. */
+  /** Reaches the gateway's hosts through Envoy, and the vendors' hosts. */
   readonly fetch: typeof globalThis.fetch;
   close(): Promise<void>;
 }
@@ -37,7 +37,7 @@ export async function startCatalog(): Promise<Catalog> {
   });
   const hosts = [...entries.upstreams.values(), ...entries.clients.values()].flatMap(hostsOf);
   const vendorHosts = new Set(hosts.filter((host) => host !== "localhost"));
-  // Known beforehand, since the sidecar is to trust the authority in it for hosts that no route names.
+  // Created beforehand, since the sidecar must trust the CA in it for hosts that no route names.
   const folder = await mkdtemp(join(tmpdir(), "catalog-"));
   try {
     stack = await startE2e({
@@ -106,7 +106,7 @@ function walked<One>(all: ReadonlyMap<string, One>): Map<string, One> {
   return new Map([...all].filter(([name]) => isWalked(name)));
 }
 
-/** What a routes file with this one route is refused for; the others are to be tried all the same. */
+/** Why a routes file with this one route is rejected; the others are still tested. */
 function errorsOf(route: Record<string, unknown>): string | undefined {
   const file = {
     issuer: "https://auth.test",
@@ -118,7 +118,7 @@ function errorsOf(route: Record<string, unknown>): string | undefined {
   return loaded.ok ? undefined : loaded.problems.map(formatProblem).join("\n");
 }
 
-/** Envoy finds the vendors' hosts where the scripted ones listen; names and certificates stay. */
+/** Envoy connects to the scripted vendors instead of the real hosts; names and certificates are unchanged. */
 export function onLoopback(yaml: string, hosts: ReadonlySet<string>, port: number): string {
   const moved = JSON.stringify(parse(yaml), (_key, value: unknown) => {
     const isPlace =

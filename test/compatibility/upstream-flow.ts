@@ -4,7 +4,7 @@ import { pingThroughEnvoy } from "../support/ping-through-envoy.ts";
 import type { Vendor } from "./scripted-vendors.ts";
 import { type Catalog, upstreamRoute } from "./start-catalog.ts";
 
-/** A person at their browser, and the MCP client that they use; one after the other goes through upstreams with it. */
+/** A user's browser and MCP client, which connect one upstream after the other. */
 export interface Walker {
   readonly browser: HttpBrowser;
   readonly clientId: string;
@@ -17,9 +17,9 @@ export async function startWalker(catalog: Catalog): Promise<Walker> {
 }
 
 /**
- * The whole life of one connection: discovery, registration and consent on first use; a call with the injected token; the upstream
- * takes it no more, and it is refreshed; the upstream revokes all, and the person consents again.
- * @throws Error that says at which step it ended otherwise
+ * The whole life of one connection: discovery, registration and consent on first use; a call with the injected token; the token expires
+ * and is refreshed; the upstream revokes everything, and the user consents again.
+ * @throws Error that names the failed step
  */
 export async function walkUpstream(catalog: Catalog, walker: Walker, name: string): Promise<void> {
   const vendor = catalog.vendors.vendors.get(name);
@@ -48,7 +48,7 @@ export async function walkUpstream(catalog: Catalog, walker: Walker, name: strin
   if (vendor.granted.at(-1) !== renewed)
     throw new Error(`renewed by ${vendor.granted.at(-1)} instead of ${renewed}`);
 
-  // Without refresh tokens that was all that can be revoked; twice in a row would be a server that refuses what it has just given.
+  // Without refresh tokens, that was all that can be revoked; another revocation would test a server that rejects what it has just issued.
   if (upstream.token?.refreshes === false) return noComplaints(vendor);
   revoke(vendor, { refreshTokens: true });
   const refused = await ping(catalog, name, externalToken);
@@ -63,7 +63,7 @@ function noComplaints({ complaints }: Vendor): void {
   if (complaints.length > 0) throw new Error(`the vendor says: ${complaints.join("; ")}`);
 }
 
-/** First use, or once more: our consent and the upstream's in one trip. @returns the external token */
+/** First use, or a repeated one: the gateway's consent and the upstream's in one flow. @returns the external token */
 async function connect(catalog: Catalog, { browser, clientId }: Walker, name: string): Promise<string> {
   const { ask, redeem } = oauthRequests(catalog.stack);
   const asked = ask(clientId, redirectUri, { resource: endpoint(catalog, name) });
@@ -82,7 +82,7 @@ async function connect(catalog: Catalog, { browser, clientId }: Walker, name: st
   return token;
 }
 
-/** The URL that people give to their client. */
+/** The URL that users configure in their client. */
 const endpoint = (catalog: Catalog, name: string) =>
   `${upstreamRoute(name)}${catalog.upstreams.get(name)?.path ?? ""}`;
 
