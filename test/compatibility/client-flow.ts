@@ -118,7 +118,7 @@ async function discover(
   const path = pathname === "/" ? "" : pathname;
   const named = /resource_metadata="([^"]+)"/.exec(challenge)?.[1];
   const wellKnown = "/.well-known/oauth-protected-resource";
-  const places = {
+  const documentUrls = {
     challenge: named,
     "resource-path": `${origin}${wellKnown}${path}`,
     "resource-root": `${origin}${wellKnown}`,
@@ -130,13 +130,13 @@ async function discover(
     return response.ok ? ((await response.json()) as Json) : void (await response.body?.cancel());
   };
   let issuer: string | undefined;
-  for (const place of client.discovers ?? (["challenge"] as const)) {
-    if (place === "server-root") {
+  for (const source of client.discovers ?? (["challenge"] as const)) {
+    if (source === "server-root") {
       // Clients of the 2025-03-26 revision: the MCP server is its own authorization server.
       issuer = origin;
       break;
     }
-    const url = places[place];
+    const url = documentUrls[source];
     const found = url === undefined ? undefined : await get(url);
     if (!found) continue;
     if (client.comparesResource && found.resource !== resource)

@@ -474,12 +474,12 @@ describe("outbound calls through a CONNECT proxy", () => {
         jti: randomBytes(9).toString("hex"),
         events: { "http://schemas.openid.net/event/backchannel-logout": {} },
       };
-      const told = await ours.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
+      const logoutResponse = await ours.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
         method: "POST",
         headers: { "content-type": "application/x-www-form-urlencoded" },
         body: `${new URLSearchParams({ logout_token: await sign(logout, "logout+jwt") })}`,
       });
-      expect(told.status).toBe(200);
+      expect(logoutResponse.status).toBe(200);
       const portal = await browser.open("https://auth.test/.pomerium/routes");
       await browser.submit(
         { ...portal, url: new URL("https://auth.test/.pomerium/routes/disconnect") },

@@ -33,14 +33,15 @@ describe("problems reported by users of comparable systems", () => {
   beforeAll(async () => {
     far = await farHosts();
     for (const id of ["listed", "unlisted", "flaky", "brief", "revoked"]) near[id] = await scriptedServer();
-    const place = (id: string, host = "localhost") => `http://${host}:${new URL(near[id]?.url ?? "").port}`;
-    upstreams.listed = upstream(place("listed"), place("listed"), (path, answer) =>
+    const originOf = (id: string, host = "localhost") =>
+      `http://${host}:${new URL(near[id]?.url ?? "").port}`;
+    upstreams.listed = upstream(originOf("listed"), originOf("listed"), (path, answer) =>
       near.listed?.on(path, answer),
     );
-    const alone = place("unlisted", "127.0.0.1");
+    const alone = originOf("unlisted", "127.0.0.1");
     upstreams.unlisted = upstream(alone, alone, (path, answer) => near.unlisted?.on(path, answer));
-    upstreams.brief = upstream(place("brief"), "", (path, answer) => near.brief?.on(path, answer));
-    upstreams.revoked = upstream(place("revoked"), "", (path, answer) => near.revoked?.on(path, answer));
+    upstreams.brief = upstream(originOf("brief"), "", (path, answer) => near.brief?.on(path, answer));
+    upstreams.revoked = upstream(originOf("revoked"), "", (path, answer) => near.revoked?.on(path, answer));
     upstreams.access = upstream("https://access.upstreams.test", "https://access.upstreams.test", far.on);
     upstreams.gws = upstream(
       "https://gws.upstreams.test:443",
@@ -88,12 +89,12 @@ describe("problems reported by users of comparable systems", () => {
             server("open", open, none),
             server("access", "https://access.upstreams.test/mcp"),
             server("login", "https://login.upstreams.test/mcp"),
-            server("listed", `${place("listed")}/mcp`),
-            server("unlisted", `${place("unlisted", "127.0.0.1")}/mcp`),
+            server("listed", `${originOf("listed")}/mcp`),
+            server("unlisted", `${originOf("unlisted", "127.0.0.1")}/mcp`),
             server("gws", "https://gws.upstreams.test:443/mcp"),
-            server("flaky", `${place("flaky")}/mcp`),
-            server("brief", `${place("brief")}/mcp`),
-            server("revoked", `${place("revoked")}/mcp`),
+            server("flaky", `${originOf("flaky")}/mcp`),
+            server("brief", `${originOf("brief")}/mcp`),
+            server("revoked", `${originOf("revoked")}/mcp`),
           ],
         };
       },
@@ -434,8 +435,8 @@ describe("problems reported by users of comparable systems", () => {
     const written = "https://gws.clients.test:443/mcp";
     const headers = { host: "gws.clients.test:443" };
     expect((await send(written, { headers })).status).toBe(401);
-    const place = "https://gws.clients.test:443/.well-known/oauth-protected-resource/mcp";
-    expect((await send(place, { method: "GET", headers })).status).toBe(200);
+    const url = "https://gws.clients.test:443/.well-known/oauth-protected-resource/mcp";
+    expect((await send(url, { method: "GET", headers })).status).toBe(200);
     const { client_id: client } = await register();
     const { access_token: held } = await connect(written, client);
     expect((await send(written, { token: held, headers })).status).toBe(200);

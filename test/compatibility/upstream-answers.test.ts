@@ -48,7 +48,7 @@ beforeAll(async () => {
       received = request;
       upstream(request, response);
     },
-    upstreamRefused: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
+    upstreamRejected: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
     more: {
       names: ["shared.test", "legacy.test"],
       mostWatchedStreams: 16,
@@ -120,7 +120,7 @@ async function ask(
   request: { method?: string; headers?: Record<string, string>; body?: string; claims?: object } = {},
 ): Promise<RawAnswer> {
   const token = await gateway.tokenFor(resource(url), request.claims);
-  return throughEnvoy(gateway.place, {
+  return throughEnvoy(gateway.address, {
     url,
     ...request,
     headers: { authorization: `Bearer ${token}`, ...request.headers },
@@ -136,7 +136,7 @@ function post(url: string, message: object, headers: Record<string, string> = {}
 }
 async function openStream(url: string, claims: object = {}): Promise<IncomingMessage> {
   const token = await gateway.tokenFor(resource(url), claims);
-  return openThroughEnvoy(gateway.place, {
+  return openThroughEnvoy(gateway.address, {
     url,
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
   });
@@ -459,7 +459,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
 
   it("a post with an expired token gets the route's metadata: clients know no other metadata of this server", async () => {
     for (const path of ["/team/.upstream/proof/messages?sessionId=a", "/team/messages?sessionId=a"]) {
-      const answer = await throughEnvoy(gateway.place, {
+      const answer = await throughEnvoy(gateway.address, {
         url: `https://shared.test${path}`,
         method: "POST",
         headers: { ...json, accept: "*/*", authorization: "Bearer gone" },
@@ -784,7 +784,7 @@ describe("an upstream that is down", () => {
   );
 
   it("the gateway's own responses are unchanged", async () => {
-    const answer = await throughEnvoy(gateway.place, { url: "https://shared.test/team" });
+    const answer = await throughEnvoy(gateway.address, { url: "https://shared.test/team" });
     expect([answer.status, JSON.parse(answer.body).error]).toEqual([401, "unauthorized"]);
   });
 

@@ -185,16 +185,16 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       ).not.toEqual([]);
       if (!flow) expect(await connectInPortal()).toBe(`Files was not connected: ${row.words} (${code}).`);
 
-      let told = "";
+      let output = "";
       const isWell = await doctor(route(), {
         discover: stack.upstreamOAuth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
-          told += text;
+          output += text;
         },
       });
       // Its lines are wrapped.
-      const text = told.replace(/\s+/g, " ");
+      const text = output.replace(/\s+/g, " ");
       if (unseen) return;
       expect(isWell).toBe(false);
       expect(text).not.toContain("Nothing to do");
@@ -247,9 +247,9 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
   it("a parent resource is not a fault: doctor shows it, and that `exact` would reject it", async () => {
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     await reconfigure({});
-    let told = "";
+    let output = "";
     const write = (text: string) => {
-      told += text;
+      output += text;
     };
     const deps = {
       discover: stack.upstreamOAuth.discover,
@@ -257,12 +257,12 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       write,
     };
     expect(await doctor(route(), deps)).toBe(true);
-    expect(told.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
-    expect(told).not.toContain("Nothing to do");
+    expect(output.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
+    expect(output).not.toContain("Nothing to do");
     // Nor is unusable metadata that a challenge names, if the well-known URLs have it.
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer resource_metadata="/gone"' } });
-    told = "";
+    output = "";
     expect(await doctor(route(), deps)).toBe(true);
-    expect(told.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
+    expect(output.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
   });
 });
