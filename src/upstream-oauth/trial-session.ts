@@ -49,7 +49,7 @@ export function setHeaders({ mcp }: Route): Record<string, string> {
  * up to the response.
  *
  * @param credential headers of the routes file, sent only to the route's own upstream, as in every call
- * @param failureCode the failure code if the upstream rejects the request
+ * @param failureCode for a request that the upstream rejects
  * @throws UpstreamOAuthError
  */
 async function initialize(
@@ -101,7 +101,7 @@ async function initialize(
   if (takesNoPost(status)) {
     const stream = await openStream(deps, route, onStep, own);
     if ("opened" in stream) return;
-    if (stream.failureCode !== undefined) throw rejectionOf(stream.failureCode, stream.at);
+    if (stream.rejectedStatus !== undefined) throw rejectionOf(stream.rejectedStatus, stream.at);
     if (stream.failure !== undefined) finding += `; ${stream.failure}`;
   }
   if (meaning === "unknown") {
@@ -125,7 +125,7 @@ type Stream =
   | { readonly opened: true }
   | {
       /** Status of the rejection, and the URL that rejected the request if it is not the stream's. */
-      readonly failureCode?: number;
+      readonly rejectedStatus?: number;
       readonly at?: string;
       /** Why there was no response. */
       readonly failure?: string;
@@ -163,7 +163,7 @@ export async function openStream(
     const challenge =
       status >= 400 ? parseChallenge(response.headers.get("www-authenticate"), url) : undefined;
     const isRejection = status === 403 || readProbeAnswer({ status, challenge }).meaning === "token_wanted";
-    return isRejection ? { failureCode: status } : {};
+    return isRejection ? { rejectedStatus: status } : {};
   }
   const step = { name: "initialize", url, status } as const;
   const fail = (code: FailureCode, finding: string) => {
@@ -238,7 +238,7 @@ async function postInitialize(
     const { code, message, status } = UpstreamOAuthError.from(error, "it");
     throw fail(code, `does not accept messages: ${message.replace(/^it: /, "")}`, status);
   });
-  if (meaning === "token_wanted" || status === 403) return { failureCode: status, at: shownUrl };
+  if (meaning === "token_wanted" || status === 403) return { rejectedStatus: status, at: shownUrl };
   if (takesNoPost(status)) throw fail("not_an_mcp_server", `does not accept messages (${status})`, status);
   if (meaning === "unknown") throw fail(codeOfUnknown(status), finding, status);
   let rejectedWith: string | undefined = String(status);

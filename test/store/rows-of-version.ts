@@ -131,7 +131,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
         table: "stored_route",
         values: {
           id: "stored",
-          connectionColumns: "stored.test/",
+          place: "stored.test/",
           ...(await encrypt("stored_route", ["stored"], entry)),
         },
       },
