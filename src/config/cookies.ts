@@ -17,7 +17,7 @@ export function ownCookieName(
 }
 
 /** Cookies of the gateway: browser session, sign-in, handover, consent, oidc-provider's. */
-const ours = /^(?:__Host-|__Secure-)?mcp_/i;
+const ownCookie = /^(?:__Host-|__Secure-)?mcp_/i;
 /** Characters before a name that browsers or servers may drop: a nameless cookie `=mcp_x=1` is sent back as `mcp_x=1`. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: some parsers drop them
 const ignorable = /^[\u0000-\u0020"'=\u007f-\uffff]+/;
@@ -28,7 +28,7 @@ const ignorable = /^[\u0000-\u0020"'=\u007f-\uffff]+/;
  * @param cookie `name=value`, of a `Cookie` or `Set-Cookie` header, as received.
  */
 export function isOwnCookie(cookie: string): boolean {
-  return ours.test(cookie.replace(ignorable, ""));
+  return ownCookie.test(cookie.replace(ignorable, ""));
 }
 
 /** Limit of upstream cookies per route, per response and per client. */
@@ -131,15 +131,15 @@ function publicCookiePath(route: Mapped, asked: string, path: string | undefined
   const { prefix, upstreamPath: to } = route;
   const value = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
   const trimmed = value.replace(/\/+$/, "") || "/";
-  let ours = trimmed;
+  let publicPath = trimmed;
   if (to !== undefined && to !== prefix) {
     const root = to.replace(/\/$/, "");
     if (trimmed !== root && !trimmed.startsWith(`${root}/`)) return prefix;
-    ours = `${prefix === "/" ? "" : prefix}${trimmed.slice(root.length)}` || "/";
+    publicPath = `${prefix === "/" ? "" : prefix}${trimmed.slice(root.length)}` || "/";
   }
   const below = (one: string, other: string) => other === "/" || one === other || one.startsWith(`${other}/`);
-  const fits = pathFault(ours) === undefined && below(ours, prefix) && below(asked, ours);
-  return fits ? ours : prefix;
+  const fits = pathFault(publicPath) === undefined && below(publicPath, prefix) && below(asked, publicPath);
+  return fits ? publicPath : prefix;
 }
 
 /** RFC 6265 section 5.1.4. */

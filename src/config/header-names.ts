@@ -182,7 +182,7 @@ const framingHeaders = new Set([
   "upgrade",
 ]);
 /** Set by the gateway, or never passed. */
-const ours = new Set([
+const ownHeaders = new Set([
   "authorization",
   "cookie",
   "origin",
@@ -204,7 +204,8 @@ export function isFramingHeader(name: string): boolean {
 /** Why `request_headers` must not contain a header; undefined if it may. @param name in lower case */
 export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
   if (isFramingHeader(name)) return `${name} frames the request and is set by Envoy`;
-  if (ours.has(name) || name.startsWith("x-pomerium-")) return `${name} is set or removed by the gateway`;
+  if (ownHeaders.has(name) || name.startsWith("x-pomerium-"))
+    return `${name} is set or removed by the gateway`;
   if (name.startsWith("x-envoy-")) return `${name} would control Envoy`;
   if (name.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
   if (use === "pass" && isIdentityHeader(name))

@@ -101,8 +101,11 @@ function mapped(route: Route, table: RouteTable): RouteEntry[] {
   const base = prefix === "/" ? "" : prefix;
   const doubled = base + upstreamPath.replace(/\/$/, "");
   const entries = rewritten(route, base, upstreamPath);
-  const ours = table.find(route.host, doubled)?.id === route.id && !table.isOwnPath(route.host, doubled);
-  return doubled !== prefix && ours ? [...rewritten(route, doubled, upstreamPath), ...entries] : entries;
+  const servedByRoute =
+    table.find(route.host, doubled)?.id === route.id && !table.isOwnPath(route.host, doubled);
+  return doubled !== prefix && servedByRoute
+    ? [...rewritten(route, doubled, upstreamPath), ...entries]
+    : entries;
 }
 
 /** Maps `from`, with or without a trailing slash, to `to`, and paths below `from` to paths below `to`. */

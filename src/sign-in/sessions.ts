@@ -195,9 +195,9 @@ export const browserBinding = {
 
 function held(ctx: Context): (readonly [name: string, value: string])[] {
   const now = fresh.get(ctx.req);
-  const ours = ctx.secure ? bindingCookie.https : bindingCookie.http;
+  const cookieName = ctx.secure ? bindingCookie.https : bindingCookie.http;
   const sent = Object.entries(parseCookie(ctx.get("cookie"))).flatMap(([name, value]) =>
-    ours.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
+    cookieName.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
   );
   return [...(now ? [now] : []), ...sent.slice(0, maxCookies)];
 }
