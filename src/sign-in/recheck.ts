@@ -113,9 +113,9 @@ export function createRecheck(
       const client = await clients.of(provider);
       const tokens = await refreshTokenGrant(client, refreshToken);
       const got = tokensOf(tokens);
-      const { emailUnchecked: _, ...rest } = known;
+      const { emailUnchecked: _, ...judged } = known;
       const renewed: SignInSession = {
-        ...rest,
+        ...judged,
         ...got,
         idToken: got.idToken ?? known.idToken,
         refreshToken: got.refreshToken ?? refreshToken,
