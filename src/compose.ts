@@ -69,7 +69,7 @@ export async function compose(foundation: Foundation) {
   const upstreamOAuth = createUpstreamOAuth({
     ...common,
     keys,
-    refreshSignIn: signIn.renewTokens,
+    refreshSignIn: signIn.refreshTokens,
     resolveHost: foundation.resolveHost,
   });
   const upstreamTokens = createUpstreamTokens({

@@ -19,10 +19,10 @@ import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpo
 import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
 
 import { unauthenticatedConnections } from "./server/unauthenticated-connections.ts";
-import { judgeOldRecord } from "./sign-in/providers.ts";
+import { migrateOldRecord } from "./sign-in/providers.ts";
 import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
 import { openStore } from "./store/open-store.ts";
-import { createLogger, type Logger, reportNowAndThen } from "./telemetry/logger.ts";
+import { createLogger, type Logger, rateLimitedReport } from "./telemetry/logger.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
 
@@ -87,7 +87,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   let accepting = true;
   const publicApp = createPublicApp(components, readiness, tracing, {
     peers: peersAt("http", address.http, config, components),
-    believed: !isTcp(address.http) || config.listen.envoySecrets.length > 0,
+    trustForwarded: !isTcp(address.http) || config.listen.envoySecrets.length > 0,
     onProven: unproven.remove,
   });
   const privateApp = createPrivateApp(components, {
@@ -166,7 +166,7 @@ async function openFoundation({ file, env, listen: listeners = {} }: ServeOption
     metrics,
     inSpan,
     auditRetentionDays: config.audit.retention / 86_400,
-    judgePerson: (record) => judgeOldRecord(record, routes().config.signIn.providers),
+    migratePerson: (record) => migrateOldRecord(record, routes().config.signIn.providers),
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });
   return { live, routes, store, logger, metrics, tracing, trustedFetch, storedRoutes };
@@ -215,7 +215,7 @@ function peersAt(
   { logger, metrics }: Pick<Components, "logger" | "metrics">,
 ): PeerAuthentication {
   metrics.unauthenticatedCalls.inc({ listener }, 0);
-  const report = reportNowAndThen((times) =>
+  const report = rateLimitedReport((times) =>
     logger.warn({ listener, address, times }, "calls rejected: the peer has not proven that it is Envoy"),
   );
   return peerAuthentication(address, config.listen, () => {
@@ -231,7 +231,7 @@ function createPublicApp(
   tracing: Tracing | undefined,
   envoy: {
     readonly peers: PeerAuthentication;
-    readonly believed: boolean;
+    readonly trustForwarded: boolean;
     readonly onProven: (connection: Socket) => void;
   },
 ): Koa {
@@ -240,7 +240,7 @@ function createPublicApp(
   // `envoyOnly` ensures that forwarded headers come from Envoy; `publicEndpoint` removes what a client could have forged.
   app.proxy = true;
   app.use(readiness.middleware);
-  app.use(envoyOnly(envoy.peers, envoy.believed, envoy.onProven));
+  app.use(envoyOnly(envoy.peers, envoy.trustForwarded, envoy.onProven));
   if (tracing) app.use(tracedHttp(tracing.tracer));
   app.use(publicEndpoint(routes, logger, metrics));
   app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));

@@ -19,10 +19,10 @@ type Reasons = Readonly<Record<string, string>>;
  * @param notYet reasons for those that do not work yet, by file name
  */
 export function compatibilityPage(
-  zoo: { readonly upstreams: Files; readonly clients: Files },
+  catalog: { readonly upstreams: Files; readonly clients: Files },
   notYet: { readonly upstreams: Reasons; readonly clients: Reasons },
 ): string {
-  const all = [...zoo.upstreams.values(), ...zoo.clients.values()];
+  const all = [...catalog.upstreams.values(), ...catalog.clients.values()];
   const dates = all.map(({ looked }) => looked).sort();
   return `${[
     "# Compatibility with upstreams and clients",
@@ -37,11 +37,11 @@ export function compatibilityPage(
     "",
     "## Upstreams",
     "",
-    ...table(zoo.upstreams, notYet.upstreams),
+    ...table(catalog.upstreams, notYet.upstreams),
     "",
     "## MCP clients",
     "",
-    ...table(zoo.clients, notYet.clients),
+    ...table(catalog.clients, notYet.clients),
     "",
   ].join("\n")}`;
 }

@@ -1,8 +1,8 @@
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { program } from "../../src/cli/program.ts";
+import { clients, upstreams } from "../../test/compatibility/catalog.ts";
 import { notYet } from "../../test/compatibility/not-yet.ts";
-import { clients, upstreams } from "../../test/compatibility/zoo.ts";
 import { cliReference } from "./cli-reference.ts";
 import { compatibilityPage } from "./compatibility-page.ts";
 import { helmBinary } from "./helm-binary.ts";

@@ -15,8 +15,8 @@ import type { RefreshRotation } from "./refresh-rotation.ts";
 import { isSameResource, routeOfResource } from "./resources.ts";
 
 /**
- * oidc-provider's account lookup. On a refresh it is also the gate: oidc-provider calls it after it has found the token and
- * before it consumes it, so a rejection does not consume the token.
+ * oidc-provider's account lookup. On a refresh it also decides whether the token may be used: oidc-provider calls it after it has
+ * found the token and before it consumes it, so a rejection does not consume the token.
  */
 export function createFindAccount(
   deps: AuthorizationServerDeps,
@@ -25,7 +25,7 @@ export function createFindAccount(
   return async (ctx, userId, token): Promise<Account | undefined> => {
     if (ctx.oidc.route === "token") {
       if (token) spellAsGranted(ctx, token, deps);
-      const route = token && isRefreshToken(token) ? await gate(ctx, userId, token, deps) : undefined;
+      const route = token && isRefreshToken(token) ? await checkRefresh(ctx, userId, token, deps) : undefined;
       const person = await orUnavailable(deps.store.signInSessions.find(userId));
       if (!person) return undefined;
       // Policy is enforced on every call anyway; only a repeated answer needs a check here.
@@ -48,7 +48,7 @@ function spellAsGranted(
   if (isSameResource(routes(), asked, resource)) params.resource = resource;
 }
 
-async function gate(
+async function checkRefresh(
   ctx: KoaContextWithOIDC,
   userId: string,
   token: RefreshToken,

@@ -128,8 +128,8 @@ export function readClientMetadata(
 ): Record<string, unknown> {
   const read: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
-    const meant = readMember(name, value, of);
-    if (meant !== undefined) read[name] = meant;
+    const normalized = readMember(name, value, of);
+    if (normalized !== undefined) read[name] = normalized;
   }
   // The algorithm applies to private_key_jwt only, but other clients name one, too.
   if (read.token_endpoint_auth_method !== "private_key_jwt") delete read.token_endpoint_auth_signing_alg;

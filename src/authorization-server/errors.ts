@@ -130,9 +130,9 @@ function documentHost(id: string | undefined): string | undefined {
  */
 export function sendError(ctx: KoaContextWithOIDC, failure: Failure, explained?: Explanation): void {
   const status = ctx.status;
-  const ours = status >= 500 && failure.error !== "temporarily_unavailable";
-  const error = ours ? "server_error" : (failure.error ?? failure.message);
-  const happened = ours
+  const isInternal = status >= 500 && failure.error !== "temporarily_unavailable";
+  const error = isInternal ? "server_error" : (failure.error ?? failure.message);
+  const happened = isInternal
     ? "something went wrong on our side"
     : (explained?.happened ?? failure.error_description ?? "the application sent an invalid request");
   if (ctx.accepts("html", "json") === "json") {

@@ -1,5 +1,5 @@
 import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
-import { isPassing, notConnected } from "../upstream-oauth/failures.ts";
+import { isTransient, notConnected } from "../upstream-oauth/failures.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
 import { browserRequest } from "./normalize-requests.ts";
@@ -66,7 +66,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
           if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
           const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
           // A transient failure may be over by the first call.
-          if (fault && !isPassing(fault))
+          if (fault && !isTransient(fault))
             throw new errors.CustomOIDCProviderError("server_error", notConnected(fault));
           return state === "missing" ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
         },

@@ -9,7 +9,7 @@ import { notAllowedPage } from "../pages/sign-in-pages.ts";
 import { hideUrl, readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
-import { isRefusal, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
+import { isDenial, notConnected, readFailureCode, readUpstreamAnswer } from "../upstream-oauth/failures.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
@@ -37,7 +37,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   async function load(
     ctx: Context,
   ): Promise<{ interaction: Interaction; person: BrowserSession } | undefined> {
-    const interaction = await begun(ctx);
+    const interaction = await startedHere(ctx);
     if (!interaction) {
       expired(ctx);
       return undefined;
@@ -56,7 +56,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
   }
 
   /** The interaction that both URL and cookie name, if this browser started it (checked by the record adapter). */
-  async function begun(ctx: Context): Promise<Interaction | undefined> {
+  async function startedHere(ctx: Context): Promise<Interaction | undefined> {
     try {
       const interaction = await provider().interactionDetails(ctx.req, ctx.res);
       return interaction.uid === ctx.params.uid ? interaction : undefined;
@@ -141,7 +141,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
   }
 
-  /** Tells users before they are asked for anything. The button returns `access_denied` to the client. */
+  /** Informs the user before anything is asked. The button returns `access_denied` to the client. */
   function notAllowed(
     ctx: Context,
     {
@@ -240,7 +240,7 @@ export function createInteractions(deps: AuthorizationServerDeps, provider: () =
     const given = ctx.query.connect_error;
     const code = typeof given === "string" && /^[\w.:-]{1,64}$/.test(given) ? given : "consent_incomplete";
     const reason = readFailureCode(ctx.query.connect_error_reason);
-    const error_description = isRefusal(code, reason)
+    const error_description = isDenial(code, reason)
       ? "denied by the user at the server behind this route, or by the policy of this gateway"
       : reason === undefined
         ? `the server behind this route could not be connected (${code})`

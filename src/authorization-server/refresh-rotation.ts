@@ -90,7 +90,7 @@ export function createRefreshRotation(
           setTimeout(() => records.forgetSuccessor(usedId).catch(() => {}), seconds * 1000).unref();
         return true;
       }
-      const whose = {
+      const about = {
         userId: payload.accountId,
         clientId: payload.clientId,
         grantId: payload.grantId,
@@ -102,7 +102,7 @@ export function createRefreshRotation(
       };
       if (seconds > 0) {
         use.successor = await orUnavailable(
-          records.successorOf(usedId, { action: "refresh_token.reused", ...whose }),
+          records.successorOf(usedId, { action: "refresh_token.reused", ...about }),
         );
         if (use.successor !== undefined) return true;
       }
@@ -111,7 +111,7 @@ export function createRefreshRotation(
         await orUnavailable(
           records.revokeGrant(payload.grantId, {
             action: "grant.revoked",
-            ...whose,
+            ...about,
             reason: "refresh_token_reused",
           }),
         );

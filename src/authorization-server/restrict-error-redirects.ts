@@ -28,14 +28,14 @@ export function restrictErrorRedirects(
   provider.use(async (ctx, next) => {
     await next();
     const failure = failures.get(ctx);
-    if (!failure || !isOidc(ctx) || (await mayGoBack(ctx, deps))) return;
+    if (!failure || !isOidc(ctx) || (await mayRedirectBack(ctx, deps))) return;
     ctx.remove("location");
     ctx.status = failure.statusCode && failure.statusCode >= 400 ? failure.statusCode : 400;
     sendError(ctx, failure, explain(ctx, failure));
   });
 }
 
-async function mayGoBack(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Promise<boolean> {
+async function mayRedirectBack(ctx: KoaContextWithOIDC, deps: AuthorizationServerDeps): Promise<boolean> {
   const { client, params, entities, result } = ctx.oidc;
   const redirectUri = params?.redirect_uri;
   const url = typeof redirectUri === "string" ? URL.parse(redirectUri) : null;

@@ -26,7 +26,8 @@ const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
   result: "Result",
 };
 
-const unseen = "Whether it accepts the client of the routes file is not checked: the first call shows it.\n";
+const clientNotChecked =
+  "Whether it accepts the client of the routes file is not checked: the first call shows it.\n";
 
 /**
  * `doctor ROUTE`: runs the steps of a call or a consent on the route, prints each with its URL, status and finding, and ends with what
@@ -67,22 +68,22 @@ export async function doctor(
   });
   if (!outcome.ok) {
     write(
-      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
+      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${withHost(adviceFor(outcome.code, route))}`,
     );
     return false;
   }
   if (isGuess) {
     write(
       "\nUsers may not be able to connect: the server publishes no metadata, and its endpoints are a guess.\n" +
-        `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route))}`,
+        `\nWhat to do\n${withHost(adviceFor("discovery_failed", route))}`,
     );
     return false;
   }
   write(
     `\n${verdict(auth, outcome)}${notes.length === 0 && auth.mode === "consent" ? " Nothing to do." : ""}\n`,
   );
-  if (outcome.needed && auth.mode !== "consent") write(unseen);
-  if (notes.length > 0) write(`\nNotes\n${notes.map(wrapped).join("")}`);
+  if (outcome.needed && auth.mode !== "consent") write(clientNotChecked);
+  if (notes.length > 0) write(`\nNotes\n${notes.map(withHost).join("")}`);
   return true;
 }
 
@@ -132,7 +133,7 @@ function lines(step: DiscoveryStep): string {
 }
 
 /** Wraps at 100 characters between words, indented by two. */
-function wrapped(text: string): string {
+function withHost(text: string): string {
   const rows = [""];
   for (const word of text.split(" ")) {
     const row = rows[rows.length - 1] ?? "";
@@ -203,10 +204,10 @@ async function examine(
   const routeFetch = createRouteFetch({ routes });
   const cache = createMetadataCache({ entries: table.config.limits.metadataCacheEntries });
   const discovery = new Discovery({ routes, routeFetch, cache });
-  const isWell = await doctor(route, {
+  const isUsable = await doctor(route, {
     discover: (asked, onStep) => discover({ routes, discovery, routeFetch, store }, asked, onStep),
     redirectUri: redirectUriByHand(table.config, route),
     write: out,
   });
-  return isWell ? 0 : 1;
+  return isUsable ? 0 : 1;
 }

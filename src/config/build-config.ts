@@ -163,7 +163,7 @@ export function buildConfig(
 
 type KeyInput = NonNullable<TopInput["encryption"]["keys"]>[number];
 
-function keySource({ kid, vault, aws_kms, google_kms, ...place }: KeyInput): KeySource {
+function keySource({ kid, vault, aws_kms, google_kms, ...source }: KeyInput): KeySource {
   if (aws_kms)
     return { kid, awsKms: { ...aws_kms, endpoint: aws_kms.endpoint && withoutSlash(aws_kms.endpoint) } };
   if (google_kms)
@@ -171,7 +171,7 @@ function keySource({ kid, vault, aws_kms, google_kms, ...place }: KeyInput): Key
       kid,
       googleKms: { ...google_kms, endpoint: google_kms.endpoint && withoutSlash(google_kms.endpoint) },
     };
-  if (!vault) return { kid, ...envOrFile(place) };
+  if (!vault) return { kid, ...envOrFile(source) };
   const { address, key, mount, namespace, token } = vault;
   return {
     kid,
@@ -183,8 +183,8 @@ function withoutSlash(url: string): string {
   return url.replace(/\/+$/, "");
 }
 
-function envOrFile(place: { env?: string | undefined; file?: string | undefined }) {
-  return place.env === undefined ? { file: place.file ?? "" } : { env: place.env };
+function envOrFile(source: { env?: string | undefined; file?: string | undefined }) {
+  return source.env === undefined ? { file: source.file ?? "" } : { env: source.env };
 }
 
 function provider(input: TopInput["sign_in"]["providers"][number]): SignInProvider {

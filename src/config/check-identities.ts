@@ -10,11 +10,11 @@ type Named = Pick<Route, "id" | "resource">;
  * resource, which must be listed if the issuer lists routes. Any other audience is valid for the listed routes, without a list for all.
  * If routes are listed for this audience, it is valid for exactly those.
  */
-export function opensRoute(audience: string, listed: TrustedIssuer["routes"], route: Named): boolean {
-  const { forAudience, forAll } = lists(audience, listed);
-  if (forAudience) return names(forAudience, route);
+export function isValidForRoute(audience: string, listed: TrustedIssuer["routes"], route: Named): boolean {
+  const { forAudience, forAll } = routeListsFor(audience, listed);
+  if (forAudience) return includesRoute(forAudience, route);
   if (isUrl(audience) && withoutSlash(audience) !== route.resource) return false;
-  return forAll ? names(forAll, route) : true;
+  return forAll ? includesRoute(forAll, route) : true;
 }
 
 /** Whether the audience is a URL, which identifies one route, or a name for the whole gateway. */
@@ -23,7 +23,7 @@ export function isUrl(audience: string): boolean {
 }
 
 /** The route lists that apply to an audience. */
-export function lists(
+export function routeListsFor(
   audience: string,
   listed: TrustedIssuer["routes"],
 ): { readonly forAudience?: readonly string[]; readonly forAll?: readonly string[] } {
@@ -35,7 +35,7 @@ export function lists(
 }
 
 /** Whether a route is among those named by id or URL. */
-export function names(wanted: readonly string[], { id, resource }: Named): boolean {
+export function includesRoute(wanted: readonly string[], { id, resource }: Named): boolean {
   return wanted.some((name) => name === id || withoutSlash(name) === resource);
 }
 
@@ -100,7 +100,7 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
   const { audience, routes: listed } = issuer;
   const servers = config.routes.filter(({ mcp }) => mcp.kind === "server");
   for (const one of audience) {
-    const { forAudience, forAll } = lists(one, listed);
+    const { forAudience, forAll } = routeListsFor(one, listed);
     if (!isUrl(one) && !forAudience && !forAll) {
       reporter.warn(
         path,
@@ -110,7 +110,7 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
     } else if (
       !forAudience &&
       (isUrl(one) || forAll?.length === 0) &&
-      !servers.some((route) => opensRoute(one, listed, route))
+      !servers.some((route) => isValidForRoute(one, listed, route))
     ) {
       reporter.warn(
         [...path, "audience"],
@@ -121,7 +121,7 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
   }
   const listsOfNames = listed === undefined ? [] : Array.isArray(listed) ? [listed] : Object.values(listed);
   for (const name of new Set(listsOfNames.flat()))
-    if (!servers.some((route) => names([name], route)))
+    if (!servers.some((route) => includesRoute([name], route)))
       reporter.warn(
         [...path, "routes"],
         `there is no MCP route ${JSON.stringify(name)} in this file`,

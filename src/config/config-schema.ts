@@ -144,16 +144,16 @@ export function configSchema(f: Fields) {
       ),
     endpoint: f.url().optional(),
   });
-  const places = {
+  const sources = {
     ...envOrFile,
     vault: vault.optional(),
     aws_kms: awsKms.optional(),
     google_kms: googleKms.optional(),
   };
   const key = z
-    .strictObject({ kid: f.identifier(), ...places })
+    .strictObject({ kid: f.identifier(), ...sources })
     .refine(
-      ({ kid: _, ...place }) => Object.values(place).filter((value) => value !== undefined).length === 1,
+      ({ kid: _, ...source }) => Object.values(source).filter((value) => value !== undefined).length === 1,
       {
         error: "an encryption key comes from the environment, from a file or from one key service",
         params: { fix: "write exactly one of env, file, vault, aws_kms and google_kms" },

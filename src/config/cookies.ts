@@ -17,7 +17,7 @@ export function ownCookieName(
 }
 
 /** Cookies of the gateway: browser session, sign-in, handover, consent, oidc-provider's. */
-const ours = /^(?:__Host-|__Secure-)?mcp_/i;
+const ownCookie = /^(?:__Host-|__Secure-)?mcp_/i;
 /** Characters before a name that browsers or servers may drop: a nameless cookie `=mcp_x=1` is sent back as `mcp_x=1`. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: some parsers drop them
 const ignorable = /^[\u0000-\u0020"'=\u007f-\uffff]+/;
@@ -28,7 +28,7 @@ const ignorable = /^[\u0000-\u0020"'=\u007f-\uffff]+/;
  * @param cookie `name=value`, of a `Cookie` or `Set-Cookie` header, as received.
  */
 export function isOwnCookie(cookie: string): boolean {
-  return ours.test(cookie.replace(ignorable, ""));
+  return ownCookie.test(cookie.replace(ignorable, ""));
 }
 
 /** Limit of upstream cookies per route, per response and per client. */
@@ -45,7 +45,7 @@ const kept = /^(?:expires|max-age|samesite|httponly|partitioned|priority)$/;
 type Mapped = Pick<Route, "origin" | "prefix" | "upstreamPath">;
 
 /** Prefix of upstreams' cookies. It is reserved: applications can neither set nor read them. */
-export const cookieMark = "mcp_up_";
+export const upstreamCookiePrefix = "mcp_up_";
 
 /** The cookies that go to a route's upstream. */
 export interface ReturnedCookies {
@@ -65,7 +65,7 @@ export function returnedCookies(
   header: string | undefined,
   prefixes: () => readonly string[],
 ): ReturnedCookies {
-  if (!header?.includes(cookieMark)) return { full: false };
+  if (!header?.includes(upstreamCookiePrefix)) return { full: false };
   const known = prefixes();
   const own = header.split(";").flatMap((pair) => {
     const text = pair.trim();
@@ -102,17 +102,17 @@ export function cookieForClient(
   for (const attribute of attributes) {
     const [key = "", ...more] = attribute.split("=");
     const word = key.trim().toLowerCase();
-    const said = more.join("=").trim();
-    if (word === "path") path = said;
-    if (!kept.test(word) || !printable.test(said)) continue;
+    const value = more.join("=").trim();
+    if (word === "path") path = value;
+    if (!kept.test(word) || !printable.test(value)) continue;
     // Browsers accept these with `Secure` only.
-    if (!https && (word === "partitioned" || said.toLowerCase() === "none")) continue;
-    copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${said}`);
+    if (!https && (word === "partitioned" || value.toLowerCase() === "none")) continue;
+    copied.push(more.length === 0 ? key.trim() : `${key.trim()}=${value}`);
   }
   const whole = [
     `${prefix}${name}=${value}`,
     ...copied,
-    `Path=${ourPath(route, asked, path)}`,
+    `Path=${publicCookiePath(route, asked, path)}`,
     ...(https ? ["Secure"] : []),
   ].join("; ");
   return whole.length <= maxCookieLength ? whole : undefined;
@@ -127,19 +127,19 @@ export function removesCookie(setCookie: string): boolean {
 }
 
 /** The public path for the cookie's path; the route's own if the request is outside it, so that no cookie applies to other routes. */
-function ourPath(route: Mapped, asked: string, path: string | undefined): string {
+function publicCookiePath(route: Mapped, asked: string, path: string | undefined): string {
   const { prefix, upstreamPath: to } = route;
-  const said = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
-  const trimmed = said.replace(/\/+$/, "") || "/";
-  let ours = trimmed;
+  const value = path?.startsWith("/") ? path : defaultPath(upstreamPath(route, asked));
+  const trimmed = value.replace(/\/+$/, "") || "/";
+  let publicPath = trimmed;
   if (to !== undefined && to !== prefix) {
     const root = to.replace(/\/$/, "");
     if (trimmed !== root && !trimmed.startsWith(`${root}/`)) return prefix;
-    ours = `${prefix === "/" ? "" : prefix}${trimmed.slice(root.length)}` || "/";
+    publicPath = `${prefix === "/" ? "" : prefix}${trimmed.slice(root.length)}` || "/";
   }
   const below = (one: string, other: string) => other === "/" || one === other || one.startsWith(`${other}/`);
-  const fits = pathFault(ours) === undefined && below(ours, prefix) && below(asked, ours);
-  return fits ? ours : prefix;
+  const fits = pathFault(publicPath) === undefined && below(publicPath, prefix) && below(asked, publicPath);
+  return fits ? publicPath : prefix;
 }
 
 /** RFC 6265 section 5.1.4. */

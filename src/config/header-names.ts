@@ -71,7 +71,7 @@ export function isIdentityHeader(name: string): boolean {
 }
 
 /** Set by Envoy, which overwrites or extends the client's value. */
-const envoys = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+const setByEnvoy = new Set(["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
 const overriding = new Set([
   "cf-connecting-ip",
   "fastly-client-ip",
@@ -100,7 +100,7 @@ const overriding = new Set([
  */
 export function isOverrideHeader(name: string): boolean {
   const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
-  return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !envoys.has(name));
+  return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !setByEnvoy.has(name));
 }
 
 /** A header name (RFC 9110 section 5.1), not a pseudo-header. */
@@ -182,7 +182,7 @@ const framingHeaders = new Set([
   "upgrade",
 ]);
 /** Set by the gateway, or never passed. */
-const ours = new Set([
+const ownHeaders = new Set([
   "authorization",
   "cookie",
   "origin",
@@ -204,7 +204,8 @@ export function isFramingHeader(name: string): boolean {
 /** Why `request_headers` must not contain a header; undefined if it may. @param name in lower case */
 export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
   if (isFramingHeader(name)) return `${name} frames the request and is set by Envoy`;
-  if (ours.has(name) || name.startsWith("x-pomerium-")) return `${name} is set or removed by the gateway`;
+  if (ownHeaders.has(name) || name.startsWith("x-pomerium-"))
+    return `${name} is set or removed by the gateway`;
   if (name.startsWith("x-envoy-")) return `${name} would control Envoy`;
   if (name.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
   if (use === "pass" && isIdentityHeader(name))

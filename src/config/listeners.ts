@@ -101,7 +101,7 @@ export type PeerProof = "proven" | "missing" | "wrong";
 /** Whether the peer of a listener is Envoy. */
 export interface PeerAuthentication {
   /** @param shown the header's value; several values are wrong. Takes constant time for values of the same length. */
-  judge(shown: string | readonly string[] | undefined): PeerProof;
+  verify(shown: string | readonly string[] | undefined): PeerProof;
   /** Call this when a call is rejected because of its proof: counts, and logs at a limited rate. */
   rejected(): void;
 }
@@ -116,11 +116,11 @@ export function peerAuthentication(
   { envoySecrets }: Pick<Config["listen"], "envoySecrets">,
   rejected: () => void = () => {},
 ): PeerAuthentication {
-  if (!isTcp(address) || envoySecrets.length === 0) return { judge: () => "proven", rejected };
+  if (!isTcp(address) || envoySecrets.length === 0) return { verify: () => "proven", rejected };
   const secrets = envoySecrets.map((secret) => Buffer.from(secret, "latin1"));
   return {
     rejected,
-    judge(shown) {
+    verify(shown) {
       if (shown === undefined || shown.length === 0) return "missing";
       if (typeof shown !== "string") return "wrong";
       const bytes = Buffer.from(shown, "latin1");

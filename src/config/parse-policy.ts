@@ -43,8 +43,8 @@ const foreignCriteria: Readonly<Record<string, string>> = {
 export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter): PolicySource | undefined {
   const rules: PolicyRule[] = [];
   let good = true;
-  const fail = (at: ConfigPath, message: string, fix: string, place: "key" | "value" = "key") => {
-    reporter.error(at, message, fix, place);
+  const fail = (at: ConfigPath, message: string, fix: string, part: "key" | "value" = "key") => {
+    reporter.error(at, message, fix, part);
     good = false;
   };
   const blocks: [ConfigPath, unknown][] = Array.isArray(value)
@@ -88,7 +88,7 @@ export function parsePolicy(value: unknown, path: ConfigPath, reporter: Reporter
   return good ? rules : undefined;
 }
 
-type Fail = (at: ConfigPath, message: string, fix: string, place?: "key" | "value") => void;
+type Fail = (at: ConfigPath, message: string, fix: string, part?: "key" | "value") => void;
 
 function parseOperator(
   operator: string,
@@ -166,7 +166,7 @@ interface Criterion {
 
 function parseMatchers(criterion: Criterion, fail: Fail): PolicyNode | undefined {
   const { name, words, at } = criterion;
-  if (words.looksAt === "none") return node(criterion, { kind: "always" });
+  if (words.operandType === "none") return node(criterion, { kind: "always" });
   let data = criterion.data;
   if (!isMapping(data)) {
     if (words.bare === undefined) {
@@ -184,35 +184,35 @@ function parseMatchers(criterion: Criterion, fail: Fail): PolicyNode | undefined
     good = false;
   };
   for (const [word, operand] of Object.entries(data as Record<string, unknown>)) {
-    const place = isMapping(criterion.data) ? [...at, word] : at;
+    const path = isMapping(criterion.data) ? [...at, word] : at;
     if (!words.matchers.includes(word)) {
       const near = closest(word, words.matchers);
       const fix = near === undefined ? `${name} takes ${words.matchers.join(", ")}` : `did you mean ${near}?`;
-      reject(place, `unknown matcher ${JSON.stringify(word)} for ${name}`, fix);
+      reject(path, `unknown matcher ${JSON.stringify(word)} for ${name}`, fix);
     } else if (word === "timezone") {
       if (typeof operand === "string" && isTimezone(operand)) timezone = operand;
       else
         reject(
-          place,
+          path,
           `${JSON.stringify(operand)} is not a time zone`,
           "write a city such as Europe/Berlin, or UTC",
           "value",
         );
     } else if (word === "exclude") {
-      const matcher = parseMatcher("has", operand, criterion, place, reject);
+      const matcher = parseMatcher("has", operand, criterion, path, reject);
       if (matcher !== undefined) excluded.push({ op: "not", nodes: [node(criterion, matcher)] });
     } else if (word === "not") {
-      const matcher = parseMatcher("not_in", [operand], criterion, place, reject);
+      const matcher = parseMatcher("not_in", [operand], criterion, path, reject);
       if (matcher !== undefined) matchers.push(matcher);
     } else {
-      const matcher = parseMatcher(word, operand, criterion, place, reject);
+      const matcher = parseMatcher(word, operand, criterion, path, reject);
       if (matcher !== undefined) matchers.push(matcher);
     }
   }
   if (good && matchers.length + excluded.length === 0) {
     reject(at, `${name} has no matcher`, `write one of ${words.matchers.join(", ")}`);
   }
-  if (words.looksAt === "time" && timezone === undefined && good) {
+  if (words.operandType === "time" && timezone === undefined && good) {
     reject(at, "time_of_day needs a timezone", "add timezone: UTC, or a city such as Europe/Berlin");
   }
   if (!good) return undefined;
@@ -239,24 +239,24 @@ function parseMatcher(
   word: string,
   operand: unknown,
   criterion: Criterion,
-  place: ConfigPath,
+  path: ConfigPath,
   fail: Fail,
 ): PolicyMatcher | undefined {
   const { name, words } = criterion;
   if (word === "in" || word === "not_in") {
-    const values = words.looksAt === "address" && isScalar(operand) ? [operand] : operand;
+    const values = words.operandType === "address" && isScalar(operand) ? [operand] : operand;
     if (
       !Array.isArray(values) ||
       values.length === 0 ||
       !values.every((value) => isScalar(value) && value !== "")
     ) {
-      fail(place, `${word} needs a list of values`, `write ${word}: [a, b]`, "value");
+      fail(path, `${word} needs a list of values`, `write ${word}: [a, b]`, "value");
       return undefined;
     }
-    const bad = words.looksAt === "address" ? values.find((value) => !isAddress(value)) : undefined;
+    const bad = words.operandType === "address" ? values.find((value) => !isAddress(value)) : undefined;
     if (bad !== undefined) {
       fail(
-        place,
+        path,
         `${JSON.stringify(bad)} is not an IP address`,
         "write an IP address or a CIDR block such as 10.0.0.0/8",
         "value",
@@ -267,7 +267,7 @@ function parseMatcher(
   }
   if (operand === "") {
     fail(
-      place,
+      path,
       `${word}: "" ${word === "is" || word === "has" ? "matches nobody" : "matches everything"}`,
       "write the value to look for",
       "value",
@@ -276,7 +276,7 @@ function parseMatcher(
   }
   if (!isScalar(operand)) {
     fail(
-      place,
+      path,
       `${word} needs one value`,
       `write ${word}: value${name === "groups" ? " (several: in: [a, b])" : ""}`,
       "value",
@@ -284,19 +284,23 @@ function parseMatcher(
     return undefined;
   }
   const value =
-    words.looksAt === "date" ? dateTime(operand) : words.looksAt === "time" ? timeOfDay(operand) : operand;
+    words.operandType === "date"
+      ? dateTime(operand)
+      : words.operandType === "time"
+        ? timeOfDay(operand)
+        : operand;
   if (value === undefined) {
-    const example = words.looksAt === "date" ? "2026-01-31T12:00:00Z" : "16:30, 16:30:00 or 4:30PM";
-    fail(place, `${JSON.stringify(operand)} is not a ${words.looksAt}`, `write ${example}`, "value");
+    const example = words.operandType === "date" ? "2026-01-31T12:00:00Z" : "16:30, 16:30:00 or 4:30PM";
+    fail(path, `${JSON.stringify(operand)} is not a ${words.operandType}`, `write ${example}`, "value");
     return undefined;
   }
-  if (words.looksAt === "string" && typeof value !== "string" && word !== "is") {
-    fail(place, `${word} needs a string`, "put the value in quotes", "value");
+  if (words.operandType === "string" && typeof value !== "string" && word !== "is") {
+    fail(path, `${word} needs a string`, "put the value in quotes", "value");
     return undefined;
   }
   return {
     kind: word as "is" | "starts_with" | "ends_with" | "contains" | "has" | "before" | "after",
-    value: words.looksAt === "string" ? String(value) : value,
+    value: words.operandType === "string" ? String(value) : value,
   };
 }
 

@@ -52,11 +52,11 @@ export function normalizeHost(authority: string): string | undefined {
 }
 
 /** Segment below a route for paths of its upstream outside `to`, followed by a proof that the upstream named the path. */
-export const besideSegment = ".upstream";
+export const upstreamPathSegment = ".upstream";
 
-/** The public path for an upstream path outside `to`. @param proof from `MetadataProofs.provePlace` */
-export function besidePath(route: Pick<Route, "prefix">, proof: string, path: string): string {
-  return `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/${proof}${path}`;
+/** The public path for an upstream path outside `to`. @param proof from `MetadataProofs.proveUpstreamPath` */
+export function provenUpstreamPath(route: Pick<Route, "prefix">, proof: string, path: string): string {
+  return `${route.prefix === "/" ? "" : route.prefix}/${upstreamPathSegment}/${proof}${path}`;
 }
 
 /** Whether a query, without its `?`, names a session, as the endpoints of legacy HTTP+SSE servers do. */
@@ -65,11 +65,11 @@ export function namesSession(query: string): boolean {
 }
 
 /** Parses a public path for an upstream path outside `to`; undefined for other paths. */
-export function readBesidePath(
+export function readProvenUpstreamPath(
   route: Pick<Route, "prefix">,
   path: string,
 ): { readonly proof: string; readonly path: string } | undefined {
-  const base = `${route.prefix === "/" ? "" : route.prefix}/${besideSegment}/`;
+  const base = `${route.prefix === "/" ? "" : route.prefix}/${upstreamPathSegment}/`;
   if (!path.startsWith(base)) return undefined;
   const slash = path.indexOf("/", base.length);
   return slash < 0
@@ -78,14 +78,14 @@ export function readBesidePath(
 }
 
 /**
- * The upstream's path for a public path, as Envoy's routes rewrite it (`envoy/route-entries.ts`).
+ * The upstream's path for a public path, as Envoy's routes rewrite it (`envoy-config/routes.ts`).
  *
  * @param path as requested, in normal form, at or under the route's prefix.
  */
 export function upstreamPath(route: Pick<Route, "prefix" | "upstreamPath">, path: string): string {
   const { prefix, upstreamPath: to } = route;
-  const beside = readBesidePath(route, path);
-  if (beside) return beside.path;
+  const proven = readProvenUpstreamPath(route, path);
+  if (proven) return proven.path;
   if (to === undefined || to === prefix) return path;
   const base = prefix === "/" ? "" : prefix;
   // A path that names the upstream's own already is not doubled.
@@ -166,7 +166,7 @@ export function pathBelow(route: Pick<Route, "prefix" | "mcp">, url: string): st
   const base = route.prefix === "/" ? "" : route.prefix;
   if (!path.startsWith(`${base}/`)) return undefined;
   const below = path.slice(base.length).replace(/\/$/, "");
-  if (below.startsWith(`/${besideSegment}/`)) return undefined;
+  if (below.startsWith(`/${upstreamPathSegment}/`)) return undefined;
   if (below === "" || below.length > maxPathLength || below === listedPath(route)?.replace(/\/$/, ""))
     return undefined;
   return below;

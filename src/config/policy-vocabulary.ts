@@ -4,7 +4,7 @@ export interface CriterionWords {
    * `none`: no value (`accept: true`). `string`: one string of the request or the caller. `list`: a list of them.
    * `address`: IP addresses and CIDR blocks. `date`, `time`: before and after.
    */
-  readonly looksAt: "none" | "string" | "list" | "address" | "date" | "time";
+  readonly operandType: "none" | "string" | "list" | "address" | "date" | "time";
   /** Matchers in the file; `not` and `exclude` are parsed into the others. */
   readonly matchers: readonly string[];
   /** What a bare value (`email: a@b.c`) means. */
@@ -12,12 +12,16 @@ export interface CriterionWords {
 }
 
 const string = {
-  looksAt: "string",
+  operandType: "string",
   matchers: ["is", "not", "in", "not_in", "starts_with", "ends_with", "contains"],
   bare: "is",
 } as const;
-const list = { looksAt: "list", matchers: ["has", "is", "exclude", "in", "not_in"], bare: "has" } as const;
-const none = { looksAt: "none", matchers: [] } as const;
+const list = {
+  operandType: "list",
+  matchers: ["has", "is", "exclude", "in", "not_in"],
+  bare: "has",
+} as const;
+const none = { operandType: "none", matchers: [] } as const;
 
 /**
  * The criteria of the policy language, shared by the parser here and the compiler in `policy/`. Over a list, `has` means one element equals
@@ -35,9 +39,9 @@ export const policyVocabulary = {
   mcp_tool: string,
   http_method: string,
   http_path: string,
-  date: { looksAt: "date", matchers: ["before", "after"] },
-  time_of_day: { looksAt: "time", matchers: ["timezone", "before", "after"] },
-  source_ip: { looksAt: "address", matchers: ["in"], bare: "in" },
+  date: { operandType: "date", matchers: ["before", "after"] },
+  time_of_day: { operandType: "time", matchers: ["timezone", "before", "after"] },
+  source_ip: { operandType: "address", matchers: ["in"], bare: "in" },
 } as const satisfies Readonly<Record<string, CriterionWords>>;
 
 /** The name of a criterion. */

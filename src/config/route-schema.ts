@@ -113,7 +113,7 @@ export function routeSchema(f: Fields) {
 }
 
 /** Reserved first segments: these documents decide where clients authorize, and which issuer they trust. */
-const ours = new Set([
+const reservedSegments = new Set([
   "oauth-authorization-server",
   "openid-configuration",
   "oauth-protected-resource",
@@ -129,7 +129,7 @@ function nameFault(name: string): string | undefined {
   if (!segments.test(name))
     return `${JSON.stringify(name)} is not an exact name below /.well-known/ (letters, digits, . _ -, up to four segments)`;
   const [first = ""] = name.toLowerCase().split("/");
-  return ours.has(first) ? `/.well-known/${name} is served by the gateway itself` : undefined;
+  return reservedSegments.has(first) ? `/.well-known/${name} is served by the gateway itself` : undefined;
 }
 
 /** The text as it is sent; undefined if the value is invalid. */

@@ -64,7 +64,7 @@ export interface RouteTable {
    * @param upstreamHash undefined if Envoy does not send it; requests are then denied for a minute after a change
    * @param now ms
    */
-  leadingTo(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
+  withUpstream(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
   /** Whether the host of this route has no other route. */
   isOnlyRouteOfHost(route: Pick<Route, "host">): boolean;
   byId(id: string): Route | undefined;
@@ -175,7 +175,7 @@ export function createRouteTable(
     },
     textAt: (authority, path) =>
       path.startsWith("/.well-known/") ? entry(authority)?.texts.get(path) : undefined,
-    leadingTo(route, upstreamHash, now = Date.now()) {
+    withUpstream(route, upstreamHash, now = Date.now()) {
       if (upstreamHash === route.upstreamHash) return route;
       const answered = former.get(route.id)?.filter(({ until }) => until > now) ?? [];
       if (upstreamHash === undefined) return answered.length === 0 ? route : undefined;

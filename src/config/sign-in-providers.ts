@@ -64,8 +64,8 @@ export function identityProviderOf(
 ): SignInProvider | undefined {
   const { providers } = signIn;
   if (providers.length === 1) return providers[0];
-  const knowing = providers.filter(
+  const matching = providers.filter(
     ({ clientId, clientSecret }) => clientId === idpClientId && clientSecret === idpClientSecret,
   );
-  return knowing.length === 1 ? knowing[0] : undefined;
+  return matching.length === 1 ? matching[0] : undefined;
 }

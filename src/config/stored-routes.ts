@@ -129,9 +129,9 @@ export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[
     moved() {},
     problems: () => [],
   });
-  const fitting = stored.map(({ route }) => route).filter(({ id }) => !problems.has(id));
+  const valid = stored.map(({ route }) => route).filter(({ id }) => !problems.has(id));
   return {
-    config: { ...config, routes: [...config.routes, ...fitting] },
+    config: { ...config, routes: [...config.routes, ...valid] },
     problems,
     read: new Map(stored.map(({ route }) => [route.id, route])),
   };

@@ -6,13 +6,13 @@ import type { RouteTable } from "./route-table.ts";
 /**
  * The public location of a URL in a response of an upstream.
  *
- * - `ours`: a public path that Envoy rewrites to it;
- * - `beside`: on the upstream's host, but without a public path: `besidePath` creates one;
+ * - `mapped`: a public path that Envoy rewrites to it;
+ * - `unmapped`: on the upstream's host, but without a public path: `provenUpstreamPath` creates one;
  * - `elsewhere`: another host, a path of another route, whose policy applies there, or a URL that is invalid or ambiguous.
  */
-export type UpstreamPlace =
+export type PublicLocation =
   | {
-      readonly kind: "ours" | "beside";
+      readonly kind: "mapped" | "unmapped";
       readonly path: string;
       /** Query and fragment, with `?` and `#`. */
       readonly rest: string;
@@ -32,12 +32,12 @@ const maxUrlLength = 8192;
  *
  * @param asked path of the request as the client sent it, in normal form: the base of relative URLs
  */
-export function upstreamPlace(
+export function publicLocation(
   route: Mapped,
   asked: string,
   reference: string,
   table: Pick<RouteTable, "find" | "isOwnPath" | "config">,
-): UpstreamPlace {
+): PublicLocation {
   const base = new URL(upstreamPath(route, asked), route.upstream);
   const url = reference.length > maxUrlLength ? null : URL.parse(reference, base);
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) return { kind: "elsewhere" };
@@ -46,16 +46,18 @@ export function upstreamPlace(
   if (pathFault(url.pathname) !== undefined) return { kind: "elsewhere" };
   const path = normalPath(url.pathname);
   const rest = url.search + url.hash;
-  const leads = (ours: string) =>
-    table.find(route.host, ours)?.id === route.id && !table.isOwnPath(route.host, ours);
-  const found = candidates(route, path).find((ours) => upstreamPath(route, ours) === path && leads(ours));
-  if (found !== undefined) return { kind: "ours", path: found, rest, upstreamPath: path };
+  const servedByRoute = (publicPath: string) =>
+    table.find(route.host, publicPath)?.id === route.id && !table.isOwnPath(route.host, publicPath);
+  const found = candidates(route, path).find(
+    (one) => upstreamPath(route, one) === path && servedByRoute(one),
+  );
+  if (found !== undefined) return { kind: "mapped", path: found, rest, upstreamPath: path };
   // A server that knows its public URL uses it.
-  if (!ofUpstream && isBelow(path, route.prefix) && leads(path))
-    return { kind: "ours", path, rest, upstreamPath: upstreamPath(route, path) };
+  if (!ofUpstream && isBelow(path, route.prefix) && servedByRoute(path))
+    return { kind: "mapped", path, rest, upstreamPath: upstreamPath(route, path) };
   if (!ofUpstream || table.config.routes.some((other) => isOfAnother(route, other, url, path)))
     return { kind: "elsewhere" };
-  return { kind: "beside", path, rest, upstreamPath: path };
+  return { kind: "unmapped", path, rest, upstreamPath: path };
 }
 
 /** Public paths that may be rewritten to a path of the upstream. */

@@ -28,14 +28,14 @@ export interface ConfigSource {
 export function configSource(file: string, text: string): ConfigSource {
   const lineCounter = new LineCounter();
   const document = parseDocument(text, { lineCounter, merge: true, prettyErrors: false });
-  const place = (offset: number) => {
+  const lineAndColumn = (offset: number) => {
     const { line, col } = lineCounter.linePos(offset);
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   };
   const syntaxProblems: Problem[] = document.errors.map((error) => ({
     severity: "error",
     file,
-    ...place(error.pos[0]),
+    ...lineAndColumn(error.pos[0]),
     path: "",
     message:
       error.code === "DUPLICATE_KEY"
@@ -63,7 +63,7 @@ export function configSource(file: string, text: string): ConfigSource {
   return {
     value,
     syntaxProblems,
-    position: (path, at) => place(locate(document, path, at)),
+    position: (path, at) => lineAndColumn(locate(document, path, at)),
   };
 }
 

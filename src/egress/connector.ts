@@ -3,7 +3,7 @@ import { isIP, type LookupFunction, type Socket } from "node:net";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { buildConnector } from "undici";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { bare, type ResolveHost } from "./addresses.ts";
+import { type ResolveHost, withoutBrackets } from "./addresses.ts";
 import { SafeFetchError } from "./errors.ts";
 
 export type Guard = (protocol: string, hostname: string, port: number) => (address: string) => boolean;
@@ -34,7 +34,7 @@ export function createConnector(
     const { protocol, hostname } = target;
     const port = Number(target.port) || (protocol === "https:" ? 443 : 80);
     const accepts = guard(protocol, hostname, port);
-    if (isIP(bare(hostname)) && !accepts(bare(hostname))) {
+    if (isIP(withoutBrackets(hostname)) && !accepts(withoutBrackets(hostname))) {
       callback(blocked(hostname), null);
       return;
     }

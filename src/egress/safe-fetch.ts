@@ -4,7 +4,6 @@ import { Agent, ProxyAgent, fetch as undiciFetch } from "undici";
 import { inSpan } from "../telemetry/tracing.ts";
 import { productVersion } from "../util/product-version.ts";
 import {
-  bare,
   createPrivateHostList,
   createResolveHost,
   isPublicAddress,
@@ -12,6 +11,7 @@ import {
   portOf,
   type ResolveHost,
   resolveBySystem,
+  withoutBrackets,
 } from "./addresses.ts";
 import { blocked, createConnector, type Guard, intoHeaders, type ServerVerification } from "./connector.ts";
 import { describe, describeProxy, isTimeout, SafeFetchError, unanswered } from "./errors.ts";
@@ -61,7 +61,11 @@ export function createSafeFetch(options: Options): Fetch {
   return createFetch(options, {
     rejectUrl(url, list) {
       if (url.protocol === "https:" || list.namesHost(url.hostname, portOf(url))) return undefined;
-      if (isIP(bare(url.hostname)) ? list.holdsAddress(bare(url.hostname)) : !list.namesOnly)
+      if (
+        isIP(withoutBrackets(url.hostname))
+          ? list.holdsAddress(withoutBrackets(url.hostname))
+          : !list.namesOnly
+      )
         return undefined;
       return new SafeFetchError(
         "insecure_url",

@@ -179,8 +179,8 @@ export function localReplies(): Json {
   return {
     mappers: [
       // The gateway's own responses also pass through here. After a 503, a client may try again in a moment.
-      { filter: cel(`(${ours}) && ${unavailable}`), headers_to_add: [retryLater] },
-      { filter: cel(ours) },
+      { filter: cel(`(${ownResponse}) && ${unavailable}`), headers_to_add: [retryLater] },
+      { filter: cel(ownResponse) },
       // Envoy keeps the request id of a client in a private network, and its formats do not escape HTML.
       mapper(internal, `${bad} && ${navigation}`, page(internal, ""), [...common, forPages]),
       ...[...failures, internal].flatMap((failure) => [
@@ -192,7 +192,7 @@ export function localReplies(): Json {
 }
 
 /** A denial by a check, a response of ext_proc, or a route's direct response. */
-const ours = `${details} == 'ext_authz_denied' || ${details} == 'direct_response' || ${details}.startsWith('envoy_mcp_auth_')`;
+const ownResponse = `${details} == 'ext_authz_denied' || ${details} == 'direct_response' || ${details}.startsWith('envoy_mcp_auth_')`;
 
 function mapper({ hop }: Failure, when: string, format: Json, headers: readonly Json[]): Json {
   const retry = hop === "client" ? [] : [retryLater];

@@ -1,4 +1,4 @@
-import { besidePath } from "../config/paths.ts";
+import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { inspectedBodyBytes, type Route } from "../model/route.ts";
 import { affinityFilter, affinityPolicy, affinityState, clusterName, hasAffinity } from "./clusters.ts";
@@ -79,12 +79,14 @@ export const notFound: Json = {
  * (`/mcp` on a route to `http://x/mcp`), it is not doubled, unless another route serves that path.
  */
 export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
-  return route.mcp.kind === "server" ? [besideEntry(route), ...mapped(route, table)] : mapped(route, table);
+  return route.mcp.kind === "server"
+    ? [provenPathEntry(route), ...mapped(route, table)]
+    : mapped(route, table);
 }
 
 /** Paths outside `to` that the upstream has named: the check verifies the proof in the path, and Envoy removes it. */
-function besideEntry(route: Route): RouteEntry {
-  const base = besidePath(route, "", "");
+function provenPathEntry(route: Route): RouteEntry {
+  const base = provenUpstreamPath(route, "", "");
   const rewrite = {
     pattern: { regex: `^${base.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}[^/?]*(/.*)$` },
     substitution: "\\1",
@@ -99,8 +101,11 @@ function mapped(route: Route, table: RouteTable): RouteEntry[] {
   const base = prefix === "/" ? "" : prefix;
   const doubled = base + upstreamPath.replace(/\/$/, "");
   const entries = rewritten(route, base, upstreamPath);
-  const ours = table.find(route.host, doubled)?.id === route.id && !table.isOwnPath(route.host, doubled);
-  return doubled !== prefix && ours ? [...rewritten(route, doubled, upstreamPath), ...entries] : entries;
+  const servedByRoute =
+    table.find(route.host, doubled)?.id === route.id && !table.isOwnPath(route.host, doubled);
+  return doubled !== prefix && servedByRoute
+    ? [...rewritten(route, doubled, upstreamPath), ...entries]
+    : entries;
 }
 
 /** Maps `from`, with or without a trailing slash, to `to`, and paths below `from` to paths below `to`. */
@@ -135,7 +140,7 @@ function entry(
   match: Json,
   length: number,
   rewrite: { readonly [key: string]: Json } = {},
-  said: Readonly<Record<string, string>> = {},
+  moreContext: Readonly<Record<string, string>> = {},
 ): RouteEntry {
   return {
     length,
@@ -153,7 +158,7 @@ function entry(
         retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
       },
       ...(route.mcp.kind === "server" ? mcpAnswerHeaders : {}),
-      typed_per_filter_config: perFilter(route, said),
+      typed_per_filter_config: perFilter(route, moreContext),
     },
   };
 }
@@ -179,7 +184,7 @@ export function checkContext(route: Route): Readonly<Record<string, string>> {
   };
 }
 
-function perFilter(route: Route, said: Readonly<Record<string, string>>): Json {
+function perFilter(route: Route, moreContext: Readonly<Record<string, string>>): Json {
   const bytes = inspectedBodyBytes(route);
   // One byte more than policy reads, so that a truncated body never looks complete. If this fits into Envoy's buffer before the first
   // check, a partial message is allowed: otherwise Envoy would wait for the rest without reading it (408).
@@ -189,7 +194,7 @@ function perFilter(route: Route, said: Readonly<Record<string, string>>): Json {
     pack_as_bytes: true,
   };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
-  const context = { ...checkContext(route), ...said };
+  const context = { ...checkContext(route), ...moreContext };
   // The first check never allows a request by itself: the second one, which adds the credential, always runs after it.
   const beforeBody = {
     [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),

@@ -103,7 +103,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
   /** Removes the secret from the context extensions, where some gateways have to put it, before any other code reads them. */
   function admit(request: CheckRequest, peer: PeerProof, onProven: () => void): CheckRequest {
     const shown = request.contextExtensions[envoySecretExtension];
-    if (peer === "wrong" || (peer === "missing" && peers.judge(shown) !== "proven")) {
+    if (peer === "wrong" || (peer === "missing" && peers.verify(shown) !== "proven")) {
       peers.rejected();
       throw new Unauthenticated();
     }
@@ -130,7 +130,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
       Check: (call: ServerUnaryCall<CheckRequest, CheckResponse>, callback: sendUnaryData<CheckResponse>) => {
         let request: CheckRequest;
         try {
-          request = admit(call.request, peers.judge(shownBy(call.metadata)), () =>
+          request = admit(call.request, peers.verify(shownBy(call.metadata)), () =>
             provenByMessage(call.metadata),
           );
         } catch (error) {

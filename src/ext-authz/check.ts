@@ -1,5 +1,5 @@
 import { returnedCookies } from "../config/cookies.ts";
-import { readBesidePath, upstreamUrl } from "../config/paths.ts";
+import { readProvenUpstreamPath, upstreamUrl } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
@@ -37,7 +37,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const found = table.find(facts.host, facts.path);
   const published = table.textAt(facts.host, facts.path);
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
-  // Envoy sends the gateway's own paths past ext_authz. One here means a different Envoy configuration: no upstream must get it.
+  // Envoy does not check the gateway's own paths. If one is checked, Envoy is configured differently: no upstream must get it.
   if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
     return noRoute(facts, table.hasHost(facts.host));
   const named = facts.context.route;
@@ -50,7 +50,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   // Envoy merges such a path into two slashes. Unless Envoy says that it maps them to the route itself, it may send a path below it.
   if (found.prefix === "/" && /^\/{2,}$/.test(facts.sentPath) && facts.context.slashes === undefined)
     return deny(found, 400, "bad_path", onlySlashes);
-  const route = table.leadingTo(found, facts.context.upstream);
+  const route = table.withUpstream(found, facts.context.upstream);
   if (!route) return deny(found, 503, "upstream_mismatch", upstreamMismatch, retryAfter(1));
   if (route.mcp.kind === "client") return checkClientRoute(facts, route, deps);
   // A service worker could control every page of the host, including the issuer's.
@@ -72,8 +72,8 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   return when(deps.externalTokens.verify(presented.token, route), (verification) => {
     if (verification.ok) {
       const { caller } = verification;
-      const beside = readBesidePath(route, facts.path);
-      if (beside && !deps.metadataProofs.verifyUpstreamPath(route, caller.userId, beside.path, beside.proof))
+      const proven = readProvenUpstreamPath(route, facts.path);
+      if (proven && !deps.metadataProofs.verifyUpstreamPath(route, caller.userId, proven.path, proven.proof))
         return noRoute(facts, true);
       return facts.context.phase === "headers"
         ? admitBody(facts, route, caller, deps)
@@ -136,11 +136,11 @@ function withCredential(
   deps: CheckDeps,
 ): Checked | Promise<Checked> {
   const exchanged = nonInteractiveAuth(route)?.subjectToken === "external_token";
-  const asking =
+  const callerWithToken =
     exchanged && facts.presented.kind === "bearer"
       ? { ...caller, externalToken: facts.presented.token }
       : caller;
-  return when(deps.upstreamTokens.find(asking, route), (credential) => {
+  return when(deps.upstreamTokens.find(callerWithToken, route), (credential) => {
     switch (credential.kind) {
       case "credential":
         return when(deps.assertions.headersFor(caller, route), (assertion) =>
@@ -191,7 +191,7 @@ function allow(
   assertion: readonly Header[],
   { toolFilter, listId }: Lists,
 ): Checked | Promise<Checked> {
-  const fixed = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
+  const configuredHeaders = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
   const legacyStream = mayBeLegacyStream(facts);
   const { headers } = facts;
   const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
@@ -221,7 +221,7 @@ function allow(
       kind: "allow",
       ...upstreamHeaders(
         facts,
-        [...fixed, ...credential.headers, ...proofHeaders, ...assertion],
+        [...configuredHeaders, ...credential.headers, ...proofHeaders, ...assertion],
         route,
         // ext_proc has to read the tool list that it filters, and a stream's first event.
         {

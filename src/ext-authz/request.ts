@@ -5,7 +5,7 @@ import {
   isOverrideHeader,
   passesToServers,
 } from "../config/header-names.ts";
-import { namesSession, normalPath, pathFault, readBesidePath } from "../config/paths.ts";
+import { namesSession, normalPath, pathFault, readProvenUpstreamPath } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import { forwardedAddress } from "../server/http/request.ts";
 import type { Deny } from "./decision.ts";
@@ -159,9 +159,9 @@ function readHeaders(
   for (let index = 0; index < sent.length; index += 2) {
     const { name, pseudo: isPseudo, valid } = headerName(sent[index] ?? "");
     const value = sent[index + 1] ?? "";
-    const place = isPseudo ? pseudo : headers;
+    const target = isPseudo ? pseudo : headers;
     bytes += name.length + value.length;
-    const before = place[name];
+    const before = target[name];
     if (before !== undefined && singular.has(name)) {
       denial ??= bad("repeated_header", `the request has several ${name.replace(":", "")} headers`);
     }
@@ -173,7 +173,7 @@ function readHeaders(
       else
         denial ??= bad("bad_header", `the header ${name.slice(0, 64)} has control or non-ASCII characters`);
     }
-    place[name] = before === undefined ? value : before + (name === "cookie" ? "; " : ",") + value;
+    target[name] = before === undefined ? value : before + (name === "cookie" ? "; " : ",") + value;
   }
   if (bytes > maxBytes) {
     denial = deny(431, "headers_too_large", `the request's headers are longer than ${maxBytes} bytes`);
@@ -221,7 +221,7 @@ export function mayBeLegacyStream({ method, headers }: RequestFacts): boolean {
  */
 export function isLegacyPost({ method, path, query, headers }: RequestFacts, route: Route): boolean {
   if (method !== "POST" || headers["mcp-session-id"] !== undefined) return false;
-  if (readBesidePath(route, path) !== undefined) return true;
+  if (readProvenUpstreamPath(route, path) !== undefined) return true;
   return namesSession(query) && !/\btext\/event-stream\b/i.test(headers.accept ?? "");
 }
 
@@ -241,7 +241,7 @@ export interface HeaderName {
   /** Handled by Envoy. */
   readonly framing: boolean;
   /** Would control Envoy. */
-  readonly envoys: boolean;
+  readonly controlsEnvoy: boolean;
 }
 
 const known = new Map<string, HeaderName>();
@@ -262,7 +262,7 @@ export function headerName(sent: string): HeaderName {
     overrides: isOverrideHeader(name),
     listed: passesToServers(name),
     framing: isFramingHeader(name),
-    envoys: name.startsWith("x-envoy-"),
+    controlsEnvoy: name.startsWith("x-envoy-"),
   };
   if (sent.length <= maxKnownLength) {
     // Only a client that invents names gets here; clearing costs no more than one request's look-ups.

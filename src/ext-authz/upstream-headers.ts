@@ -93,9 +93,9 @@ export function upstreamHeaders(
 
 /** Whether a client's header is passed to a route's upstream. @param name in lower case */
 export function passes(name: string, route: Route): boolean {
-  const { identity, overrides, listed, framing, envoys } = headerName(name);
+  const { identity, overrides, listed, framing, controlsEnvoy } = headerName(name);
   if (framing) return true;
-  if (identity || envoys) return false;
+  if (identity || controlsEnvoy) return false;
   if (route.mcp.kind === "client") return !overrides;
   if (listed) return true;
   // Servers check it against DNS rebinding, and know only their own host.

@@ -66,7 +66,7 @@ export function rewriteEndpoints(rewrite: (endpoint: string) => string | undefin
   }
 
   return {
-    held: held.room,
+    held: held.capacity,
     done: () => false,
     filter(chunk, isLast) {
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);

@@ -115,10 +115,10 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
       if (answer) return { response: immediate(answer.replacement, answer.outcome) };
     }
     // URLs in a response refer to the upstream that sent it; a former upstream's cannot be mapped to the current one.
-    const leading = table.leadingTo(current, metadata.upstream);
-    const former = leading === undefined && metadata.upstream !== undefined;
+    const routeOfUpstream = table.withUpstream(current, metadata.upstream);
+    const former = routeOfUpstream === undefined && metadata.upstream !== undefined;
     if (former && (stream || response.location.length > 0)) return unproven;
-    const route = leading ?? current;
+    const route = routeOfUpstream ?? current;
     const places = { table, metadataProofs: deps.metadataProofs, userId: metadata.user };
     const head = rewrittenHead(places, response, route);
     if ("elsewhere" in head) {
@@ -171,7 +171,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
 
   function process(stream: ServerDuplexStream<ProcessingRequest, ProcessingResponse>): void {
     // An Envoy that cannot add the secret is authenticated by the proof in its first message.
-    const peer = deps.peers.judge(shownBy(stream.metadata));
+    const peer = deps.peers.verify(shownBy(stream.metadata));
     if (peer === "wrong") {
       deps.peers.rejected();
       stream.emit("error", { code: status.UNAUTHENTICATED, details: "the caller is not Envoy" });

@@ -5,9 +5,9 @@ import {
   maxCookies,
   removesCookie,
 } from "../config/cookies.ts";
-import { besidePath, namesSession } from "../config/paths.ts";
+import { namesSession, provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { type UpstreamPlace, upstreamPlace } from "../config/upstream-urls.ts";
+import { type PublicLocation, publicLocation } from "../config/upstream-urls.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import type { ProcessingRequest, ProcessingResponse, UpstreamResponse } from "./protocol.ts";
@@ -71,10 +71,10 @@ export function rewrittenEndpoint(
   asked: string,
   endpoint: string,
 ): string | undefined {
-  const place = upstreamPlace(route, asked, endpoint, deps.table);
-  if (place.kind === "elsewhere") return undefined;
-  const shows = namesSession(place.rest.replace(/^\?/, ""));
-  return pathOf(deps, route, shows ? place : { ...place, kind: "beside" });
+  const location = publicLocation(route, asked, endpoint, deps.table);
+  if (location.kind === "elsewhere") return undefined;
+  const hasSession = namesSession(location.rest.replace(/^\?/, ""));
+  return pathOf(deps, route, hasSession ? location : { ...location, kind: "unmapped" });
 }
 
 /** Converts the change to a `ProcessingResponse`. */
@@ -97,22 +97,29 @@ export function headMutation({ remove, set }: HeadChange): ProcessingResponse {
   };
 }
 
-/** @param leads the client follows this URL: only then does it get access to a path outside `to`. */
-function ourUrl(deps: Deps, route: Route, asked: string, sent: string, leads: boolean): string | undefined {
+/** @param isFollowed the client follows this URL: only then does it get access to a path outside `to`. */
+function ourUrl(
+  deps: Deps,
+  route: Route,
+  asked: string,
+  sent: string,
+  isFollowed: boolean,
+): string | undefined {
   // Header values have one character per byte.
-  const place = upstreamPlace(route, asked, Buffer.from(sent, "latin1").toString("utf8"), deps.table);
-  if (place.kind === "elsewhere" || (place.kind === "beside" && !leads)) return undefined;
-  return route.origin + pathOf(deps, route, place);
+  const location = publicLocation(route, asked, Buffer.from(sent, "latin1").toString("utf8"), deps.table);
+  if (location.kind === "elsewhere" || (location.kind === "unmapped" && !isFollowed)) return undefined;
+  return route.origin + pathOf(deps, route, location);
 }
 
 function pathOf(
   { metadataProofs, userId }: Deps,
   route: Route,
-  { kind, path, rest, upstreamPath }: Exclude<UpstreamPlace, { kind: "elsewhere" }>,
+  { kind, path, rest, upstreamPath }: Exclude<PublicLocation, { kind: "elsewhere" }>,
 ): string {
-  if (kind === "ours") return path + rest;
+  if (kind === "mapped") return path + rest;
   return (
-    besidePath(route, metadataProofs.proveUpstreamPath(route, userId, upstreamPath), upstreamPath) + rest
+    provenUpstreamPath(route, metadataProofs.proveUpstreamPath(route, userId, upstreamPath), upstreamPath) +
+    rest
   );
 }
 

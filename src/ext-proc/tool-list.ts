@@ -61,7 +61,7 @@ function wholeList(mayShow: MayShow, maxBytes: number, error: () => string): Bod
   let dropped = false;
   return {
     // A dropped list is subject to the timeout, too.
-    held: () => (dropped ? 1 : held.room()),
+    held: () => (dropped ? 1 : held.capacity()),
     done: () => false,
     filter(chunk, isLast) {
       dropped ||= held.length() + chunk.length > maxBytes;

@@ -30,15 +30,15 @@ export function assertedGroups(
   withheld = false,
 ): AssertedGroups {
   const chosen = settings?.groups ? groups.filter(matcher(settings.groups)) : groups;
-  const carried: string[] = [];
+  const included: string[] = [];
   let bytes = 0;
   for (const group of chosen.slice(0, settings?.maxGroups ?? maxGroups)) {
     bytes += Buffer.byteLength(JSON.stringify(group)) + 1;
     if (bytes > maxGroupBytes) break;
-    carried.push(group);
+    included.push(group);
   }
-  const complete = carried.length === chosen.length && !withheld;
-  return complete ? { groups: carried } : { groups: carried, groups_overflow: true };
+  const complete = included.length === chosen.length && !withheld;
+  return complete ? { groups: included } : { groups: included, groups_overflow: true };
 }
 
 /** Exact names, or prefixes that end in `*`. */
@@ -89,8 +89,8 @@ export function createAssertions(deps: {
     const settings = routes().config.identityAssertion;
     const asserted = assertedGroups(groups, settings, hasWithheldGroups(subject));
     if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
-    const said = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
-    const assertion = await new SignJWT(said)
+    const personClaims = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
+    const assertion = await new SignJWT(personClaims)
       .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)
       .setAudience(key === host ? [resource, host] : resource)

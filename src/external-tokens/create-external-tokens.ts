@@ -1,6 +1,6 @@
 import { decodeJwt, decodeProtectedHeader, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
-import { opensRoute } from "../config/check-identities.ts";
+import { isValidForRoute } from "../config/check-identities.ts";
 import type { Config } from "../config/config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
@@ -100,7 +100,10 @@ export function createExternalTokens(deps: {
   }
 
   /** The caller according to the store; undefined once the token's grant or session has ended. */
-  async function standing(verified: VerifiedToken, known = verified.caller): Promise<Caller | undefined> {
+  async function currentCaller(
+    verified: VerifiedToken,
+    known = verified.caller,
+  ): Promise<Caller | undefined> {
     const { grantId, sessionName } = verified;
     if (grantId) {
       const [live, delegatedBy] = await Promise.all([
@@ -155,7 +158,7 @@ export function createExternalTokens(deps: {
     const revocationsBefore = revocations;
     const verified = await verifySignature(token, config);
     if ("rejection" in verified) return verified;
-    const caller = await standing(verified);
+    const caller = await currentCaller(verified);
     if (!caller) return { rejection: "revoked", issuedTo: issuedTo(verified.caller) };
     const entry: Entry = { verified, config, accepted: { ok: true, caller } };
     // A copy: the token may be a slice of a whole request, which the cache would keep in memory.
@@ -190,19 +193,19 @@ export function createExternalTokens(deps: {
     return rejected;
   }
 
-  /** @param asked whether the store has just confirmed that the grant or session is live */
+  /** @param isConfirmed whether the store has just confirmed that the grant or session is live */
   function answer(
     outcome: Outcome,
     route: Route,
-    { leeway, asked }: { leeway: number; asked: boolean },
+    { leeway, isConfirmed }: { leeway: number; isConfirmed: boolean },
   ): Verification | Promise<Verification> {
     if ("rejection" in outcome) return { ok: false, ...outcome };
     const { verified, accepted, config } = outcome;
     if (verified.expiresAt + leeway <= now() / 1000) return reject("expired", verified);
-    if (!opens(verified, route)) return reject("wrong_audience", verified);
-    if (asked || accepted.caller.kind === "foreign" || store.notifications.healthy())
+    if (!isValidFor(verified, route)) return reject("wrong_audience", verified);
+    if (isConfirmed || accepted.caller.kind === "foreign" || store.notifications.healthy())
       return withPerson(outcome);
-    return standing(verified, accepted.caller).then((caller) => {
+    return currentCaller(verified, accepted.caller).then((caller) => {
       if (!caller) return reject("revoked", verified);
       return withPerson(
         caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
@@ -219,9 +222,9 @@ export function createExternalTokens(deps: {
   }
 
   /** The gateway's tokens are valid for the route whose resource they name, a trusted issuer's tokens for the routes of its entry. */
-  function opens({ audience, caller, routes: listed }: VerifiedToken, route: Route): boolean {
+  function isValidFor({ audience, caller, routes: listed }: VerifiedToken, route: Route): boolean {
     if (caller.kind !== "foreign") return audience.includes(route.resource);
-    return audience.some((entry) => opensRoute(entry, listed, route));
+    return audience.some((entry) => isValidForRoute(entry, listed, route));
   }
 
   function isTooLong(token: string, { externalTokens }: Config): boolean {
@@ -238,10 +241,12 @@ export function createExternalTokens(deps: {
       const entry = cached(token, config);
       if (!entry) {
         misses.inc();
-        return verifyOnce(token, config).then((outcome) => answer(outcome, route, { leeway, asked: true }));
+        return verifyOnce(token, config).then((outcome) =>
+          answer(outcome, route, { leeway, isConfirmed: true }),
+        );
       }
       hits.inc();
-      return answer(entry, route, { leeway, asked: false });
+      return answer(entry, route, { leeway, isConfirmed: false });
     },
     async identify(token) {
       const { config } = routes();
@@ -253,7 +258,7 @@ export function createExternalTokens(deps: {
       const { audience } = verified;
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, rejection: "expired" };
       // Not on the hot path, and used right after revocations: the store is more current than the notifications.
-      const caller = await standing(verified, accepted.caller);
+      const caller = await currentCaller(verified, accepted.caller);
       if (caller?.kind !== "person")
         return caller
           ? { ok: true, caller, audience, token: verified.token }

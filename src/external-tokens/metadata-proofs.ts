@@ -1,5 +1,5 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
-import { cookieMark } from "../config/cookies.ts";
+import { upstreamCookiePrefix } from "../config/cookies.ts";
 import type { Route } from "../model/route.ts";
 import type { SigningKey } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
@@ -107,7 +107,7 @@ export async function createMetadataProofs(deps: {
     return next;
   };
 
-  const living = () => keys.filter(({ expiresAt }) => expiresAt > now());
+  const validKeys = () => keys.filter(({ expiresAt }) => expiresAt > now());
 
   return {
     prove(metadata) {
@@ -135,12 +135,15 @@ export async function createMetadataProofs(deps: {
     verifyUpstreamPath(route, userId, path, proof) {
       if (!/^[\w-]{43}$/.test(proof)) return false;
       const given = Buffer.from(proof, "base64url");
-      return living().some(({ key }) => timingSafeEqual(given, routeMac(key, "place", route, userId, path)));
+      return validKeys().some(({ key }) =>
+        timingSafeEqual(given, routeMac(key, "place", route, userId, path)),
+      );
     },
     cookiePrefixes(route, userId) {
       const newest = current();
-      return [newest, ...living().filter((one) => one !== newest)].map(
-        ({ key }) => `${cookieMark}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
+      return [newest, ...validKeys().filter((one) => one !== newest)].map(
+        ({ key }) =>
+          `${upstreamCookiePrefix}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
       );
     },
     async rotate(publishSeconds, revokeOld = false) {
@@ -165,7 +168,7 @@ function mac(key: KeyObject, head: string, metadata: ProvenMetadata): Buffer {
     .digest();
 }
 
-/** The first member distinguishes the uses, and differs from a proof's first member, which has dots. */
+/** The first member distinguishes the uses, and differs from a proof's first member, which has dots. `place` stays: it is part of valid MACs. */
 function routeMac(
   key: KeyObject,
   use: "place" | "cookie",

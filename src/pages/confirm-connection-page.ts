@@ -1,6 +1,6 @@
 import { html } from "ghtml";
 import type { Route } from "../model/route.ts";
-import { layout, mark, scopeInWords } from "./layout.ts";
+import { icon, layout, scopeInWords } from "./layout.ts";
 
 /** What users have to know before they connect an upstream account to their account here. */
 export interface ConfirmConnectionPage {
@@ -31,7 +31,7 @@ export function confirmConnectionPage(page: ConfirmConnectionPage): string {
   const description = route.description ? html`<p class="muted">${route.description}</p>` : "";
   return layout({
     title: `Connect ${route.name}?`,
-    content: html`<div class="head">!${mark(route.name, route.logoUrl)}<h1>Connect ${route.name} as ${page.person}?</h1></div>
+    content: html`<div class="head">!${icon(route.name, route.logoUrl)}<h1>Connect ${route.name} as ${page.person}?</h1></div>
 !${description}
 <dl>
 <div><dt>Server</dt><dd><span class="mono">${route.resource}</span></dd></div>

@@ -1,5 +1,5 @@
 import { html } from "ghtml";
-import { clientOrigin, layout, mark } from "./layout.ts";
+import { clientOrigin, icon, layout } from "./layout.ts";
 
 const units = [
   ["year", 31_536_000],
@@ -162,7 +162,7 @@ function serviceAccountRow(account: ServiceAccountEntry, page: ConnectionsPage):
     ? html`<p>Uses your connection to ${server}</p>`
     : html`<p>Asks to use your connection to ${server}!${account.connected ? "" : ". Connect it first"}</p>`;
   return html`<li>
-!${mark(name)}
+!${icon(name)}
 <div class="what"><h3>${name} <span class="tag ${state.tag}">${state.word}</span></h3>
 !${asks}
 !${times}</div>
@@ -200,7 +200,7 @@ function serverRow(server: Server, page: ConnectionsPage): string {
     : "";
   const description = server.description ? html`<p>${server.description}</p>` : "";
   return html`<li>
-!${mark(server.name, server.logoUrl)}
+!${icon(server.name, server.logoUrl)}
 <div class="what"><h3>${server.name} <span class="tag ${tag}">${word}</span></h3>
 !${description}
 <p class="mono muted">${server.url}</p>
@@ -222,7 +222,7 @@ function serverButton(server: Server, page: ConnectionsPage): string {
 function clientRow(client: Client, page: ConnectionsPage): string {
   const name = client.name ?? URL.parse(client.id)?.host ?? "An unnamed application";
   return html`<li>
-!${mark(name)}
+!${icon(name)}
 <div class="what"><h3>${name} !${clientOrigin(client)}</h3>
 <p>May use ${new Intl.ListFormat("en").format(client.servers)}</p>
 !${facts([

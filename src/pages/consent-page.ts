@@ -1,7 +1,7 @@
 import { html } from "ghtml";
 import type { Route } from "../model/route.ts";
 import { foreignServer } from "./confirm-connection-page.ts";
-import { clientOrigin, layout, mark, scopeInWords } from "./layout.ts";
+import { clientOrigin, icon, layout, scopeInWords } from "./layout.ts";
 
 /** What users have to know before they let an MCP client act for them. */
 export interface ConsentPage {
@@ -41,7 +41,7 @@ export function consentPage(page: ConsentPage): string {
     : "";
   return layout({
     title: `Allow access to ${route.name}?`,
-    content: html`<div class="head">!${mark(route.name, route.logoUrl)}<h1>Allow <em><bdi>${name}</bdi></em> to use ${route.name}?</h1></div>
+    content: html`<div class="head">!${icon(route.name, route.logoUrl)}<h1>Allow <em><bdi>${name}</bdi></em> to use ${route.name}?</h1></div>
 !${description}
 <dl>
 <div><dt>Application</dt><dd><bdi>${name}</bdi><br>!${clientOrigin(client)}</dd></div>
@@ -49,7 +49,7 @@ export function consentPage(page: ConsentPage): string {
 <div><dt>Server</dt><dd><span class="mono">${route.resource}</span></dd></div>
 <div><dt>Signed in as</dt><dd>${page.person} <a class="nowrap" href="${page.switchAccount}">Not you?</a></dd></div>
 </dl>
-!${caution(client, redirect)}
+!${warning(client, redirect)}
 <h2>It will be able to</h2>
 <ul class="plain">!${page.scopes.map((scope) => html`<li>${scopeInWords(scope)}</li>`).join("")}</ul>
 <p class="muted">It keeps this access, even while you are away, until you revoke it under <a href="${page.connections}">your connections</a>.</p>
@@ -62,16 +62,16 @@ export function consentPage(page: ConsentPage): string {
 }
 
 /** A warning about what only the user can judge. */
-function caution(client: ConsentPage["client"], redirect: ConsentPage["redirect"]): string {
+function warning(client: ConsentPage["client"], redirect: ConsentPage["redirect"]): string {
   const where = { web: "", loopback: "a program on this computer", app: "an app on this device" }[
     redirect.kind
   ];
-  const doubts = [
+  const warnings = [
     ...(client.source === "registered" ? ["The application chose its name; nobody has verified it."] : []),
     ...(where ? [`This page redirects to ${where}.`] : []),
   ];
-  if (doubts.length === 0) return "";
-  return html`<p class="note warn">${doubts.join(" ")} Continue only if you have just started to connect it.</p>`;
+  if (warnings.length === 0) return "";
+  return html`<p class="note warn">${warnings.join(" ")} Continue only if you have just started to connect it.</p>`;
 }
 
 /**

@@ -28,7 +28,7 @@ export function layout(page: { title: string; content: string; wide?: boolean; f
 }
 
 /** The icon of a name, as HTML: its logo, else its first letter. */
-export function mark(name: string, logoUrl?: string): string {
+export function icon(name: string, logoUrl?: string): string {
   const picture = logoUrl
     ? html`<img src="${logoUrl}" alt="">`
     : html`${[...name.trim()][0]?.toUpperCase() ?? "?"}`;

@@ -109,13 +109,15 @@ const criteria: { readonly [N in Exclude<CriterionName, "reject">]: (rule: InRul
   user: ({ ofCaller }) => ofCaller((caller) => present(caller.userId)),
   groups({ evaluate, unknown }) {
     const evaluated = evaluate();
-    const onceOf = onceForLong((groups: readonly string[]) => evaluated(groups.filter((one) => one !== "")));
+    const onceOf = cachedForLongLists((groups: readonly string[]) =>
+      evaluated(groups.filter((one) => one !== "")),
+    );
     return ({ caller }) => (hasWithheldGroups(caller) ? unknown : onceOf(caller.groups));
   },
   claim({ criterion: { claim: path }, evaluate, unknown }) {
     if (!path) throw new PolicyError("claim needs a name: claim/NAME");
     const evaluated = evaluate();
-    const onceOf = onceForLong((values: readonly unknown[]) => evaluated(claimValues(values)));
+    const onceOf = cachedForLongLists((values: readonly unknown[]) => evaluated(claimValues(values)));
     return ({ caller }) => {
       if (isWithheld(caller.claims, path)) return unknown;
       const found = findClaim(caller, path);
@@ -193,13 +195,15 @@ const long = 100;
  * Caches the verdict for long lists: a person may have a hundred thousand groups, and checks must not search them each time.
  * Lists stay the same objects until the person's record changes, and are never modified.
  */
-function onceForLong<T>(look: (list: readonly T[]) => Verdict): (list: readonly T[]) => Verdict {
+function cachedForLongLists<T>(
+  evaluateList: (list: readonly T[]) => Verdict,
+): (list: readonly T[]) => Verdict {
   const known = new WeakMap<readonly T[], Verdict>();
   return (list) => {
-    if (list.length <= long) return look(list);
+    if (list.length <= long) return evaluateList(list);
     const before = known.get(list);
     if (before !== undefined) return before;
-    const verdict = look(list);
+    const verdict = evaluateList(list);
     known.set(list, verdict);
     return verdict;
   };

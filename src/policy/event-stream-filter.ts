@@ -5,7 +5,7 @@ export interface ByteBuffer {
   /** Number of bytes. */
   length(): number;
   /** Allocated memory, bytes. */
-  room(): number;
+  capacity(): number;
   append(bytes: Uint8Array): void;
   /** Returns all bytes followed by `bytes`, and empties the buffer. */
   takeWith(bytes: Uint8Array): Buffer;
@@ -13,24 +13,26 @@ export interface ByteBuffer {
 
 /** Creates an empty buffer. It grows by half, so that each byte is copied only a few times. */
 export function byteBuffer(): ByteBuffer {
-  let room = Buffer.alloc(0);
+  let buffer = Buffer.alloc(0);
   let used = 0;
   return {
     length: () => used,
-    room: () => room.length,
+    capacity: () => buffer.length,
     append(bytes) {
       if (bytes.length === 0) return;
-      if (used + bytes.length > room.length) {
-        const larger = Buffer.allocUnsafe(Math.max(4096, Math.ceil(1.5 * room.length), used + bytes.length));
-        room.copy(larger, 0, 0, used);
-        room = larger;
+      if (used + bytes.length > buffer.length) {
+        const larger = Buffer.allocUnsafe(
+          Math.max(4096, Math.ceil(1.5 * buffer.length), used + bytes.length),
+        );
+        buffer.copy(larger, 0, 0, used);
+        buffer = larger;
       }
-      room.set(bytes, used);
+      buffer.set(bytes, used);
       used += bytes.length;
     },
     takeWith(bytes) {
-      const all = Buffer.concat([room.subarray(0, used), bytes]);
-      room = Buffer.alloc(0);
+      const all = Buffer.concat([buffer.subarray(0, used), bytes]);
+      buffer = Buffer.alloc(0);
       used = 0;
       return all;
     },
@@ -112,7 +114,7 @@ export function createToolsStreamFilter(
 
   return {
     // A dropped event is subject to the timeout, too.
-    waiting: () => (tooLong ? edgeBytes : waiting.room()),
+    waiting: () => (tooLong ? edgeBytes : waiting.capacity()),
     push(chunk) {
       if (failed) return { ok: false };
       const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);

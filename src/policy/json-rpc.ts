@@ -28,7 +28,7 @@ const reserved = {
 
 interface Frame {
   readonly isObject: boolean;
-  readonly place: "root" | "batch" | "message" | "params" | "other";
+  readonly level: "root" | "batch" | "message" | "params" | "other";
   readonly keys: Set<string>;
   /** The key whose value comes next. */
   key: string;
@@ -80,22 +80,22 @@ export function findAmbiguousKey(text: string, maxDepth: number): AmbiguousKey |
 }
 
 function frameWithin(parent: Frame | undefined, isObject: boolean): Frame {
-  return { isObject, place: placeWithin(parent, isObject), keys: new Set(), key: "", expectsKey: isObject };
+  return { isObject, level: levelWithin(parent, isObject), keys: new Set(), key: "", expectsKey: isObject };
 }
 
-function placeWithin(parent: Frame | undefined, isObject: boolean): Frame["place"] {
+function levelWithin(parent: Frame | undefined, isObject: boolean): Frame["level"] {
   if (!parent) return isObject ? "message" : "batch";
-  if (parent.place === "batch" && isObject) return "message";
-  if (parent.place === "message" && parent.key === "params" && isObject) return "params";
+  if (parent.level === "batch" && isObject) return "message";
+  if (parent.level === "message" && parent.key === "params" && isObject) return "params";
   return "other";
 }
 
-function wrongWith(key: string, { keys, place }: Frame): AmbiguousKey["reason"] | undefined {
+function wrongWith(key: string, { keys, level }: Frame): AmbiguousKey["reason"] | undefined {
   if (keys.has(key)) return "duplicate_key";
-  if (place !== "message" && place !== "params") return undefined;
-  if (reserved[place].has(key)) return undefined;
+  if (level !== "message" && level !== "params") return undefined;
+  if (reserved[level].has(key)) return undefined;
   const folded = foldKey(key);
-  return folded === "proto" || reserved[place].has(folded) || !key.isWellFormed()
+  return folded === "proto" || reserved[level].has(folded) || !key.isWellFormed()
     ? "lookalike_key"
     : undefined;
 }

@@ -30,11 +30,11 @@ export function policyWarnings(config: Pick<Config, "policy" | "routes">): Polic
     }
     for (const rule of policy) {
       for (const route of governedBy(policy, config)) {
-        for (const message of pathSurprises(rule.when, rule.action === "deny", route)) {
+        for (const message of pathWarnings(rule.when, rule.action === "deny", route)) {
           warnings.push({ routeId: route.id, message: `${rule.name}: ${message}` });
         }
       }
-      const message = asksForTool(rule.when) ? toolSurprise(rule) : undefined;
+      const message = asksForTool(rule.when) ? toolWarning(rule) : undefined;
       if (message) warnings.push({ ...where, message: `${rule.name}: ${message}` });
     }
   }
@@ -46,23 +46,23 @@ function governedBy(policy: PolicySource, config: Pick<Config, "policy" | "route
 }
 
 /** If `to` has a path, all paths at the upstream begin with it; a rule may have been written for the client's path. */
-function pathSurprises(node: PolicyNode, wide: boolean, route: Route): readonly string[] {
+function pathWarnings(node: PolicyNode, wide: boolean, route: Route): readonly string[] {
   const { upstreamPath: to, prefix } = route;
   if (to === undefined || to === prefix) return [];
   if (node.op !== "criterion") {
     const inside = node.op === "not" || node.op === "nor" ? !wide : wide;
-    return node.nodes.flatMap((part) => pathSurprises(part, inside, route));
+    return node.nodes.flatMap((part) => pathWarnings(part, inside, route));
   }
-  return node.criterion === "http_path" ? matcherSurprises(node.matcher, wide, to.replace(/\/$/, "")) : [];
+  return node.criterion === "http_path" ? matcherWarnings(node.matcher, wide, to.replace(/\/$/, "")) : [];
 }
 
-function matcherSurprises(matcher: PolicyMatcher, wide: boolean, to: string): readonly string[] {
+function matcherWarnings(matcher: PolicyMatcher, wide: boolean, to: string): readonly string[] {
   const about = "http_path is matched against the upstream's path, and all paths of this route begin with";
   switch (matcher.kind) {
     case "all":
-      return matcher.matchers.flatMap((part) => matcherSurprises(part, wide, to));
+      return matcher.matchers.flatMap((part) => matcherWarnings(part, wide, to));
     case "not_in":
-      return matcherSurprises({ kind: "in", values: matcher.values }, !wide, to);
+      return matcherWarnings({ kind: "in", values: matcher.values }, !wide, to);
     case "starts_with": {
       const value = String(matcher.value);
       if (to.startsWith(value)) return [`${about} ${to}: starts_with: ${value} matches every request`];
@@ -84,8 +84,8 @@ function matcherSurprises(matcher: PolicyMatcher, wide: boolean, to: string): re
 }
 
 /** `mcp_tool` is false on everything except tool calls; some rules forget that clients must first call `initialize`. */
-function toolSurprise({ action, when }: PolicyRule): string | undefined {
-  const onOtherMethods = outlook(when);
+function toolWarning({ action, when }: PolicyRule): string | undefined {
+  const onOtherMethods = withoutToolCall(when);
   if (action === "allow" && onOtherMethods === 0) {
     return "it allows only tool calls, not initialize or tools/list; put mcp_tool under deny";
   }
@@ -96,12 +96,12 @@ function toolSurprise({ action, when }: PolicyRule): string | undefined {
 }
 
 /** The result of a condition without a tool call: 0 never, 1 depends, 2 always. */
-function outlook(node: PolicyNode): number {
+function withoutToolCall(node: PolicyNode): number {
   if (node.op === "criterion") {
     if (node.criterion === "mcp_tool") return 0;
     return node.criterion === "accept" ? 2 : 1;
   }
-  const parts = node.nodes.map(outlook);
+  const parts = node.nodes.map(withoutToolCall);
   const negated = node.op === "not" || node.op === "nor" ? parts.map((part) => 2 - part) : parts;
   return node.op === "and" || node.op === "not" ? Math.min(...negated) : Math.max(...negated);
 }

@@ -121,7 +121,7 @@ interface Asked {
   readonly wanted: ConnectionRequest;
   readonly browser: string;
   /** Whether the user started on the issuer's host, in the current session. */
-  readonly began: boolean;
+  readonly startedHere: boolean;
 }
 
 const codeMs = 60_000;
@@ -142,12 +142,12 @@ export function createConfirmConnection(deps: ConfirmDeps) {
   router.get(path, issuerOnly, async (ctx) => {
     const asked = await read(ctx);
     if (!asked) return;
-    const { person, wanted, began } = asked;
+    const { person, wanted, startedHere } = asked;
     const { state } = await upstreamTokens.connectionState(person.userId, wanted.route);
     const mayReach = deps.mayReach?.(person, wanted.route) ?? true;
     // The route's host handles what needs no consent or is not allowed.
     if (!mayReach || state !== "missing") return confirm(ctx, asked);
-    if (began && queryParameter(ctx, "show") !== "1") return confirm(ctx, asked);
+    if (startedHere && queryParameter(ctx, "show") !== "1") return confirm(ctx, asked);
     const csrf = signIn.csrfToken(ctx);
     if (!csrf) return reject(ctx, 403, "signed_out");
     const { route, returnTo, popup } = wanted;
@@ -208,7 +208,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       person,
       wanted,
       browser: browser ?? "",
-      began: queryParameter(ctx, "session") === person.sessionName,
+      startedHere: queryParameter(ctx, "session") === person.sessionName,
     };
   }
 

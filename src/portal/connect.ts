@@ -14,7 +14,7 @@ import {
   type FailureCode,
   failureInWords,
   failureWords,
-  isPassing,
+  isTransient,
   type UpstreamAnswer,
   writeUpstreamAnswer,
 } from "../upstream-oauth/failures.ts";
@@ -151,7 +151,7 @@ class ConnectEndpoints {
         returnTo,
         popup,
         error: {
-          code: fault === undefined || isPassing(fault) ? "temporarily_unavailable" : "server_error",
+          code: fault === undefined || isTransient(fault) ? "temporarily_unavailable" : "server_error",
           message: fault === undefined ? message : failureWords[fault],
           reason: fault,
         },

@@ -7,7 +7,7 @@ import { openCors, readBody, requestId } from "../server/http/request.ts";
 import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./portal.ts";
 
 /** The user that a request acts for, or why there is none. */
-export type Asking =
+export type IdentifiedUser =
   | {
       readonly ok: true;
       /** The user whose connections are used: for a service account, its owner. */
@@ -24,7 +24,7 @@ type Deps = Pick<PortalDeps, "routes" | "mayReach" | "externalTokens" | "signIn"
  * The user of a request and its servers: with an external token, those that the token is valid for; with a browser session, all that
  * policy allows.
  */
-export async function whoAsks(ctx: Context, deps: Deps): Promise<Asking> {
+export async function identifyUser(ctx: Context, deps: Deps): Promise<IdentifiedUser> {
   const { authorization } = ctx.req.headers;
   if (authorization !== undefined) return byToken(authorization, deps);
   const person = await deps.signIn.person(ctx);
@@ -32,7 +32,7 @@ export async function whoAsks(ctx: Context, deps: Deps): Promise<Asking> {
   return { ok: true, userId: person.userId, routes: reachableRoutes(deps, person), isServiceAccount: false };
 }
 
-async function byToken(authorization: string, deps: Deps): Promise<Asking> {
+async function byToken(authorization: string, deps: Deps): Promise<IdentifiedUser> {
   const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
   if (!token) return unauthorized("only one bearer token is accepted");
   const identified = await deps.externalTokens.identify(token);
@@ -67,7 +67,7 @@ async function byToken(authorization: string, deps: Deps): Promise<Asking> {
   };
 }
 
-function unauthorized(description: string): Asking {
+function unauthorized(description: string): IdentifiedUser {
   return { ok: false, status: 401, description };
 }
 
@@ -80,18 +80,18 @@ export function createServersRouter(deps: PortalDeps): Router {
   const router = new Router();
 
   router.get(path, openCors("GET"), async (ctx) => {
-    const asking = await known(ctx);
-    if (asking) await answer(ctx, asking);
+    const user = await identifyOrReply(ctx);
+    if (user) await answer(ctx, user);
   });
 
   router.post(`${path}/disconnect`, openCors("POST"), async (ctx) => {
-    const asking = await known(ctx);
-    if (!asking) return;
+    const user = await identifyOrReply(ctx);
+    if (!user) return;
     // A page of another origin cannot send JSON with our cookie: the preflight allows no credentials. This is defense in depth.
     const site = ctx.get("sec-fetch-site");
     if (!ctx.req.headers.authorization && site && site !== "same-origin")
       return answerError(ctx, 403, "cross_origin", "a page of another origin must send an access token");
-    if (asking.isServiceAccount)
+    if (user.isServiceAccount)
       return answerError(ctx, 403, "access_denied", "a service account cannot disconnect its owner");
     const body = disconnectBody.safeParse(json(await readBody(ctx, "application/json")));
     if (!body.success)
@@ -101,12 +101,12 @@ export function createServersRouter(deps: PortalDeps): Router {
         "invalid_request",
         'send {"routes": ["https://..."]}: 1 to 100 URLs or ids',
       );
-    const meant = body.data.routes.map((named) => routeNamed(named, asking));
-    const unknown = body.data.routes.find((_, index) => !meant[index]);
+    const found = body.data.routes.map((named) => routeNamed(named, user));
+    const unknown = body.data.routes.find((_, index) => !found[index]);
     if (unknown !== undefined)
       return answerError(ctx, 400, "unknown_route", `you have no server ${JSON.stringify(unknown)}`);
-    for (const route of new Set(meant)) if (route) await upstreamTokens.disconnect(asking.userId, route);
-    await answer(ctx, asking);
+    for (const route of new Set(found)) if (route) await upstreamTokens.disconnect(user.userId, route);
+    await answer(ctx, user);
   });
 
   for (const [at, methods] of [
@@ -115,10 +115,10 @@ export function createServersRouter(deps: PortalDeps): Router {
   ] as const)
     router.options(at, openCors(methods));
 
-  async function known(ctx: Context): Promise<Extract<Asking, { ok: true }> | undefined> {
-    const asking = await whoAsks(ctx, deps);
-    if (asking.ok) return asking;
-    const { status, description } = asking;
+  async function identifyOrReply(ctx: Context): Promise<Extract<IdentifiedUser, { ok: true }> | undefined> {
+    const user = await identifyUser(ctx, deps);
+    if (user.ok) return user;
+    const { status, description } = user;
     if (status === 503) {
       ctx.set("retry-after", "5");
       answerError(ctx, status, "temporarily_unavailable", description);
@@ -133,13 +133,13 @@ export function createServersRouter(deps: PortalDeps): Router {
     return undefined;
   }
 
-  async function answer(ctx: Context, { userId, routes: reachable }: Extract<Asking, { ok: true }>) {
+  async function answer(ctx: Context, { userId, routes: reachable }: Extract<IdentifiedUser, { ok: true }>) {
     ctx.set("cache-control", "no-store");
     ctx.body = { servers: (await serverStates(deps, userId, reachable)).map(entry) };
   }
 
   /** Finds a route by id, or by its URL or any URL below it; only routes that this caller may reach. */
-  function routeNamed(named: string, { routes: reachable }: Extract<Asking, { ok: true }>) {
+  function routeNamed(named: string, { routes: reachable }: Extract<IdentifiedUser, { ok: true }>) {
     const route = routes().byId(named) ?? routes().byResource(named);
     return reachable.find((one) => one.id === route?.id);
   }

@@ -157,8 +157,8 @@ export function createSignInFlow(
       idTokenExpected: true,
     });
     const idClaims: Record<string, unknown> = tokens.claims() ?? {};
-    const said = await personClaims(client, provider, tokens, { subject: String(idClaims.sub) });
-    const identity = identityFromClaims(provider, said.claims ?? {});
+    const fromProvider = await personClaims(client, provider, tokens, { subject: String(idClaims.sub) });
+    const identity = identityFromClaims(provider, fromProvider.claims ?? {});
     if (!identity) return undefined;
     if (hasWithheldGroups(identity))
       logger.warn(

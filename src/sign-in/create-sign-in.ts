@@ -23,7 +23,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
   const flow = createSignInFlow(deps, clients, sessions, handover);
   const signOut = createSignOut(deps, clients, sessions);
   const backChannelLogout = createBackChannelLogout(deps, clients, sessions);
-  const { recheck, renewTokens, onPersonRejected } = createRecheck(deps, clients, sessions);
+  const { recheck, refreshTokens, onPersonRejected } = createRecheck(deps, clients, sessions);
   const prefix = routes().config.paths.prefix;
   const onIssuer = (ctx: Context) => ctx.host === new URL(routes().config.issuer).host;
 
@@ -62,7 +62,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     sessionFromCookieHeader: sessions.fromCookieHeader,
     begin,
     recheck,
-    renewTokens,
+    refreshTokens,
     onPersonRejected,
     async recheckOwners() {
       for (const owner of await deps.store.delegations.owners()) await recheck(owner);

@@ -230,8 +230,8 @@ export interface Identity {
  * @returns undefined if the claim that identifies the user is missing or is an unverified address: anyone who can set an address
  * there could sign in as another user.
  */
-export function identityFromClaims(provider: SignInProvider, said: Claims): Identity | undefined {
-  const { email, claims, unusable } = verifiedEmail(said, provider);
+export function identityFromClaims(provider: SignInProvider, providerClaims: Claims): Identity | undefined {
+  const { email, claims, unusable } = verifiedEmail(providerClaims, provider);
   const subject = unusable ? undefined : claims[provider.claims.user];
   if ((typeof subject !== "string" && typeof subject !== "number") || subject === "") return undefined;
   return {
@@ -254,7 +254,7 @@ function text(value: unknown): string | undefined {
  * `email_domains` apply. The record stays marked until a recheck or the next sign-in replaces it.
  * @returns undefined if the user is identified by an unverified address and has to sign in again
  */
-export function judgeOldRecord(
+export function migrateOldRecord(
   record: SignInSession,
   providers: readonly SignInProvider[],
 ): SignInSession | undefined {
@@ -263,8 +263,8 @@ export function judgeOldRecord(
     claims: { user: "sub", email: "email" },
   };
   const verified = record.claims.email_verified;
-  const said = verified === true ? withoutClaims(record.claims, ["email_verified"]) : record.claims;
-  const { email, claims, unusable } = verifiedEmail(said, source);
+  const providerClaims = verified === true ? withoutClaims(record.claims, ["email_verified"]) : record.claims;
+  const { email, claims, unusable } = verifiedEmail(providerClaims, source);
   if (unusable) return undefined;
   return { ...rest, ...(email !== undefined && { email }), claims };
 }

@@ -24,7 +24,7 @@ export function createRecheck(
   deps: SignInDeps,
   clients: OpenidClients,
   sessions: Sessions,
-): Pick<SignIn, "recheck" | "renewTokens" | "onPersonRejected"> {
+): Pick<SignIn, "recheck" | "refreshTokens" | "onPersonRejected"> {
   const { routes, store, logger } = deps;
   const onRejected: ((userId: string) => Promise<unknown>)[] = [];
 
@@ -34,7 +34,7 @@ export function createRecheck(
     const { recheck: every, recheckGrace: grace, sessionTtl, providers } = routes().config.signIn;
     const age = (Date.now() - known.checkedAt.getTime()) / 1000;
     // An old record is rechecked immediately, unless a replica that does so may have moved `checkedAt`.
-    const fresh = age < every && !(known.unjudged && age < every - (2 * leaseMs) / 1000);
+    const fresh = age < every && !(known.emailUnchecked && age < every - (2 * leaseMs) / 1000);
     if (fresh) return "ok";
     const provider = providers.find(({ id }) => id === known.providerId);
     if (!provider) return reject(userId, "the sign-in provider is no longer configured");
@@ -47,7 +47,7 @@ export function createRecheck(
     return asked;
   }
 
-  async function renewTokens({ userId, tokensAt }: OldTokens): Promise<Recheck> {
+  async function refreshTokens({ userId, tokensAt }: OldTokens): Promise<Recheck> {
     for (;;) {
       const change = nextChange(
         store.notifications,
@@ -113,7 +113,7 @@ export function createRecheck(
       const client = await clients.of(provider);
       const tokens = await refreshTokenGrant(client, refreshToken);
       const got = tokensOf(tokens);
-      const { unjudged: _, ...judged } = known;
+      const { emailUnchecked: _, ...judged } = known;
       const renewed: SignInSession = {
         ...judged,
         ...got,
@@ -121,10 +121,10 @@ export function createRecheck(
         refreshToken: got.refreshToken ?? refreshToken,
       };
       const subject = typeof known.claims.sub === "string" ? known.claims.sub : known.subject;
-      const said = await personClaims(client, provider, tokens, { subject, idToken: known.idToken });
-      if (said.anotherSubject) return "rejected";
-      if (!said.claims) return renewed;
-      const identity = identityFromClaims(provider, said.claims);
+      const claimed = await personClaims(client, provider, tokens, { subject, idToken: known.idToken });
+      if (claimed.anotherSubject) return "rejected";
+      if (!claimed.claims) return renewed;
+      const identity = identityFromClaims(provider, claimed.claims);
       if (identity?.userId !== known.userId) return "rejected";
       return { ...renewed, ...identity };
     } catch (error) {
@@ -163,7 +163,7 @@ export function createRecheck(
   const recheckOnce = oncePerUser(({ userId }) => recheck(userId));
   return {
     recheck: (userId) => recheckOnce({ userId }),
-    renewTokens: oncePerUser(renewTokens),
+    refreshTokens: oncePerUser(refreshTokens),
     onPersonRejected: (listener) => void onRejected.push(listener),
   };
 }

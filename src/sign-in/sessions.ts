@@ -31,10 +31,10 @@ export interface Sessions {
   close(): void;
 }
 
-/** @param onUnjudged called for a user with a record from a version that did not check `email_verified` */
+/** @param onUncheckedEmail called for a user with a record from a version that did not check `email_verified` */
 export function createBrowserSessions(
   { store, routes, metrics }: SignInDeps,
-  onUnjudged: (userId: string) => void,
+  onUncheckedEmail: (userId: string) => void,
 ): Sessions {
   const namesOf = keysOfGroups();
   const people = new LRUCache<string, BrowserSession>({
@@ -82,7 +82,7 @@ export function createBrowserSessions(
     if (!session || session.host !== host || session.expiresAt.getTime() <= Date.now()) return undefined;
     const signedIn = await store.signInSessions.find(session.userId);
     if (!signedIn) return undefined;
-    if (signedIn.unjudged) onUnjudged(signedIn.userId);
+    if (signedIn.emailUnchecked) onUncheckedEmail(signedIn.userId);
     const { userId, email, name, groups, claims } = signedIn;
     return {
       userId,
@@ -195,9 +195,9 @@ export const browserBinding = {
 
 function held(ctx: Context): (readonly [name: string, value: string])[] {
   const now = fresh.get(ctx.req);
-  const ours = ctx.secure ? bindingCookie.https : bindingCookie.http;
+  const cookieName = ctx.secure ? bindingCookie.https : bindingCookie.http;
   const sent = Object.entries(parseCookie(ctx.get("cookie"))).flatMap(([name, value]) =>
-    ours.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
+    cookieName.test(name) && value !== undefined && /^[\w-]{43}$/.test(value) ? [[name, value] as const] : [],
   );
   return [...(now ? [now] : []), ...sent.slice(0, maxCookies)];
 }

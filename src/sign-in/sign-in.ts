@@ -49,7 +49,7 @@ export interface SignIn {
   /**
    * Refreshes the provider's expired tokens. One replica asks, the others wait for its result; a rejection is handled as in `recheck`.
    */
-  renewTokens(old: Pick<SignInSession, "userId" | "tokensAt">): Promise<Recheck>;
+  refreshTokens(old: Pick<SignInSession, "userId" | "tokensAt">): Promise<Recheck>;
   /** Rechecks all users who have delegated connections, since no token refresh does. To be called periodically. */
   recheckOwners(): Promise<void>;
   /** Calls `listener`, without awaiting it, for each user whom the provider rejects, after their sessions and grants have ended. */

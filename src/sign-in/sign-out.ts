@@ -135,7 +135,7 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
     const provider = routes().config.signIn.providers.find(({ issuer }) => issuer === claimed.iss);
     if (!provider) throw new Error("the issuer is not a configured provider");
     // Anyone may post here: check first what needs no keys of the provider.
-    judge(claimed, provider);
+    checkClaims(claimed, provider);
     const { alg, typ } = decodeProtectedHeader(token);
     if (!algorithms.includes(alg ?? ""))
       throw new Error("the signing algorithm of the token is not supported");
@@ -149,12 +149,12 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
       maxTokenAge,
       clockTolerance,
     });
-    judge(payload, provider);
+    checkClaims(payload, provider);
     return { provider, claims: payload };
   }
 
   /** @throws Error with the fault of the logout token. */
-  function judge(claims: JWTPayload, { clientId }: SignInProvider): void {
+  function checkClaims(claims: JWTPayload, { clientId }: SignInProvider): void {
     const { aud, events, iat, exp, jti } = claims;
     if (![aud ?? []].flat().includes(clientId)) throw new Error("the token is for another audience");
     if (typeof jti !== "string" || jti === "") throw new Error("the token has no id");

@@ -19,7 +19,7 @@ export interface ClientRegistration {
 }
 
 export interface ClientRegistrations {
-  /** @param alsoEnded include clients with an expired secret: it may be renewed, or the server's clock may be behind; default false */
+  /** @param alsoEnded include clients with an expired secret: it can still be rotated, or the server's clock may be behind; default false */
   find(issuer: string, redirectUri: string, alsoEnded?: boolean): Promise<ClientRegistration | undefined>;
   /**
    * Runs `register` at most once per (issuer, redirect URI) across replicas: waits for a registration on another replica and returns
@@ -35,14 +35,14 @@ export interface ClientRegistrations {
     insteadOf?: { readonly clientId: string; readonly registeredAt?: number },
   ): Promise<ClientRegistration>;
   /**
-   * Runs `renew` on this client's registration under the same lease, and stores the result. Undefined: another replica holds the
+   * Runs `rotate` on this client's registration under the same lease, and stores the result. Undefined: another replica holds the
    * lease, or the client is gone.
    */
-  renew(
+  rotateSecret(
     issuer: string,
     redirectUri: string,
     clientId: string,
-    renew: (current: ClientRegistration) => Promise<ClientRegistration>,
+    rotate: (current: ClientRegistration) => Promise<ClientRegistration>,
   ): Promise<ClientRegistration | undefined>;
   /** Changes the registration of exactly this client, unless it changes concurrently. */
   update(
@@ -163,7 +163,7 @@ export function clientRegistrations(
   }
 
   /**
-   * True for one of all callers that want to renew or replace this client.
+   * True for one of all callers that want to rotate this client's secret or replace the client.
    * @param sealed the ciphertext as read: another registration may have the same client id
    */
   async function takeLeaseOf(
@@ -291,13 +291,13 @@ export function clientRegistrations(
         new Error("a registration on another replica does not finish"),
       );
     },
-    async renew(issuer, redirectUri, clientId, renew) {
+    async rotateSecret(issuer, redirectUri, clientId, rotate) {
       const owner = randomUUID();
       if (!(await takeLeaseOf(issuer, redirectUri, { clientId }, owner))) return undefined;
       try {
         const current = await find(issuer, redirectUri, true);
         if (current?.clientId !== clientId) return undefined;
-        const made = { ...(await renew(current)), issuer, redirectUri, clientId };
+        const made = { ...(await rotate(current)), issuer, redirectUri, clientId };
         return (await store(made, owner)) ? made : undefined;
       } finally {
         // Does nothing after `store`, which clears the lease.

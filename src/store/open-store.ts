@@ -48,7 +48,7 @@ export async function removeExpired(
     upstream_token: sql`(not refreshable and expires_at < ${ago(1)}) or refresh_expires_at < ${ago(1)}`,
     upstream_demand: sql`demanded_at < ${ago(30)}`,
     pending_authorization: sql`expires_at < ${at}`,
-    // A server can renew an expired secret (RFC 7592), or its clock may be behind.
+    // An expired secret can be rotated (RFC 7592), or its clock may be behind.
     client_registration: sql`
       secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
@@ -105,8 +105,8 @@ export interface StoreOptions extends PostgresTls {
   readonly registrationLeaseMs?: number;
   /** Retention of the audit trail (365). */
   readonly auditRetentionDays?: number;
-  /** Filters a person's record that was written by a version without e-mail verification; default: unchanged. */
-  readonly judgePerson?: (record: SignInSession) => SignInSession | undefined;
+  /** Migrates a person's record that was written by a version without e-mail verification; default: unchanged. */
+  readonly migratePerson?: (record: SignInSession) => SignInSession | undefined;
 }
 
 /**
@@ -142,7 +142,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     authorizationServerRecords: authorizationServerRecords(database, encryptor, macs),
     delegations: delegations(database, macs),
     browserSessions: browserSessions(database, macs),
-    signInSessions: signInSessions(database, encryptor, macs, options.judgePerson),
+    signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
@@ -200,17 +200,17 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   await migrateServer(url, tls, timeoutMs, logger);
   const connection = { url, tls, timeoutMs, logger };
   const db = openPostgres({ ...connection, size: options.poolSize ?? 10, name: "envoy-mcp-auth" });
-  const heart = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
+  const heartbeatDb = openPostgres({ ...connection, size: 1, name: "envoy-mcp-auth heartbeat" });
   const close = async () => {
     // A pool waits for the server to close the connection, which never happens on a dead network.
-    await withDeadline(Promise.all([db.destroy(), heart.destroy()]), timeoutMs, () => undefined);
+    await withDeadline(Promise.all([db.destroy(), heartbeatDb.destroy()]), timeoutMs, () => undefined);
   };
   const database = createDatabase(db, { timeoutMs, metrics, inSpan: options.inSpan, close });
   const listenUrl = options.listenUrl ?? url;
   const listener = listenPostgres({
     listenUrl,
     tls,
-    heart,
+    heartbeatDb: heartbeatDb,
     clock: database.clock,
     timeoutMs,
     logger,

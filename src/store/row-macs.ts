@@ -203,7 +203,7 @@ export function rowMacs(
     return `${key.kid}.${mac.digest("base64url")}`;
   }
 
-  function isGood<T extends BoundTable>(
+  function isValid<T extends BoundTable>(
     table: T,
     row: BoundRow<T> & { readonly mac: string | null },
   ): boolean {
@@ -218,7 +218,7 @@ export function rowMacs(
     table: T,
     row: BoundRow<T> & { readonly mac: string | null },
   ): boolean {
-    if (!loaded().enforced.has(table) || isGood(table, row)) return true;
+    if (!loaded().enforced.has(table) || isValid(table, row)) return true;
     deps.metrics?.storeRowsRejected.inc({ table });
     const { keys, columns } = boundColumns[table];
     const primaryKey = columns.slice(0, keys).map((column) => String(Reflect.get(row, column)));
@@ -279,7 +279,7 @@ export function rowMacs(
     const since = enforced.size === 0 ? keys[0].createdAt : startedAt;
     if (!now && Date.now() - since < upgradeMs) return;
     // Rows that older replicas changed have an invalid MAC; these replicas have stopped by now.
-    await signAll(missing, (table, row) => !isGood(table, asBound(row)));
+    await signAll(missing, (table, row) => !isValid(table, asBound(row)));
     await database.write("row_mac.bound", async (tx) => {
       for (const { kid, sealed, purpose: of } of await keyRows(tx, true)) {
         const value = await decryptIfPossible(kid, sealed);
@@ -308,7 +308,7 @@ export function rowMacs(
     },
     async isForged(table, row) {
       const { enforced } = await current();
-      if (!enforced.has(table) || isGood(table, row)) return false;
+      if (!enforced.has(table) || isValid(table, row)) return false;
       await load();
       return !accepts(table, row);
     },
@@ -327,7 +327,7 @@ export function rowMacs(
       await delay(settleMs);
       await load();
       const isOld = (mac: unknown) => typeof mac === "string" && !mac.startsWith(`${fresh.kid}.`);
-      await signAll(everyTable, (table, row) => isOld(row.mac) && isGood(table, asBound(row)));
+      await signAll(everyTable, (table, row) => isOld(row.mac) && isValid(table, asBound(row)));
       await database.write("row_mac.remove_old", async (tx) => {
         const old = keys.map(({ kid }) => kid);
         await tx.deleteFrom(keyTable).where("purpose", "=", purpose).where("kid", "in", old).execute();

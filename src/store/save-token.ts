@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-events.ts";
 import type { Store } from "./store.ts";
-import type { NewUpstreamToken, PutBasis, Standing } from "./upstream-tokens.ts";
+import type { NewUpstreamToken, PersonState, PutBasis } from "./upstream-tokens.ts";
 
 /** Retries writes of tokens that a server issues only once, in case the database is briefly unavailable. */
 export interface Persistence {
@@ -59,11 +59,11 @@ export function createPersistence(
   };
 }
 
-/** The state that `hasLeft` compares with. */
-export async function standingOf(
+/** The state that `hasDisconnectedOrSignedOut` compares with. */
+export async function personState(
   { upstreamTokens, signInSessions }: Pick<Store, "upstreamTokens" | "signInSessions">,
   key: ConnectionKey,
-): Promise<Standing> {
+): Promise<PersonState> {
   const [person, disconnects] = await Promise.all([
     signInSessions.find(key.userId),
     upstreamTokens.disconnects(key),
@@ -72,7 +72,7 @@ export async function standingOf(
 }
 
 /** Whether a person has disconnected, or lost their sign-in record, between these two. */
-export function hasLeft(before: Standing, now: Standing): boolean {
+export function hasDisconnectedOrSignedOut(before: PersonState, now: PersonState): boolean {
   return (before.signedIn && !now.signedIn) || isDisconnectedSince(before.disconnects, now.disconnects);
 }
 
@@ -86,8 +86,8 @@ export async function putBasis(
   store: Pick<Store, "upstreamTokens" | "signInSessions">,
   key: ConnectionKey,
 ): Promise<PutBasis> {
-  const [token, standing] = await Promise.all([store.upstreamTokens.find(key), standingOf(store, key)]);
-  return { version: token?.version, ...standing };
+  const [token, person] = await Promise.all([store.upstreamTokens.find(key), personState(store, key)]);
+  return { version: token?.version, ...person };
 }
 
 /**

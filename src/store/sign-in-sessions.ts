@@ -26,7 +26,7 @@ export interface SignInSession {
   readonly tokensAt?: number;
   readonly checkedAt: Date;
   /** Written by a version that did not check whether the e-mail address is verified: due for a recheck. */
-  readonly unjudged?: true;
+  readonly emailUnchecked?: true;
 }
 
 export interface SignInSessions {
@@ -48,26 +48,29 @@ export interface SignInSessions {
 }
 
 const table = "sign_in_session";
-type EncryptedPart = Omit<SignInSession, "userId" | "providerId" | "subject" | "checkedAt" | "unjudged"> & {
+type EncryptedPart = Omit<
+  SignInSession,
+  "userId" | "providerId" | "subject" | "checkedAt" | "emailUnchecked"
+> & {
   /** `tokensAt` of a record whose e-mail address was checked. An older version copies it unchanged next to newer tokens. */
   readonly judgedAt?: number | null;
 };
 
 /**
  * Claims and tokens of each person from the company's provider; encrypted except for lookup columns.
- * @param judge filters a record that is `unjudged`; undefined: it counts as absent
+ * @param migrate migrates a record that is `emailUnchecked`; undefined: it counts as absent
  */
 export function signInSessions(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
-  judge: (record: SignInSession) => SignInSession | undefined = (record) => record,
+  migrate: (record: SignInSession) => SignInSession | undefined = (record) => record,
 ): SignInSessions {
   async function decryptRow(row: Selectable<Tables["sign_in_session"]>): Promise<SignInSession> {
     const { judgedAt, ...part } = await decrypt<EncryptedPart>(table, [row.user_id], row.sealed);
     return {
       ...part,
-      ...(judgedAt !== (part.tokensAt ?? null) && { unjudged: true }),
+      ...(judgedAt !== (part.tokensAt ?? null) && { emailUnchecked: true }),
       userId: row.user_id,
       providerId: row.provider_id,
       subject: row.subject,
@@ -82,8 +85,10 @@ export function signInSessions(
   }
   /** All columns except the key. */
   async function valuesOf(session: SignInSession) {
-    const { userId, providerId, subject, checkedAt, unjudged, ...part } = session;
-    const encryptedPart: EncryptedPart = unjudged ? part : { ...part, judgedAt: session.tokensAt ?? null };
+    const { userId, providerId, subject, checkedAt, emailUnchecked, ...part } = session;
+    const encryptedPart: EncryptedPart = emailUnchecked
+      ? part
+      : { ...part, judgedAt: session.tokensAt ?? null };
     const clear = {
       provider_id: providerId,
       subject,
@@ -98,7 +103,7 @@ export function signInSessions(
     async find(userId) {
       const row = await findRow(userId);
       const record = row && (await decryptRow(row));
-      return record?.unjudged ? judge(record) : record;
+      return record?.emailUnchecked ? migrate(record) : record;
     },
     async findBySid(providerId, sid) {
       const found = await database.read("sign_in_session.find_by_sid", (db) =>

@@ -9,7 +9,7 @@ import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
 import { requiredScopesTable } from "./required-scopes.ts";
 import type { RowMacs } from "./row-macs.ts";
-import { hasLeft } from "./save-token.ts";
+import { hasDisconnectedOrSignedOut } from "./save-token.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
 import {
   type NewUpstreamToken,
@@ -135,7 +135,7 @@ export function upstreamTokens(
       .select("user_id")
       .where("user_id", "=", key.userId)
       .executeTakeFirst();
-    return !hasLeft(basis, { disconnects, signedIn: person !== undefined });
+    return !hasDisconnectedOrSignedOut(basis, { disconnects, signedIn: person !== undefined });
   }
 
   return {

@@ -47,7 +47,7 @@ export type NewUpstreamToken = Omit<
 >;
 
 /** A person's state when they requested a connection. */
-export interface Standing {
+export interface PersonState {
   /** As returned by `UpstreamTokens.disconnects`. */
   readonly disconnects: readonly number[];
   /** Whether the person had a sign-in record. */
@@ -55,7 +55,7 @@ export interface Standing {
 }
 
 /** The state before a token was obtained: a later disconnect, reconnect or sign-out takes precedence over storing the token. */
-export interface PutBasis extends Standing {
+export interface PutBasis extends PersonState {
   /** Of the connection; absent: there was none; "any": the last write wins. */
   readonly version?: number | "any";
 }
@@ -120,10 +120,10 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
   /**
    * Connections that belong to no route for `graceSeconds`, for every replica that called this in the meantime: a replica that still
    * has the route restarts the time.
-   * @param places the routes of this replica; connections below them also belong to them
+   * @param routes the routes of this replica; connections below them also belong to them
    */
   orphans(
-    places: readonly Pick<ConnectionKey, "routeId" | "upstream">[],
+    routes: readonly Pick<ConnectionKey, "routeId" | "upstream">[],
     graceSeconds: number,
     limit: number,
   ): Promise<ConnectionKey[]>;
@@ -175,12 +175,12 @@ export function upstreamTokenQueries(
       }));
     },
 
-    async orphans(places, graceSeconds, limit) {
+    async orphans(routes, graceSeconds, limit) {
       const rows = await database.write("upstream_token.orphans", async (tx) => {
         const known = sql<boolean>`exists (
-          select from jsonb_array_elements(${JSON.stringify(places)}::jsonb) as place
-          where place->>'routeId' = route_id
-            and (place->>'upstream' = upstream or starts_with(upstream, rtrim(place->>'upstream', '/') || '/')))`;
+          select from jsonb_array_elements(${JSON.stringify(routes)}::jsonb) as route
+          where route->>'routeId' = route_id
+            and (route->>'upstream' = upstream or starts_with(upstream, rtrim(route->>'upstream', '/') || '/')))`;
         await tx
           .updateTable(table)
           .set({ orphaned_at: null })

@@ -125,7 +125,7 @@ const quietMs = 10_000;
  *
  * @param report gets the number of occurrences since the previous report.
  */
-export function reportNowAndThen(report: (times: number) => void): () => void {
+export function rateLimitedReport(report: (times: number) => void): () => void {
   let quietUntil = 0;
   let times = 0;
   return () => {

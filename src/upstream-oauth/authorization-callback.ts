@@ -2,7 +2,7 @@ import { AuthorizationResponseError, validateAuthResponse } from "oauth4webapi";
 import { callbackHost, callbackUri, hasOneOAuthRoute } from "../config/callback-urls.ts";
 import { askedAt, endpointUrl } from "../config/paths.ts";
 import type { ConsentAuth, Route } from "../model/route.ts";
-import { hasLeft, putBasis, putUnlessChanged } from "../store/save-token.ts";
+import { hasDisconnectedOrSignedOut, putBasis, putUnlessChanged } from "../store/save-token.ts";
 import type { NewUpstreamToken, PutBasis } from "../store/upstream-tokens.ts";
 import { withDeadline } from "../util/deadline.ts";
 import {
@@ -86,7 +86,7 @@ export class AuthorizationCallbacks {
       );
     }
     const auth = consentOf(route);
-    const place = {
+    const clientKey = {
       issuer: pending.issuer,
       clientId: pending.clientId,
       redirectUri: pending.redirectUri,
@@ -98,12 +98,12 @@ export class AuthorizationCallbacks {
       if (!(error instanceof UpstreamOAuthError) || error.error !== "invalid_scope") throw error;
       await this.#basisOf(pending);
       // A forged response gains nothing: scopes required by one user replace a registration at most once a day.
-      const outgrown = await clients.outgrown(route, place, pending.scopes);
-      if (outgrown === undefined) throw error;
-      return this.#requests.beginAgain(route, pending, error, outgrown);
+      const replaceable = await clients.replaceableForScopes(route, clientKey, pending.scopes);
+      if (replaceable === undefined) throw error;
+      return this.#requests.beginAgain(route, pending, error, replaceable);
     }
     const basis = await this.#basisOf(pending);
-    const client = await clients.known(route, place);
+    const client = await clients.known(route, clientKey);
     if (!client) {
       const gone = new UpstreamOAuthError(
         "client_rejected",
@@ -122,12 +122,12 @@ export class AuthorizationCallbacks {
         (error.code === "storage_unavailable" || error.code === "disconnected_during_authorization");
       if (!isObtained) await claim?.undo();
       // The server knows a client that signs, since it has just accepted its authorization request; it only lacks the keys.
-      const refused = error instanceof UpstreamOAuthError && error.code === "client_rejected";
-      if (!refused || pending.authMethod === "private_key_jwt") throw error;
-      if (!(await clients.isGone(route, place, error))) throw error;
+      const isRejected = error instanceof UpstreamOAuthError && error.code === "client_rejected";
+      if (!isRejected || pending.authMethod === "private_key_jwt") throw error;
+      if (!(await clients.isGone(route, clientKey, error))) throw error;
       // If it cannot be replaced now, it is tested before the next redirect.
-      clients.doubt(route, client);
-      return this.#requests.beginAgain(route, pending, error, { registered: [], unfit: client });
+      clients.retestRegistration(route, client);
+      return this.#requests.beginAgain(route, pending, error, { registered: [], insteadOf: client });
     }
   }
 
@@ -154,7 +154,7 @@ export class AuthorizationCallbacks {
   async #basisOf(pending: PendingConsent): Promise<PutBasis> {
     const now = await putBasis(this.#deps.store, connectionOf(pending));
     const basis = { ...now, ...pending.standing };
-    if (hasLeft(basis, now)) throw disconnectedDuringAuthorization();
+    if (hasDisconnectedOrSignedOut(basis, now)) throw disconnectedDuringAuthorization();
     return basis;
   }
 
@@ -289,14 +289,14 @@ function readCode(pending: PendingConsent, params: URLSearchParams): string {
     if (code) return code;
   } catch (error) {
     if (error instanceof AuthorizationResponseError) {
-      const refused = error.error === "access_denied" || error.error === "consent_required";
+      const isDenied = error.error === "access_denied" || error.error === "consent_required";
       throw new UpstreamOAuthError(
-        refused
+        isDenied
           ? "consent_denied"
           : error.error === "temporarily_unavailable"
             ? "server_error"
             : "authorization_rejected",
-        refused
+        isDenied
           ? "access was not granted at the server"
           : "the server's authorization page answered with an error",
         {

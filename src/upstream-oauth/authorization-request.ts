@@ -7,12 +7,12 @@ import {
 import { callbackHost } from "../config/callback-urls.ts";
 import { endpointUrl } from "../config/paths.ts";
 import { type ConsentAuth, consentAuth, type Route } from "../model/route.ts";
-import { type Persistence, standingOf } from "../store/save-token.ts";
-import type { Standing, UpstreamToken } from "../store/upstream-tokens.ts";
+import { type Persistence, personState } from "../store/save-token.ts";
+import type { PersonState, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { AuthMethods } from "./client-authentication.ts";
-import type { Clients, UnfitClient } from "./clients.ts";
+import type { Clients, ReplacedClient } from "./clients.ts";
 import type { Discovery } from "./discovery.ts";
-import { connectionFor, hasRoomFor } from "./endpoint-connection.ts";
+import { connectionFor, mayAddEndpoint } from "./endpoint-connection.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import {
   checkAskedIssuer,
@@ -40,7 +40,7 @@ export interface Repeated {
 export interface SecondTry {
   /** Scopes of the registration to replace. */
   readonly registered: readonly string[];
-  readonly unfit?: UnfitClient;
+  readonly insteadOf?: ReplacedClient;
 }
 
 /** Dependencies of `AuthorizationRequests` and `AuthorizationCallbacks`. */
@@ -85,11 +85,11 @@ export class AuthorizationRequests {
     because: UpstreamOAuthError,
     second: SecondTry,
   ): Promise<Repeated> {
-    const { userId, returnTo, popup, server, scopes, again, clientSource, standing } = pending;
+    const { userId, returnTo, popup, server, scopes, again, clientSource } = pending;
     if (again !== false || server === undefined || clientSource !== "registered") throw because;
     const begun = await this.#start(
       { userId, route, returnTo, popup, shown: { server, scopes } },
-      { ...second, standing },
+      { ...second, personState: pending.standing },
     );
     if ("notice" in begun) throw because;
     return { ...begun, because };
@@ -146,16 +146,16 @@ export class AuthorizationRequests {
   /** @param again set for the second attempt of one authorization */
   async #start(
     { userId, route, returnTo, popup = false, shown }: BeginConsent,
-    again?: SecondTry & { readonly standing?: Standing },
+    again?: SecondTry & { readonly personState?: PersonState },
   ): Promise<Begun | { readonly notice: ConsentNotice }> {
     const { routes, store, metrics, clients } = this.#deps;
     const { auth, connection, server, notice, needed } = await this.#plan(userId, route);
-    if (!(await hasRoomFor(store, connection, route)))
+    if (!(await mayAddEndpoint(store, connection, route)))
       throw new UpstreamOAuthError(
         "route_unavailable",
         "you are connected to too many endpoints of this server: disconnect it first",
       );
-    const standing = again ? again.standing : await standingOf(store, connection);
+    const standing = again ? again.personState : await personState(store, connection);
     const { scopes } = notice;
     const { as } = server;
     if (server.hasMetadata && !as.code_challenge_methods_supported?.includes("S256")) {
@@ -171,7 +171,7 @@ export class AuthorizationRequests {
     // All users share one registration, so it also needs the scopes that others request.
     const asked = [...new Set([...(again?.registered ?? []), ...scopes, ...scopesFor(auth, server).scopes])];
     const { client, redirectUri } = await clients
-      .forConsent(route, auth, server, asked, again?.unfit)
+      .forConsent(route, auth, server, asked, again?.insteadOf)
       .catch((error: unknown) => {
         throw server.hasMetadata || auth.endpoint ? error : withoutOAuth(error, route);
       });

@@ -103,16 +103,16 @@ export interface AuthMethods {
    * Methods to try at a server, most likely first: the client's own; if it uses a secret, the other secret-based method too. Never falls
    * back to `none`, and never replaces a signature.
    *
-   * @param place the token endpoint
+   * @param tokenEndpoint its URL
    */
-  of(client: UpstreamClient, place: string): readonly ClientAuthMethod[];
+  of(client: UpstreamClient, tokenEndpoint: string): readonly ClientAuthMethod[];
   /** Remembers the method that worked. */
-  worked(client: UpstreamClient, place: string, method: ClientAuthMethod): void;
+  worked(client: UpstreamClient, tokenEndpoint: string, method: ClientAuthMethod): void;
 }
 
 export function createAuthMethods(): AuthMethods {
   const seen = boundedCache<string, ClientAuthMethod>(10_000);
-  const keyOf = ({ clientId }: UpstreamClient, place: string) => `${place} ${clientId}`;
+  const keyOf = ({ clientId }: UpstreamClient, tokenEndpoint: string) => `${tokenEndpoint} ${clientId}`;
 
   function able({ authMethod, authMethodFixed, clientSecret }: UpstreamClient): readonly ClientAuthMethod[] {
     if (authMethod === "auto") return bySecret;
@@ -121,15 +121,15 @@ export function createAuthMethods(): AuthMethods {
   }
 
   return {
-    of(client, place) {
+    of(client, tokenEndpoint) {
       const methods = able(client);
-      const known = seen.get(keyOf(client, place));
+      const known = seen.get(keyOf(client, tokenEndpoint));
       if (known === undefined || !methods.includes(known)) return methods;
       return [known, ...methods.filter((method) => method !== known)];
     },
-    worked(client, place, method) {
-      if (method === able(client)[0] && seen.get(keyOf(client, place)) === undefined) return;
-      seen.set(keyOf(client, place), method);
+    worked(client, tokenEndpoint, method) {
+      if (method === able(client)[0] && seen.get(keyOf(client, tokenEndpoint)) === undefined) return;
+      seen.set(keyOf(client, tokenEndpoint), method);
     },
   };
 }

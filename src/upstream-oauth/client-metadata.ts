@@ -25,7 +25,7 @@ export async function isPublicHost(host: string): Promise<boolean> {
 }
 
 /** This gateway's URLs that an upstream's authorization server uses. */
-export interface ClientPlaces {
+export interface ClientUrls {
   /** URL of the Client ID Metadata Document, which is also the client id. */
   readonly clientId: string;
   /** The same for servers that require a confidential client (RFC 6749 section 2.1); absent if the document is published elsewhere. */
@@ -36,18 +36,18 @@ export interface ClientPlaces {
 }
 
 /** The URLs for one authorization server of one route, not shared with any other server. */
-export function clientPlaces(table: RouteTable, route: Route, issuer: string): ClientPlaces {
-  return placesAt(table, callbackHost(table.config, route), callbackId(route, issuer));
+export function clientUrls(table: RouteTable, route: Route, issuer: string): ClientUrls {
+  return clientUrlsAt(table, callbackHost(table.config, route), callbackId(route, issuer));
 }
 
 /** The URLs for a document that the operator publishes elsewhere (`client_id_metadata_url`), which lists one callback per route. */
-export function publishedPlaces(table: RouteTable, route: Route, url: string): ClientPlaces {
-  const { confidentialClientId: _, ...places } = placesAt(table, callbackHost(table.config, route));
-  return { ...places, clientId: url, redirectUri: redirectUriByHand(table.config, route) };
+export function publishedClientUrls(table: RouteTable, route: Route, url: string): ClientUrls {
+  const { confidentialClientId: _, ...urls } = clientUrlsAt(table, callbackHost(table.config, route));
+  return { ...urls, clientId: url, redirectUri: redirectUriByHand(table.config, route) };
 }
 
 /** @param id absent: the URLs of versions without a callback per server */
-function placesAt(table: RouteTable, host: string, id?: string): ClientPlaces {
+function clientUrlsAt(table: RouteTable, host: string, id?: string): ClientUrls {
   const base = upstreamClientBase(table.config, host);
   const document = id === undefined ? base : `${base}/${id}`;
   return {
@@ -69,18 +69,18 @@ export function documentKind(
   const last = redirectUri.slice(redirectUri.lastIndexOf("/") + 1);
   // A connection made before an application shared the host keeps its client.
   for (const host of [callbackHost(table.config, route), route.host]) {
-    const places = placesAt(table, host, last === "callback" ? undefined : last);
-    if (places.redirectUri !== redirectUri) continue;
-    if (clientId === places.clientId) return "public";
-    if (clientId === places.confidentialClientId) return "confidential";
+    const urls = clientUrlsAt(table, host, last === "callback" ? undefined : last);
+    if (urls.redirectUri !== redirectUri) continue;
+    if (clientId === urls.clientId) return "public";
+    if (clientId === urls.confidentialClientId) return "confidential";
   }
   return undefined;
 }
 
 /** The document to use at a server: the one without a key, unless the server requires a key. */
-export function documentClientId(places: ClientPlaces, as: AuthorizationServer): string {
+export function documentClientId(urls: ClientUrls, as: AuthorizationServer): string {
   const method = chooseAuthMethod(as, ["none", "private_key_jwt"]);
-  return (method === "private_key_jwt" && places.confidentialClientId) || places.clientId;
+  return (method === "private_key_jwt" && urls.confidentialClientId) || urls.clientId;
 }
 
 /** Whether a route may use the document: auto-discovered, and without a configured client. */
@@ -119,15 +119,15 @@ export function clientMetadataDocument(
       ? own.find(() => hasOneOAuthRoute(config, host))
       : routes.find((one) => isCallbackIdOf(one, id) && isHere(one));
   if (!route) return undefined;
-  const places = placesAt(table, host, id);
-  const clientId = confidential ? places.confidentialClientId : places.clientId;
+  const urls = clientUrlsAt(table, host, id);
+  const clientId = confidential ? urls.confidentialClientId : urls.clientId;
   if (clientId === undefined) return undefined;
   // On a host that an application now shares, the application could read the code and redeem it without a secret.
   const moved = callbackHost(config, route) !== host;
   const redirectUri = moved
     ? callbackUri(config, callbackHost(config, route), id ?? callbackId(route))
-    : places.redirectUri;
-  return document(config, host, clientId, [redirectUri], confidential ? places.jwksUri : undefined);
+    : urls.redirectUri;
+  return document(config, host, clientId, [redirectUri], confidential ? urls.jwksUri : undefined);
 }
 
 function document(

@@ -9,7 +9,7 @@ import {
 import type { ClientAuthMethod } from "../model/route.ts";
 import type { ClientRegistration } from "../store/client-registrations.ts";
 import { chooseAuthMethod } from "./client-authentication.ts";
-import { byKey, type ClientPlaces } from "./client-metadata.ts";
+import { byKey, type ClientUrls } from "./client-metadata.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { errorWord } from "./failures.ts";
 import { readJsonObject, textOf, timeOf } from "./json.ts";
@@ -27,7 +27,7 @@ export interface RegisteredScopes {
 interface RegistrationRequest {
   readonly fetch: typeof globalThis.fetch;
   readonly as: AuthorizationServer;
-  readonly places: Pick<ClientPlaces, "redirectUri" | "jwksUri">;
+  readonly urls: Pick<ClientUrls, "redirectUri" | "jwksUri">;
   readonly clientName: string;
   readonly scopes: RegisteredScopes;
   /** Set by the operator; absent: chosen from the server's list. */
@@ -60,7 +60,7 @@ const able = ["client_secret_basic", "client_secret_post", "none", "private_key_
  */
 export async function registerClient(request: RegistrationRequest): Promise<ClientRegistration> {
   const { as, scopes } = request;
-  const { redirectUri, jwksUri } = request.places;
+  const { redirectUri, jwksUri } = request.urls;
   const { host } = new URL(as.registration_endpoint ?? as.issuer);
   const method = request.authMethod ?? chooseAuthMethod(as, able);
   if (!method) {
@@ -94,25 +94,29 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
   const narrow = asked.join(" ");
   const withScope = (scope: string) => ask({ ...metadata, scope });
   return withScope(wide)
-    .catch(unlessScopes(() => (narrow === wide ? without() : withScope(narrow).catch(unlessScopes(without)))))
+    .catch(
+      unlessScopes(() =>
+        narrow === wide ? withoutScope() : withScope(narrow).catch(unlessScopes(withoutScope)),
+      ),
+    )
     .catch(wrapped(host));
 
   /** Records the attempted scopes: another registration would not get more. */
-  async function without(): Promise<ClientRegistration> {
+  async function withoutScope(): Promise<ClientRegistration> {
     const made = await ask(metadata);
     return { ...made, metadata: { ...made.metadata, scope: wide } };
   }
 }
 
 /**
- * Renews a registration's secret (RFC 7592 section 2.2, else 2.1), so that the client stays valid.
+ * Rotates a registration's secret (RFC 7592: an update, section 2.2, else a read, section 2.1), so that the client stays valid.
  *
- * @returns the current registration; unchanged if the server renews nothing
+ * @returns the current registration; unchanged if the server returns no new secret
  * @throws UpstreamOAuthError as `registerClient`
  */
-export async function renewRegistration(
+export async function rotateClientSecret(
   found: ClientRegistration,
-  request: Pick<RegistrationRequest, "fetch" | "places" | "isOurs">,
+  request: Pick<RegistrationRequest, "fetch" | "urls" | "isOurs">,
 ): Promise<ClientRegistration> {
   const { management } = notesOf(found);
   if (!management) return found;
@@ -169,7 +173,7 @@ function wrapped(host: string) {
 /** Reads the registration from the server's response (RFC 7591 section 3.2.1). */
 async function read(
   response: Response,
-  request: Pick<RegistrationRequest, "as" | "places" | "isOurs"> & {
+  request: Pick<RegistrationRequest, "as" | "urls" | "isOurs"> & {
     readonly asked: Readonly<Record<string, unknown>>;
     readonly method: ClientAuthMethod;
     readonly host: string;
@@ -192,7 +196,7 @@ async function read(
   const clientSecret = typeof client.client_secret === "string" ? client.client_secret : undefined;
   return {
     issuer: as.issuer,
-    redirectUri: request.places.redirectUri,
+    redirectUri: request.urls.redirectUri,
     clientId: client.client_id,
     clientSecret,
     secretExpiresAt: clientSecret === undefined ? undefined : secretEnd(answer, response),
@@ -240,7 +244,7 @@ function managementOf(
 /** The registration must have exactly the requested redirect URI (RFC 7591 section 3.2.1), and must not be another client of the gateway. */
 function checkRegistered(
   client: { readonly client_id: string; readonly redirect_uris?: unknown },
-  request: { readonly places: Pick<ClientPlaces, "redirectUri">; readonly isOurs: (url: URL) => boolean },
+  request: { readonly urls: Pick<ClientUrls, "redirectUri">; readonly isOurs: (url: URL) => boolean },
   host: string,
 ): void {
   const reject = (what: string) => {
@@ -251,7 +255,7 @@ function checkRegistered(
   const { redirect_uris: given } = client;
   if (given === undefined || given === null) return;
   const uris: unknown[] = Array.isArray(given) ? given : [given];
-  if (uris.length !== 1 || uris[0] !== request.places.redirectUri)
+  if (uris.length !== 1 || uris[0] !== request.urls.redirectUri)
     reject("has redirect URIs other than the requested one");
 }
 
@@ -288,4 +292,22 @@ async function accepted(response: Response, host: string, token: string): Promis
   }
   // The caller reports a response that is not an object.
   return answer ?? {};
+}
+
+/** Whether the secret expires within a minute. */
+export function isExpiring(found: ClientRegistration): boolean {
+  return found.secretExpiresAt !== undefined && found.secretExpiresAt.getTime() < Date.now() + 60_000;
+}
+
+/** Whether the secret has expired. */
+export function hasEnded({ secretExpiresAt }: ClientRegistration): boolean {
+  return secretExpiresAt !== undefined && secretExpiresAt.getTime() <= Date.now();
+}
+
+/** Whether a secret that can be rotated expires soon: within a quarter of its lifetime, or a minute. */
+export function isDue(found: ClientRegistration): boolean {
+  const { registeredAt, management } = notesOf(found);
+  if (found.secretExpiresAt === undefined || !management) return false;
+  const end = found.secretExpiresAt.getTime();
+  return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
 }

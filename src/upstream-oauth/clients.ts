@@ -20,16 +20,24 @@ import {
   type UpstreamClient,
 } from "./client-authentication.ts";
 import {
-  type ClientPlaces,
+  type ClientUrls,
   clientMetadataDocument,
-  clientPlaces,
+  clientUrls,
   documentClientId,
   documentKind,
   isPublicHost,
   mayUseDocument,
-  publishedPlaces,
+  publishedClientUrls,
 } from "./client-metadata.ts";
-import { notesOf, type RegisteredScopes, registerClient, renewRegistration } from "./client-registration.ts";
+import {
+  hasEnded,
+  isDue,
+  isExpiring,
+  notesOf,
+  type RegisteredScopes,
+  registerClient,
+  rotateClientSecret,
+} from "./client-registration.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import { keepToIssuer } from "./issuer-ownership.ts";
 import { createRegistrationTrial, type RegistrationTrial } from "./registration-trial.ts";
@@ -38,7 +46,7 @@ import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { allowedScopes } from "./www-authenticate.ts";
 
 /** A registration to replace. */
-export interface UnfitClient {
+export interface ReplacedClient {
   readonly clientId: string;
   /** Unix ms: a new registration may have the same client id. */
   readonly registeredAt?: number;
@@ -52,7 +60,7 @@ export interface Clients {
    * The client for a new authorization (configured, else the client document, else registered), and its own callback.
    *
    * @param asked scopes to request; a registration also has those that the server lists and the operator allows
-   * @param unfit a registration to replace; it stays if the server does not create a new one
+   * @param insteadOf a registration to replace; it stays if the server does not create a new one
    * @throws UpstreamOAuthError
    */
   forConsent(
@@ -60,7 +68,7 @@ export interface Clients {
     auth: ConsentAuth,
     server: UpstreamServer,
     asked: readonly string[],
-    unfit?: UnfitClient,
+    insteadOf?: ReplacedClient,
   ): Promise<{ client: UpstreamClient; redirectUri: string }>;
   /** The client that a stored token or a pending authorization belongs to; undefined if its credentials are gone. */
   known(
@@ -74,7 +82,7 @@ export interface Clients {
   isGone(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
-    refusal: Pick<UpstreamOAuthError, "error">,
+    rejection: Pick<UpstreamOAuthError, "error">,
   ): Promise<boolean>;
   /** Deletes the registration if it `isGone`. @returns the result of `isGone` */
   forget(...gone: Parameters<Clients["isGone"]>): Promise<boolean>;
@@ -85,18 +93,18 @@ export interface Clients {
    * @returns the registered scopes, and the registration to replace unless it has already been replaced; undefined if a new registration
    * would not request more, or if it is too soon
    */
-  outgrown(
+  replaceableForScopes(
     route: Route,
     client: { issuer: string; clientId: string; redirectUri: string },
     scopes: readonly string[],
-  ): Promise<{ readonly registered: readonly string[]; readonly unfit?: UnfitClient } | undefined>;
-  doubt: RegistrationTrial["doubt"];
+  ): Promise<{ readonly registered: readonly string[]; readonly insteadOf?: ReplacedClient } | undefined>;
+  retestRegistration: RegistrationTrial["retestRegistration"];
 }
 
-/** Backoff after a failed renewal, ms. */
-const renewalBackoffMs = 60_000;
+/** Backoff after a failed rotation, ms. */
+const rotationBackoffMs = 60_000;
 /** Minimum time between replacements of a shared registration for one user's required scopes, ms. */
-const outgrownIntervalMs = 86_400_000;
+const scopeReplacementIntervalMs = 86_400_000;
 
 export function createClients(deps: {
   routes: CurrentRoutes;
@@ -109,12 +117,12 @@ export function createClients(deps: {
   const { store, routeFetch, authMethods, logger } = deps;
   const ownKey = () => deps.keys.signer("upstream_client");
   /** Registrations replaced for one user's required scopes, by issuer and callback. */
-  const outgrown = boundedCache<string, true>(10_000, { ttl: outgrownIntervalMs });
+  const replacedForScopes = boundedCache<string, true>(10_000, { ttl: scopeReplacementIntervalMs });
 
-  const placeOf = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
+  const registrationKey = (issuer: string, redirectUri: string) => `${issuer} ${redirectUri}`;
 
-  const renewOnce = new SingleFlight<ClientRegistration | undefined>({
-    failureMs: renewalBackoffMs,
+  const rotateOnce = new SingleFlight<ClientRegistration | undefined>({
+    failureMs: rotationBackoffMs,
     failures: 1000,
   });
   const trial = createRegistrationTrial({ routeFetch, authMethods, clientOf: fromRegistration });
@@ -123,25 +131,25 @@ export function createClients(deps: {
   async function registered(
     route: Route,
     as: AuthorizationServer,
-    places: ClientPlaces,
+    urls: ClientUrls,
     {
       scopes,
       authMethod,
-      unfit,
+      insteadOf,
     }: {
       readonly scopes: RegisteredScopes;
       readonly authMethod?: ClientAuthMethod;
-      readonly unfit?: UnfitClient;
+      readonly insteadOf?: ReplacedClient;
     },
   ): Promise<UpstreamClient> {
-    const { redirectUri } = places;
+    const { redirectUri } = urls;
     const { clientName } = deps.routes().config.upstreamOAuth;
-    const request = { fetch: routeFetch.fetchFor(route), as, places, isOurs, clientName, scopes, authMethod };
+    const request = { fetch: routeFetch.fetchFor(route), as, urls, isOurs, clientName, scopes, authMethod };
     const register = async () => {
       const first = await registerClient(request);
       const made = hasEnded(first) ? await registerClient(request) : first;
       const { issuer, secretExpiresAt } = made;
-      if (secretExpiresAt !== undefined) announceEnd(route, made);
+      if (secretExpiresAt !== undefined) logExpiry(route, made);
       if (!hasEnded(made)) return made;
       // Expired twice in a row: the expiry is wrong, so the secret is used anyway.
       logger.warn(
@@ -151,20 +159,20 @@ export function createClients(deps: {
       return { ...made, secretExpiresAt: undefined };
     };
     const before = await store.clientRegistrations.find(as.issuer, redirectUri, true);
-    if (before && isDue(before)) await renewed(route, before);
+    if (before && isDue(before)) await withNewSecret(route, before);
     // The old registration stays until then: connected users need it, even if the server creates no new one.
-    const getOr = (insteadOf?: UnfitClient) =>
-      store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, insteadOf);
-    const found = await getOr(unfit);
-    if (unfit?.stepUp) outgrown.set(placeOf(as.issuer, redirectUri), true);
-    const spent = isSpent(found);
-    if (!spent && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
+    const getOr = (replaced?: ReplacedClient) =>
+      store.clientRegistrations.getOrRegister(as.issuer, redirectUri, register, replaced);
+    const found = await getOr(insteadOf);
+    if (insteadOf?.stepUp) replacedForScopes.set(registrationKey(as.issuer, redirectUri), true);
+    const expiring = isExpiring(found);
+    if (!expiring && (await trial.isStillKnown(route, as, found))) return fromRegistration(found);
     const made = await getOr(fromRegistration(found));
-    if (!spent) await trial.noteReplacement(route, as, made);
+    if (!expiring) await trial.noteReplacement(route, as, made);
     return fromRegistration(made);
   }
 
-  function announceEnd(route: Route, registration: ClientRegistration): void {
+  function logExpiry(route: Route, registration: ClientRegistration): void {
     const { issuer, clientId, secretExpiresAt } = registration;
     const about = { issuer, route: route.id, clientId, secretExpiresAt };
     if (notesOf(registration).management)
@@ -179,18 +187,22 @@ export function createClients(deps: {
       );
   }
 
-  /** The registration with a new secret, or unchanged if the renewal fails. Runs once at a time over all replicas. */
-  async function renewed(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
+  /** The registration with a new secret, or unchanged if the rotation fails. Runs once at a time over all replicas. */
+  async function withNewSecret(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
     const { issuer, redirectUri, clientId } = found;
-    const places = { redirectUri, jwksUri: "" };
-    const renew = async (current: ClientRegistration) => {
-      const now = await renewRegistration(current, { fetch: routeFetch.fetchFor(route), places, isOurs });
-      announceEnd(route, now);
+    const urls = { redirectUri, jwksUri: "" };
+    const rotate = async (current: ClientRegistration) => {
+      const now = await rotateClientSecret(current, {
+        fetch: routeFetch.fetchFor(route),
+        urls,
+        isOurs,
+      });
+      logExpiry(route, now);
       return now;
     };
     try {
-      const now = await renewOnce.run(placeOf(issuer, redirectUri), () =>
-        store.clientRegistrations.renew(issuer, redirectUri, clientId, renew),
+      const now = await rotateOnce.run(registrationKey(issuer, redirectUri), () =>
+        store.clientRegistrations.rotateSecret(issuer, redirectUri, clientId, rotate),
       );
       return now ?? (await store.clientRegistrations.find(issuer, redirectUri, true)) ?? found;
     } catch (thrown) {
@@ -201,11 +213,11 @@ export function createClients(deps: {
     }
   }
 
-  /** Renews in the background while the old secret is valid, and waits if it has expired. */
-  async function kept(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
+  /** Rotates the secret in the background while the old one is valid, and waits if it has expired. */
+  async function rotatedIfDue(route: Route, found: ClientRegistration): Promise<ClientRegistration> {
     if (!isDue(found)) return found;
-    const renewal = renewed(route, found);
-    return hasEnded(found) ? renewal : found;
+    const updated = withNewSecret(route, found);
+    return hasEnded(found) ? updated : found;
   }
 
   async function usesDocument(route: Route, as: AuthorizationServer): Promise<boolean> {
@@ -219,7 +231,7 @@ export function createClients(deps: {
   }
 
   return {
-    async forConsent(route, auth, server, asked, unfit) {
+    async forConsent(route, auth, server, asked, insteadOf) {
       if (auth.clientId) {
         const { clientId, authorizationServerUrl } = auth;
         if (!auth.endpoint) await keepToIssuer(store, route, { clientId, authorizationServerUrl }, server);
@@ -227,25 +239,25 @@ export function createClients(deps: {
         return { client, redirectUri: redirectUriByHand(deps.routes().config, route) };
       }
       const table = deps.routes();
-      const places = clientPlaces(table, route, credentialOwner(server));
+      const urls = clientUrls(table, route, credentialOwner(server));
       const bySecret = auth.authMethod?.startsWith("client_secret_") ?? false;
       if (!bySecret && (await usesDocument(route, server.as))) {
         const published = table.config.upstreamOAuth.clientIdMetadataUrl;
         if (published === undefined) {
-          const client = documentClient(documentClientId(places, server.as), places);
-          return { client, redirectUri: places.redirectUri };
+          const client = documentClient(documentClientId(urls, server.as), urls);
+          return { client, redirectUri: urls.redirectUri };
         }
         // Client id and callback are the same for every issuer, so the upstream may only name one.
         const { authorizationServerUrl } = auth;
         await keepToIssuer(store, route, { clientId: published, authorizationServerUrl }, server);
-        const { clientId, redirectUri } = publishedPlaces(table, route, published);
+        const { clientId, redirectUri } = publishedClientUrls(table, route, published);
         return { client: documentClient(clientId), redirectUri };
       }
       if (server.as.registration_endpoint) {
         const scopes = { asked, supported: allowedScopes(auth, server.as.scopes_supported ?? []) };
         const { authMethod } = auth;
-        const client = await registered(route, server.as, places, { scopes, authMethod, unfit });
-        return { client, redirectUri: places.redirectUri };
+        const client = await registered(route, server.as, urls, { scopes, authMethod, insteadOf });
+        return { client, redirectUri: urls.redirectUri };
       }
       throw new UpstreamOAuthError(
         "registration_unavailable",
@@ -261,15 +273,15 @@ export function createClients(deps: {
       if (kind)
         return documentClient(clientId, { confidentialClientId: kind === "public" ? undefined : clientId });
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
-      return found?.clientId === clientId ? fromRegistration(await kept(route, found)) : undefined;
+      return found?.clientId === clientId ? fromRegistration(await rotatedIfDue(route, found)) : undefined;
     },
     isGone,
-    async forget(route, client, refusal) {
-      const gone = await isGone(route, client, refusal);
+    async forget(route, client, rejection) {
+      const gone = await isGone(route, client, rejection);
       if (gone) await store.clientRegistrations.delete(client.issuer, client.redirectUri, client.clientId);
       return gone;
     },
-    async outgrown(route, { issuer, clientId, redirectUri }, scopes) {
+    async replaceableForScopes(route, { issuer, clientId, redirectUri }, scopes) {
       const found = await store.clientRegistrations.find(issuer, redirectUri, true);
       const registered = (found && notesOf(found).scope?.split(" ")) ?? [];
       const lacking = scopes.filter((scope) => !registered.includes(scope));
@@ -277,15 +289,18 @@ export function createClients(deps: {
       if (lacking.length === 0) return undefined;
       const operators = consentAuth(route)?.scopes ?? [];
       // One user's browser reports the rejection, and replacing the registration affects all users: limit how often.
-      const demanded = !lacking.some((scope) => operators.includes(scope));
-      if (demanded && outgrown.has(placeOf(issuer, redirectUri))) return undefined;
-      return { registered, unfit: { clientId, registeredAt: notesOf(found).registeredAt, stepUp: demanded } };
+      const stepUp = !lacking.some((scope) => operators.includes(scope));
+      if (stepUp && replacedForScopes.has(registrationKey(issuer, redirectUri))) return undefined;
+      return {
+        registered,
+        insteadOf: { clientId, registeredAt: notesOf(found).registeredAt, stepUp },
+      };
     },
-    doubt: trial.doubt,
+    retestRegistration: trial.retestRegistration,
   };
 
   async function isGone(
-    ...[route, { issuer, clientId, redirectUri }, refusal]: Parameters<Clients["isGone"]>
+    ...[route, { issuer, clientId, redirectUri }, rejection]: Parameters<Clients["isGone"]>
   ): Promise<boolean> {
     const table = deps.routes();
     // The document without an id is not served on a host with several routes: its client is gone.
@@ -297,12 +312,12 @@ export function createClients(deps: {
     const found = await store.clientRegistrations.find(issuer, redirectUri, true);
     if (found?.clientId !== clientId) return false;
     // All users of a route share the registration: one user's response must not end it.
-    return refusal.error !== undefined || hasEnded(found);
+    return rejection.error !== undefined || hasEnded(found);
   }
 
   function documentClient(
     clientId: string,
-    { confidentialClientId }: Pick<ClientPlaces, "confidentialClientId"> = {},
+    { confidentialClientId }: Pick<ClientUrls, "confidentialClientId"> = {},
   ): UpstreamClient {
     const confidential = clientId === confidentialClientId;
     return { clientId, authMethod: confidential ? "private_key_jwt" : "none", source: "document", ownKey };
@@ -334,19 +349,4 @@ export function createClients(deps: {
       ownKey,
     };
   }
-}
-
-function isSpent(found: ClientRegistration): boolean {
-  return found.secretExpiresAt !== undefined && found.secretExpiresAt.getTime() < Date.now() + 60_000;
-}
-function hasEnded({ secretExpiresAt }: ClientRegistration): boolean {
-  return secretExpiresAt !== undefined && secretExpiresAt.getTime() <= Date.now();
-}
-
-/** Whether a renewable secret expires soon: within a quarter of its lifetime, or a minute. */
-function isDue(found: ClientRegistration): boolean {
-  const { registeredAt, management } = notesOf(found);
-  if (found.secretExpiresAt === undefined || !management) return false;
-  const end = found.secretExpiresAt.getTime();
-  return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
 }

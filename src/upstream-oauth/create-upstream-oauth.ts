@@ -54,10 +54,10 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
   const needKey = (route: Route) => `${route.id} ${endpointUrl(route)}`;
 
   /** Logs and counts a failure, once. */
-  function failed(step: string, thrown: unknown, place: object): UpstreamOAuthError {
+  function failed(step: string, thrown: unknown, about: object): UpstreamOAuthError {
     const error = UpstreamOAuthError.from(thrown, step);
     const { code, detail, error: upstreamError } = error;
-    logger.warn({ step, reason: code, upstreamError, detail, ...place }, error.message);
+    logger.warn({ step, reason: code, upstreamError, detail, ...about }, error.message);
     metrics.upstreamOAuth.inc({ step, outcome: code });
     return error;
   }
@@ -69,8 +69,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       try {
         const begun = await requests.begin(request);
         if ("notice" in begun) {
-          const unshown = new UpstreamOAuthError("notice_needed", "the user must confirm first");
-          return { ...unshown.toFailure(), notice: begun.notice };
+          const failure = new UpstreamOAuthError("notice_needed", "the user must confirm first");
+          return { ...failure.toFailure(), notice: begun.notice };
         }
         succeeded("begin");
         metrics.consents.inc({ kind: "upstream", outcome: "started" });
@@ -151,8 +151,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         return { kind: "obtained", token };
       } catch (thrown) {
         const error = failed("obtain", thrown, { userId: subject.userId, route: route.id });
-        const lasting = ["token_request_rejected", "sign_in_token_missing"].includes(error.code);
-        if (lasting) return { kind: "rejected", reason: error.word };
+        const isFinal = ["token_request_rejected", "sign_in_token_missing"].includes(error.code);
+        if (isFinal) return { kind: "rejected", reason: error.word };
         return {
           kind: "unavailable",
           retryAfterSeconds: error.retryAfterSeconds ?? (error.toFailure().retryable ? 5 : 60),
@@ -228,9 +228,9 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       ),
 
     async prepare(route, table) {
-      const planned = { ...parts, routes: () => table };
-      const fresh = new Discovery({ ...planned, cache: createMetadataCache({ entries }) });
-      const found = await doctor({ ...planned, discovery: fresh }, route, () => {});
+      const plannedDeps = { ...parts, routes: () => table };
+      const fresh = new Discovery({ ...plannedDeps, cache: createMetadataCache({ entries }) });
+      const found = await doctor({ ...plannedDeps, discovery: fresh }, route, () => {});
       const auth = consentAuth(route);
       if (!found.ok || !found.needed || auth === undefined || auth.endpoint) return found;
       try {
@@ -238,7 +238,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const server = await fresh.server(route, { authorizationServerUrl });
         const identity = { ...server.as, named: server.named };
         checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
-        await createClients(planned).forConsent(route, auth, server, scopesFor(auth, server).scopes);
+        await createClients(plannedDeps).forConsent(route, auth, server, scopesFor(auth, server).scopes);
         succeeded("prepare");
         return found;
       } catch (thrown) {
@@ -249,7 +249,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     forget(route) {
       cache.forget(route.id);
       discovery.forget(route);
-      clients.doubt(route);
+      clients.retestRegistration(route);
     },
     close: persistence.close,
   };

@@ -11,7 +11,7 @@ import {
 } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import { clientAuth, configuredClient } from "./client-authentication.ts";
-import { clientPlaces, documentClientId, publishedPlaces } from "./client-metadata.ts";
+import { clientUrls, documentClientId, publishedClientUrls } from "./client-metadata.ts";
 import { notesOf } from "./client-registration.ts";
 import type { Discovery } from "./discovery.ts";
 import { UpstreamOAuthError } from "./errors.ts";
@@ -179,16 +179,16 @@ async function consented(deps: DoctorDeps, route: Route, auth: ConsentAuth, onSt
 /** @throws UpstreamOAuthError if the probe is inconclusive */
 async function asksForToken(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<boolean> {
   const steps: DiscoveryStep[] = [];
-  const tell = () => steps.forEach(onStep);
+  const report = () => steps.forEach(onStep);
   const need = await deps.discovery
     .needed(route, (step) => steps.push(step))
     .catch((error: unknown) => {
-      tell();
+      report();
       throw error;
     });
   // Discovery reports these steps again, in full.
   if (need.kind === "yes") return true;
-  tell();
+  report();
   if (need.kind === "unknown") {
     const code = codeOfUnknown(need.status);
     throw new UpstreamOAuthError(code, `${endpointUrl(route)} ${need.finding}`);
@@ -228,10 +228,10 @@ async function checkClient(
   const step = { name: "client", ok: true } as const;
   const table = deps.routes();
   const { clientIdMetadataUrl: published, clientIdMetadataDocument: mode } = table.config.upstreamOAuth;
-  const places =
+  const urls =
     published === undefined
-      ? clientPlaces(table, route, credentialOwner(server))
-      : publishedPlaces(table, route, published);
+      ? clientUrls(table, route, credentialOwner(server))
+      : publishedClientUrls(table, route, published);
   const byHand = redirectUriByHand(table.config, route);
   const byDocument =
     mode === "always" || (mode === "auto" && as.client_id_metadata_document_supported === true);
@@ -239,10 +239,10 @@ async function checkClient(
     const finding = `the client id of the routes file: ${auth.clientId}; its redirect URI there: ${byHand}`;
     onStep({ ...step, finding });
   } else if (byDocument) {
-    const url = documentClientId(places, as);
+    const url = documentClientId(urls, as);
     onStep({ ...step, url, finding: "this gateway's client document, if the server can reach it" });
   } else if (as.registration_endpoint) {
-    const known = await deps.store?.clientRegistrations.find(as.issuer, places.redirectUri, true);
+    const known = await deps.store?.clientRegistrations.find(as.issuer, urls.redirectUri, true);
     const end = known?.secretExpiresAt?.toISOString().slice(0, 10);
     const finding = known
       ? `this gateway is registered there as ${known.clientId}${end === undefined ? "" : `, with a secret that expires on ${end}`}`

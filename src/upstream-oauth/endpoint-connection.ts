@@ -65,13 +65,13 @@ export async function connectionFor(
 }
 
 /** Whether another endpoint of the route can have a separate connection. */
-export async function hasRoomFor(
+export async function mayAddEndpoint(
   { upstreamTokens }: { readonly upstreamTokens: Pick<Store["upstreamTokens"], "list"> },
   { userId, routeId, upstream }: ConnectionKey,
   route: Route,
 ): Promise<boolean> {
   if (upstream === route.upstream) return true;
   const known = await upstreamTokens.list({ userId, routeId });
-  const apart = known.filter((one) => isBelowUpstream(route, one.upstream));
-  return apart.length < maxEndpoints || apart.some((one) => one.upstream === upstream);
+  const ofEndpoints = known.filter((one) => isBelowUpstream(route, one.upstream));
+  return ofEndpoints.length < maxEndpoints || ofEndpoints.some((one) => one.upstream === upstream);
 }

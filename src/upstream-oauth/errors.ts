@@ -2,7 +2,7 @@ import { SafeFetchError } from "../egress/errors.ts";
 import {
   errorWord,
   type FailureCode,
-  isPassing,
+  isTransient,
   type OAuthErrorCode,
   type UpstreamFailure,
 } from "./failures.ts";
@@ -105,7 +105,7 @@ export class UpstreamOAuthError extends Error {
   }
 
   toFailure(): UpstreamFailure {
-    const retryable = isPassing(this.code);
+    const retryable = isTransient(this.code);
     let oauthError: OAuthErrorCode = retryable ? "temporarily_unavailable" : "server_error";
     if (this.code === "consent_denied" || this.code === "disconnected_during_authorization")
       oauthError = "access_denied";

@@ -104,11 +104,16 @@ export const failureWords: Readonly<Record<FailureCode, string>> = {
   storage_unavailable: "the token cannot be stored now; try again in a moment",
 };
 
-const passing = new Set<FailureCode>(["rate_limited", "server_error", "unreachable", "storage_unavailable"]);
+const transient = new Set<FailureCode>([
+  "rate_limited",
+  "server_error",
+  "unreachable",
+  "storage_unavailable",
+]);
 
 /** Whether a later attempt may succeed without any change. */
-export function isPassing(code: FailureCode): boolean {
-  return passing.has(code);
+export function isTransient(code: FailureCode): boolean {
+  return transient.has(code);
 }
 
 /** Reads a failure code from untrusted input. */
@@ -208,7 +213,7 @@ export function notConnected(...failure: Parameters<typeof describeFailure>): st
 }
 
 /** Whether the user or policy denied access, so that no details are shown. @param code the OAuth error code */
-export function isRefusal(code: unknown, reason: FailureCode | undefined): boolean {
+export function isDenial(code: unknown, reason: FailureCode | undefined): boolean {
   return code === "access_denied" && reason !== "disconnected_during_authorization";
 }
 
@@ -238,7 +243,7 @@ export interface UpstreamFailure {
 
 /** Why a connection was not created. Fixed texts only: anyone can create a link with an error code. */
 export function failureInWords(code: string | string[], reason?: FailureCode): string {
-  const isDenied = isRefusal(code, reason);
+  const isDenied = isDenial(code, reason);
   if (reason !== undefined && !isDenied) return `${failureWords[reason]} (${reason}).`;
   if (isDenied) return "it was denied there, or you may not use this server.";
   if (code === "temporarily_unavailable") return "its sign-in is unavailable. Try again later.";

@@ -17,15 +17,15 @@ function registrableDomain(url: URL): string | undefined {
 
 /** Whether two URLs are on the same site: same registrable domain, else same host. */
 export function sameSite(one: string, other: string): boolean {
-  return alike(one, other, (url) => url.hostname);
+  return haveSameDomain(one, other, (url) => url.hostname);
 }
 
 /** Whether two URLs certainly have the same owner: same registrable domain, else same host and port. */
 export function sameOwner(one: string, other: string): boolean {
-  return alike(one, other, (url) => url.host);
+  return haveSameDomain(one, other, (url) => url.host);
 }
 
-function alike(one: string, other: string, otherwise: (url: URL) => string): boolean {
+function haveSameDomain(one: string, other: string, otherwise: (url: URL) => string): boolean {
   const [a, b] = [URL.parse(one), URL.parse(other)];
   if (!a || !b) return false;
   return (registrableDomain(a) ?? otherwise(a)) === (registrableDomain(b) ?? otherwise(b));
@@ -57,9 +57,9 @@ export function isNamedByOperator(auth: Named, issuer: string): boolean {
 export function ownersOf(as: Endpoints): string[] {
   const { origin } = new URL(as.issuer);
   const endpoints = [as.authorization_endpoint, as.named === undefined ? undefined : as.token_endpoint];
-  const others = endpoints.filter((url) => url !== undefined).map((url) => new URL(url).origin);
+  const otherOrigins = endpoints.filter((url) => url !== undefined).map((url) => new URL(url).origin);
   const named = as.named === undefined ? [] : [issuerName(as.named)];
-  return [...new Set([issuerName(as.issuer), ...named, ...others.filter((one) => one !== origin)])];
+  return [...new Set([issuerName(as.issuer), ...named, ...otherOrigins.filter((one) => one !== origin)])];
 }
 
 /**
@@ -83,12 +83,12 @@ export function checkIssuer(
   for (const owner of owners) {
     if (sameOwner(owner, route.upstream)) continue;
     const rows = known.get(owner) ?? [];
-    const mine = rows.findIndex((row) => row.routeId === route.id && row.upstream === route.upstream);
-    if (rows[mine]?.accepted) continue;
-    const before = rows.slice(0, mine < 0 ? rows.length : mine);
+    const ownRow = rows.findIndex((row) => row.routeId === route.id && row.upstream === route.upstream);
+    if (rows[ownRow]?.accepted) continue;
+    const before = rows.slice(0, ownRow < 0 ? rows.length : ownRow);
     const who = signsPeopleIn(config, owner)
       ? "signs people in here"
-      : others(config, route).some((other) => hasServer(other, owner) || isRowOf(before, other))
+      : otherRoutes(config, route).some((other) => hasServer(other, owner) || isRowOf(before, other))
         ? "already serves another route"
         : undefined;
     if (who === undefined) continue;
@@ -100,7 +100,7 @@ export function checkIssuer(
 }
 
 /** Routes that use an authorization server and whose upstream has another owner. */
-function others(config: Config, route: Route): Route[] {
+function otherRoutes(config: Config, route: Route): Route[] {
   return config.routes.filter(
     (other) =>
       other.id !== route.id &&
@@ -183,10 +183,10 @@ export async function claimIssuer(
   agreed = false,
 ): Promise<{ undo(): Promise<void> }> {
   const owner = issuerName(issuer);
-  const place = { routeId: route.id, upstream: route.upstream };
-  const isNew = await store.routeIssuers.add(place, owner);
+  const key = { routeId: route.id, upstream: route.upstream };
+  const isNew = await store.routeIssuers.add(key, owner);
   const undo = async () => {
-    if (isNew) await store.routeIssuers.remove(place, owner);
+    if (isNew) await store.routeIssuers.remove(key, owner);
   };
   try {
     if (!agreed) checkIssuer(config, route, auth, { issuer }, await knownAt(store, [owner]));
@@ -218,8 +218,8 @@ export async function keepToIssuer(
   checkNamedIssuer(route, client, server);
   const issuer = credentialOwner(server);
   const { clientId, authorizationServerUrl } = client;
-  const place = { routeId: route.id, upstream: route.upstream, clientId };
-  const kept = await store.clientIssuers.keep(place, issuer, authorizationServerUrl !== undefined);
+  const key = { routeId: route.id, upstream: route.upstream, clientId };
+  const kept = await store.clientIssuers.keep(key, issuer, authorizationServerUrl !== undefined);
   if (kept === issuer) return;
   throw new UpstreamOAuthError(
     "issuer_changed",

@@ -1,6 +1,6 @@
 import { createParser } from "eventsource-parser";
 import type { RouteTable } from "../config/route-table.ts";
-import { upstreamPlace } from "../config/upstream-urls.ts";
+import { publicLocation } from "../config/upstream-urls.ts";
 import type { Route } from "../model/route.ts";
 import { type ProbeAnswer, type ProbeResponse, readProbeAnswer } from "./probe.ts";
 
@@ -63,9 +63,9 @@ export function readEvents(
   body: ReadableStream<Uint8Array>,
   { timeoutMs, maxResponseBytes }: { readonly timeoutMs: number; readonly maxResponseBytes: number },
 ): EventReader {
-  const come: StreamEvent[] = [];
+  const received: StreamEvent[] = [];
   const parser = createParser({
-    onEvent: ({ event, data }) => void come.push({ type: event?.trim() || "message", data: data.trim() }),
+    onEvent: ({ event, data }) => void received.push({ type: event?.trim() || "message", data: data.trim() }),
   });
   const decoder = new TextDecoder();
   const reader = body.getReader();
@@ -80,7 +80,7 @@ export function readEvents(
       }, timeoutMs);
       try {
         for (;;) {
-          for (let event = come.shift(); event !== undefined; event = come.shift()) {
+          for (let event = received.shift(); event !== undefined; event = received.shift()) {
             const made = read(event);
             if (made !== undefined) return { made };
           }
@@ -104,20 +104,20 @@ export function readEvents(
  *
  * @param asked URL of the stream
  * @param response the response that opened it
- * @returns `place` without its query, which holds the session id; `postTo`: the URL at the upstream, absent if the gateway does not pass
+ * @returns `shownUrl` without its query, which holds the session id; `postTo`: the URL at the upstream, absent if the gateway does not pass
  * it on
  */
-export function endpointPlace(
+export function endpointLocation(
   route: Route,
   table: Pick<RouteTable, "find" | "isOwnPath" | "config">,
   asked: string,
   { redirectedTo }: Pick<ProbeResponse, "redirectedTo">,
   endpoint: string,
-): { readonly place: string; readonly postTo?: string } {
+): { readonly shownUrl: string; readonly postTo?: string } {
   const url = URL.parse(endpoint, redirectedTo ?? asked);
-  if (url === null) return { place: "something that is not a URL" };
-  const found = upstreamPlace(route, route.prefix, url.href, table);
-  const place = (/^https?:$/.test(url.protocol) ? url.origin + url.pathname : url.protocol).slice(0, 512);
-  if (found.kind === "elsewhere") return { place };
-  return { place, postTo: new URL(asked).origin + found.upstreamPath + url.search };
+  if (url === null) return { shownUrl: "something that is not a URL" };
+  const found = publicLocation(route, route.prefix, url.href, table);
+  const shownUrl = (/^https?:$/.test(url.protocol) ? url.origin + url.pathname : url.protocol).slice(0, 512);
+  if (found.kind === "elsewhere") return { shownUrl };
+  return { shownUrl, postTo: new URL(asked).origin + found.upstreamPath + url.search };
 }

@@ -105,10 +105,10 @@ export async function followOwnRedirects(
       const target = URL.parse(error.location ?? "");
       const { status } = error;
       if (target === null || !own.some((one) => sameHost(target, one))) {
-        const place = target?.host ? `to ${target.host}` : "elsewhere";
+        const destination = target?.host ? `to ${target.host}` : "elsewhere";
         throw new SafeFetchError(
           "redirect_not_followed",
-          `${host} redirects ${place} (${status}), which is not its own host: set \`to\` to the URL that answers without a redirect`,
+          `${host} redirects ${destination} (${status}), which is not its own host: set \`to\` to the URL that answers without a redirect`,
           { cause: error, location: error.location, status, server: host },
         );
       }

@@ -3,7 +3,7 @@ import type { NewUpstreamToken, UpstreamToken } from "../store/upstream-tokens.t
 import type { AuthMethods } from "./client-authentication.ts";
 import type { Clients } from "./clients.ts";
 import { UpstreamOAuthError } from "./errors.ts";
-import { unreadKeysMs } from "./registration-trial.ts";
+import { staleKeysMs } from "./registration-trial.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import { requestToken } from "./token-endpoint.ts";
 import type { TokenAnswer } from "./token-response.ts";
@@ -27,8 +27,8 @@ export async function refresh(
   if (token.refreshExpiresAt && token.refreshExpiresAt.getTime() <= Date.now()) {
     return { kind: "rejected", reason: "refresh_token_expired" };
   }
-  const place = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
-  const client = await deps.clients.known(route, place);
+  const clientKey = { issuer: token.issuer, clientId: token.clientId, redirectUri: token.redirectUri ?? "" };
+  const client = await deps.clients.known(route, clientKey);
   if (!client) return { kind: "rejected", reason: "client_registration_missing" };
   try {
     const answer = await requestToken({
@@ -58,10 +58,10 @@ export async function refresh(
     }
     if (error.code === "client_rejected") {
       // The server no longer knows a registered client, so its refresh tokens are gone too.
-      const unread =
+      const mayHaveStaleKeys =
         client.authMethod === "private_key_jwt" &&
-        Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + unreadKeysMs;
-      if (!unread && (await deps.clients.forget(route, place, error)))
+        Date.now() < (token.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY) + staleKeysMs;
+      if (!mayHaveStaleKeys && (await deps.clients.forget(route, clientKey, error)))
         return { kind: "rejected", reason: "client_registration_lost", error };
       return { kind: "unavailable", retryAfterSeconds: operatorsRetrySeconds, reason: error.code, error };
     }

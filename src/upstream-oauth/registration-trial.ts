@@ -21,15 +21,15 @@ export interface RegistrationTrial {
   noteReplacement(route: Route, as: AuthorizationServer, registration: ClientRegistration): Promise<void>;
   /**
    * The upstream rejects tokens, so its server may have lost its clients: the next authorization tests the registration first.
-   * @param refused a client that was rejected with a valid code: it is tested even if tests are inconclusive there
+   * @param rejected a client that was rejected with a valid code: it is tested even if tests are inconclusive there
    */
-  doubt(route: Route, refused?: Pick<UpstreamClient, "clientId" | "registeredAt">): void;
+  retestRegistration(route: Route, rejected?: Pick<UpstreamClient, "clientId" | "registeredAt">): void;
 }
 
 /** A registration not seen to work for this long is tested before a user is redirected, ms. */
 const trustedForMs = 60_000;
 /** How long a rejected client that signs still counts as known, ms: the server may have cached older keys. */
-export const unreadKeysMs = 15 * 60_000;
+export const staleKeysMs = 15 * 60_000;
 
 export function createRegistrationTrial(deps: {
   routeFetch: RouteFetch;
@@ -38,13 +38,13 @@ export function createRegistrationTrial(deps: {
 }): RegistrationTrial {
   const { routeFetch, authMethods, clientOf } = deps;
   /** When registrations were last seen to work, by client id, ms. */
-  const provenAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
+  const workedAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
   /** When an upstream last rejected a token, by route id, ms. */
-  const doubtedAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
+  const tokenRejectedAt = boundedCache<string, number>(10_000, { ttl: trustedForMs });
   /** Since when a server rejects a registration that signs, by client id, ms. */
-  const refusedSince = boundedCache<string, number>(1000);
+  const rejectedSince = boundedCache<string, number>(1000);
   /** Registrations that were rejected with a valid code. */
-  const refusedWithCode = boundedCache<string, true>(1000);
+  const rejectedWithCode = boundedCache<string, true>(1000);
   /** Token endpoints that reject the client if the code is unknown, which makes the test inconclusive. */
   const inconclusive = boundedCache<string, true>(1000, { ttl: 86_400_000 });
 
@@ -52,7 +52,7 @@ export function createRegistrationTrial(deps: {
   const keyOf = (clientId: string, registeredAt: unknown) => `${clientId} ${registeredAt}`;
 
   /** Whether the token endpoint rejects the client, tested with an invalid code. Without an OAuth error, it may reject the code. */
-  async function isRefused(
+  async function rejectsClient(
     route: Route,
     as: AuthorizationServer,
     registration: ClientRegistration,
@@ -78,30 +78,30 @@ export function createRegistrationTrial(deps: {
   return {
     async isStillKnown(route, as, registration) {
       const { clientId, metadata, authMethod } = registration;
-      const seen = Math.max(Number(metadata.registeredAt ?? 0), provenAt.get(clientId) ?? 0);
-      const isTrusted = Date.now() - seen < trustedForMs && seen > (doubtedAt.get(route.id) ?? 0);
+      const seen = Math.max(Number(metadata.registeredAt ?? 0), workedAt.get(clientId) ?? 0);
+      const isTrusted = Date.now() - seen < trustedForMs && seen > (tokenRejectedAt.get(route.id) ?? 0);
       if (isTrusted || !as.token_endpoint) return true;
-      const wasRefused = refusedWithCode.has(keyOf(clientId, metadata.registeredAt));
-      if (inconclusive.has(as.token_endpoint) && !wasRefused) return true;
-      if (await isRefused(route, as, registration)) {
+      const wasRejected = rejectedWithCode.has(keyOf(clientId, metadata.registeredAt));
+      if (inconclusive.has(as.token_endpoint) && !wasRejected) return true;
+      if (await rejectsClient(route, as, registration)) {
         if (authMethod !== "private_key_jwt") return false;
-        const since = refusedSince.get(clientId) ?? Date.now();
-        refusedSince.set(clientId, since);
-        return Date.now() - since < unreadKeysMs;
+        const since = rejectedSince.get(clientId) ?? Date.now();
+        rejectedSince.set(clientId, since);
+        return Date.now() - since < staleKeysMs;
       }
-      refusedSince.delete(clientId);
-      provenAt.set(clientId, Date.now());
+      rejectedSince.delete(clientId);
+      workedAt.set(clientId, Date.now());
       return true;
     },
 
     async noteReplacement(route, as, registration) {
-      if (as.token_endpoint && (await isRefused(route, as, registration)))
+      if (as.token_endpoint && (await rejectsClient(route, as, registration)))
         inconclusive.set(as.token_endpoint, true);
     },
 
-    doubt(route, refused) {
-      doubtedAt.set(route.id, Date.now());
-      if (refused) refusedWithCode.set(keyOf(refused.clientId, refused.registeredAt), true);
+    retestRegistration(route, rejected) {
+      tokenRejectedAt.set(route.id, Date.now());
+      if (rejected) rejectedWithCode.set(keyOf(rejected.clientId, rejected.registeredAt), true);
     },
   };
 }

@@ -101,7 +101,7 @@ export function createResourceMetadata({
     const upstream = new URL(endpointUrl(look.route));
     const path = upstream.pathname.replace(/\/$/, "");
     // RFC 9728 section 3.1: a query is part of the URL; most servers have one document for all queries.
-    const places = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
+    const candidates = [`${prmPath}${path}${upstream.search}`, `${prmPath}${path}`, prmPath];
     const tried = new Set<string>();
     let unusable: string | undefined;
     let mismatch: UpstreamOAuthError | undefined;
@@ -127,8 +127,8 @@ export function createResourceMetadata({
         "resource_metadata of a challenge ignored: using the well-known URLs instead",
       );
     }
-    for (const place of places) {
-      const url = upstream.origin + place;
+    for (const candidate of candidates) {
+      const url = upstream.origin + candidate;
       if (tried.has(url)) continue;
       tried.add(url);
       const outcome = await tryOne(url);
@@ -213,8 +213,8 @@ export function createResourceMetadata({
       ...(isOwn ? {} : { note: parentNote(resource) }),
     });
     if (!isOwn) {
-      const place = { route: route.id, upstream, resource };
-      logger?.info(place, "the upstream's resource metadata is for a URL above `to`, and so are its tokens");
+      const about = { route: route.id, upstream, resource };
+      logger?.info(about, "the upstream's resource metadata is for a URL above `to`, and so are its tokens");
     }
     return {
       resource,

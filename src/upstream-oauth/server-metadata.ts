@@ -96,14 +96,14 @@ export function createServerMetadata({
     const kinds = ["oauth-authorization-server", "openid-configuration"].map(
       (kind) => `/.well-known/${kind}`,
     );
-    const places = [
+    const candidates = [
       ...kinds.map((kind) => `${kind}${path}`),
       ...(path ? [`${path}/.well-known/openid-configuration`, ...kinds] : []),
     ];
     checkDomain(base);
     let failure: UpstreamOAuthError | undefined;
-    for (const place of places) {
-      const url = base.origin + place;
+    for (const candidate of candidates) {
+      const url = base.origin + candidate;
       const step = { name: "server_metadata", url } as const;
       try {
         const { status, json } = await cache.get(route.id, url, routeFetch.metadataFetchFor(route));
@@ -123,7 +123,7 @@ export function createServerMetadata({
           const names = `names the issuer ${inWords(as.issuer)}, not ${expected ?? issuer}`;
           onStep({ ...step, status, ok: false, finding: names });
           // The root of a shared host may belong to another owner.
-          if (path && kinds.includes(place)) failure ??= mismatched(url, names, as.issuer, expected);
+          if (path && kinds.includes(candidate)) failure ??= mismatched(url, names, as.issuer, expected);
           else failure = mismatched(url, names, as.issuer, expected);
           continue;
         }

@@ -42,24 +42,24 @@ const secretParameters = new Set([
 export async function requestToken(request: TokenRequest): Promise<TokenAnswer> {
   const { client, authMethods, tokenEndpoint } = request;
   const dpop = request.dpopKey ? await dpopHandle(request.dpopKey) : undefined;
-  let refused: UpstreamOAuthError | undefined;
+  let rejected: UpstreamOAuthError | undefined;
   for (const method of authMethods.of(client, tokenEndpoint)) {
     try {
       const answer = await ask(request, method, dpop);
-      remember(request, method, refused !== undefined);
+      remember(request, method, rejected !== undefined);
       return answer;
     } catch (error) {
       const failed = UpstreamOAuthError.from(error, "the token request failed");
       if (!mayBeAboutMethod(failed)) {
         // The server rejects the request, but has accepted the client.
-        if (failed.code === "token_request_rejected") remember(request, method, refused !== undefined);
+        if (failed.code === "token_request_rejected") remember(request, method, rejected !== undefined);
         throw failed;
       }
-      refused ??= failed;
+      rejected ??= failed;
     }
   }
   throw (
-    refused ??
+    rejected ??
     new UpstreamOAuthError("client_rejected", "no usable authentication method at the token endpoint")
   );
 }

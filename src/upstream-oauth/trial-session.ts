@@ -7,7 +7,7 @@ import type { FailureCode } from "./failures.ts";
 import { objectOf, readJsonObject } from "./json.ts";
 import {
   type EventReader,
-  endpointPlace,
+  endpointLocation,
   isEventStream,
   readEvents,
   type StreamEvent,
@@ -49,7 +49,7 @@ export function setHeaders({ mcp }: Route): Record<string, string> {
  * up to the response.
  *
  * @param credential headers of the routes file, sent only to the route's own upstream, as in every call
- * @param refused the failure code if the upstream rejects the request
+ * @param failureCode for a request that the upstream rejects
  * @throws UpstreamOAuthError
  */
 async function initialize(
@@ -57,7 +57,7 @@ async function initialize(
   route: Route,
   onStep: OnStep,
   credential: Readonly<Record<string, string>>,
-  refused: FailureCode = "credential_missing",
+  failureCode: FailureCode = "credential_missing",
 ): Promise<void> {
   const { routeFetch } = deps;
   const own = { ...setHeaders(route), ...credential };
@@ -85,34 +85,37 @@ async function initialize(
   const answer = readProbeAnswer({ status, contentType: response.headers.get("content-type") });
   const { meaning } = answer;
   let { finding } = answer;
-  const rejection = (status: number, url = step.url) => {
+  const rejectionOf = (status: number, url = step.url) => {
     const which =
-      refused === "credential_rejected" ? "the credential of the routes file" : "a call without one";
+      failureCode === "credential_rejected" ? "the credential of the routes file" : "a call without one";
     const words = `rejects ${which} (${status})`;
     onStep({ ...step, url, status, ok: false, finding: words });
-    const asks = `the upstream asks for a credential (${status}), and the route sends none`;
-    const refuses = `the upstream rejects the credential of the routes file (${status})`;
-    return new UpstreamOAuthError(refused, refused === "credential_rejected" ? refuses : asks);
+    const credentialMissing = `the upstream asks for a credential (${status}), and the route sends none`;
+    const credentialRejected = `the upstream rejects the credential of the routes file (${status})`;
+    return new UpstreamOAuthError(
+      failureCode,
+      failureCode === "credential_rejected" ? credentialRejected : credentialMissing,
+    );
   };
-  if (meaning === "token_wanted" || status === 403) throw rejection(status);
+  if (meaning === "token_wanted" || status === 403) throw rejectionOf(status);
   if (takesNoPost(status)) {
     const stream = await openStream(deps, route, onStep, own);
     if ("opened" in stream) return;
-    if (stream.refused !== undefined) throw rejection(stream.refused, stream.at);
+    if (stream.rejectedStatus !== undefined) throw rejectionOf(stream.rejectedStatus, stream.at);
     if (stream.failure !== undefined) finding += `; ${stream.failure}`;
   }
   if (meaning === "unknown") {
     onStep({ ...step, status, ok: false, finding });
     throw new UpstreamOAuthError(codeOfUnknown(status), `${endpointUrl(route)} ${finding}`);
   }
-  const isTaken = status < 300;
-  const note = isTaken ? undefined : notAccepted(status);
+  const isAccepted = status < 300;
+  const note = isAccepted ? undefined : notAccepted(status);
   const detour = detourOf(response);
   onStep({
     ...step,
     status,
-    ok: isTaken,
-    finding: (isTaken ? "opens a session" : "does not accept initialize") + detour,
+    ok: isAccepted,
+    finding: (isAccepted ? "opens a session" : "does not accept initialize") + detour,
     note,
   });
 }
@@ -122,7 +125,7 @@ type Stream =
   | { readonly opened: true }
   | {
       /** Status of the rejection, and the URL that rejected the request if it is not the stream's. */
-      readonly refused?: number;
+      readonly rejectedStatus?: number;
       readonly at?: string;
       /** Why there was no response. */
       readonly failure?: string;
@@ -159,8 +162,8 @@ export async function openStream(
   if (!isEventStream(response) || response.body === null) {
     const challenge =
       status >= 400 ? parseChallenge(response.headers.get("www-authenticate"), url) : undefined;
-    const isRefusal = status === 403 || readProbeAnswer({ status, challenge }).meaning === "token_wanted";
-    return isRefusal ? { refused: status } : {};
+    const isRejection = status === 403 || readProbeAnswer({ status, challenge }).meaning === "token_wanted";
+    return isRejection ? { rejectedStatus: status } : {};
   }
   const step = { name: "initialize", url, status } as const;
   const fail = (code: FailureCode, finding: string) => {
@@ -184,13 +187,13 @@ export async function openStream(
       onStep({ ...step, ok: true, finding: `${finding}; ${noToken}`, note: shownByFirstCall });
       return { opened: true };
     }
-    const { place, postTo } = endpointPlace(route, routes(), url, response, first.made);
+    const { shownUrl, postTo } = endpointLocation(route, routes(), url, response, first.made);
     if (postTo === undefined)
       throw fail(
         "upstream_endpoint_elsewhere",
-        `sends clients to ${place} in the \`endpoint\` event of its stream: that is not the host of \`to\`, or it is a path of another route, and the gateway does not pass it on`,
+        `sends clients to ${shownUrl} in the \`endpoint\` event of its stream: that is not the host of \`to\`, or it is a path of another route, and the gateway does not pass it on`,
       );
-    const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${place}`;
+    const finding = `opens the stream of a legacy HTTP+SSE server, which has clients post to ${shownUrl}`;
     onStep({ ...step, ok: true, finding: finding + detourOf(response) });
     const post = async () => {
       const init = { "content-type": "application/json", ...headers };
@@ -202,8 +205,8 @@ export async function openStream(
       const contentType = posted.headers.get("content-type");
       return { status, ...readProbeAnswer({ status, contentType, challenge }) };
     };
-    if (!how.tokenWanted) return await postInitialize(onStep, { place, post, events, ...limits });
-    await postWithoutToken(onStep, { place, post });
+    if (!how.tokenWanted) return await postInitialize(onStep, { shownUrl, post, events, ...limits });
+    await postWithoutToken(onStep, { shownUrl, post });
     return { opened: true };
   } finally {
     await events.end();
@@ -215,7 +218,7 @@ const shownByFirstCall = "the first call shows whether the server accepts messag
 
 interface Posting {
   /** The URL to post to, without secrets. */
-  readonly place: string;
+  readonly shownUrl: string;
   /** Posts `initialize` there. */
   readonly post: () => Promise<ProbeAnswer & { readonly status: number }>;
 }
@@ -225,20 +228,20 @@ async function postInitialize(
   onStep: OnStep,
   session: Posting & { readonly events: EventReader; readonly timeoutMs: number },
 ): Promise<Stream> {
-  const { place, events, timeoutMs } = session;
-  const step = { name: "initialize", url: place } as const;
+  const { shownUrl, events, timeoutMs } = session;
+  const step = { name: "initialize", url: shownUrl } as const;
   const fail = (code: FailureCode, finding: string, status?: number) => {
     onStep({ ...step, status, ok: false, finding });
-    return new UpstreamOAuthError(code, `${place}, which the \`endpoint\` event names, ${finding}`);
+    return new UpstreamOAuthError(code, `${shownUrl}, which the \`endpoint\` event names, ${finding}`);
   };
   const { status, meaning, finding } = await session.post().catch((error: unknown) => {
     const { code, message, status } = UpstreamOAuthError.from(error, "it");
     throw fail(code, `does not accept messages: ${message.replace(/^it: /, "")}`, status);
   });
-  if (meaning === "token_wanted" || status === 403) return { refused: status, at: place };
+  if (meaning === "token_wanted" || status === 403) return { rejectedStatus: status, at: shownUrl };
   if (takesNoPost(status)) throw fail("not_an_mcp_server", `does not accept messages (${status})`, status);
   if (meaning === "unknown") throw fail(codeOfUnknown(status), finding, status);
-  let refusal: string | undefined = String(status);
+  let rejectedWith: string | undefined = String(status);
   if (status < 300) {
     const answer = await events.next(readAnswer);
     if (answer.made === undefined && answer.isLate)
@@ -249,29 +252,29 @@ async function postInitialize(
         "accepts `initialize`, but sends no response over the stream before it ends",
         status,
       );
-    refusal = answer.made.error;
+    rejectedWith = answer.made.error;
   }
   onStep({
     ...step,
     status,
-    ok: refusal === undefined,
+    ok: rejectedWith === undefined,
     finding:
-      refusal === undefined
+      rejectedWith === undefined
         ? "opens a session: the answer to `initialize` comes over the stream"
         : "does not accept initialize",
-    note: refusal && notAccepted(refusal),
+    note: rejectedWith && notAccepted(rejectedWith),
   });
   return { opened: true };
 }
 
-function notAccepted(refusal: string | number): string {
-  return `the server does not accept initialize (${refusal}): ask the server's owner why`;
+function notAccepted(rejectedWith: string | number): string {
+  return `the server does not accept initialize (${rejectedWith}): ask the server's owner why`;
 }
 
 /** Posts `initialize` to a server that requires a token: the response may be different with one. */
-async function postWithoutToken(onStep: OnStep, { place, post }: Posting): Promise<void> {
+async function postWithoutToken(onStep: OnStep, { shownUrl, post }: Posting): Promise<void> {
   const say = (finding: string, more: { readonly status?: number; readonly note?: string }) =>
-    onStep({ name: "initialize", url: place, ok: true, finding, ...more });
+    onStep({ name: "initialize", url: shownUrl, ok: true, finding, ...more });
   const answer = await post().catch((error: unknown) => UpstreamOAuthError.from(error, "it"));
   if (answer instanceof UpstreamOAuthError) {
     const { message, status } = answer;

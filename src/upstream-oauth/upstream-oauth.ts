@@ -4,7 +4,7 @@ import type { ResolveHost } from "../egress/addresses.ts";
 import type { Route } from "../model/route.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { Store } from "../store/store.ts";
-import type { NewUpstreamToken, Standing, UpstreamToken } from "../store/upstream-tokens.ts";
+import type { NewUpstreamToken, PersonState, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { ClientKeys, UpstreamClient } from "./client-authentication.ts";
@@ -199,8 +199,8 @@ export interface PendingConsent {
   readonly popup: boolean;
   /** As in `ConsentNotice`: the server that the user agreed to. Absent in flows of earlier versions. */
   readonly server?: string;
-  /** State at the start: if the user has disconnected or been removed since, nothing is stored. Absent in flows of earlier versions. */
-  readonly standing?: Standing;
+  /** The state at the start (the name is part of the stored format): if the user has disconnected or been removed since, nothing is stored. Absent in flows of earlier versions. */
+  readonly standing?: PersonState;
   /** Whether this is the second attempt, with a new client. Absent in flows of earlier versions. */
   readonly again?: boolean;
 }

@@ -277,7 +277,7 @@ class TokenBroker implements UpstreamTokens {
       const serves = servesEndpoint(token, route);
       if (serves && token) return usual;
       const own = endpointConnection(userId, route);
-      return serves ? this.#load(own).then((apart) => (apart.token ? own : usual)) : own;
+      return serves ? this.#load(own).then((separate) => (separate.token ? own : usual)) : own;
     };
     const known = this.#cache.peek(connectionKeyName(usual));
     return known ? choose(known) : this.#load(usual).then(choose);

@@ -29,12 +29,12 @@ export function createDisconnect(
   const { store, upstreamOAuth, routes, cache, refresher } = deps;
   /** Routes as last seen, by id and upstream: revocation needs the settings of a removed route. */
   const lastSeen = new Map<string, Route>();
-  const placeOf = ({ routeId, upstream }: Pick<ConnectionKey, "routeId" | "upstream">) =>
+  const routeKey = ({ routeId, upstream }: Pick<ConnectionKey, "routeId" | "upstream">) =>
     `${routeId} ${upstream}`;
 
   function remember(): void {
     for (const route of routes().config.routes)
-      lastSeen.set(placeOf({ routeId: route.id, upstream: route.upstream }), route);
+      lastSeen.set(routeKey({ routeId: route.id, upstream: route.upstream }), route);
   }
 
   /** @param disconnected as in the store's `delete` */
@@ -55,7 +55,7 @@ export function createDisconnect(
 
   async function revoke(token: UpstreamToken): Promise<void> {
     const { userId, routeId, upstream, issuer } = token;
-    if (await upstreamOAuth.revoke(token, routeOf(token) ?? standInFor(token)))
+    if (await upstreamOAuth.revoke(token, routeOf(token) ?? minimalRoute(token)))
       await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
   }
 
@@ -67,7 +67,7 @@ export function createDisconnect(
 
   function routeOf(key: ConnectionKey): Route | undefined {
     const route = routes().byId(key.routeId);
-    return lastSeen.get(placeOf(key)) ?? (route && isBelowUpstream(route, key.upstream) ? route : undefined);
+    return lastSeen.get(routeKey(key)) ?? (route && isBelowUpstream(route, key.upstream) ? route : undefined);
   }
 
   async function endEach(
@@ -86,12 +86,12 @@ export function createDisconnect(
       const { userId, routeId } = key;
       // First, so that no other connection is created afterwards.
       const tokens = [await forget(key, undefined, "route")];
-      const apart = (await store.upstreamTokens.list({ userId, routeId })).filter(({ upstream }) =>
+      const ofEndpoints = (await store.upstreamTokens.list({ userId, routeId })).filter(({ upstream }) =>
         isBelowUpstream(route, upstream),
       );
-      for (const { upstream } of apart) tokens.push(await forget({ userId, routeId, upstream }));
+      for (const { upstream } of ofEndpoints) tokens.push(await forget({ userId, routeId, upstream }));
       for (const token of tokens) if (token) await revoke(token);
-      return tokens[0] !== undefined || apart.length > 0;
+      return tokens[0] !== undefined || ofEndpoints.length > 0;
     },
     async endAllOf(userId) {
       const reason = "the user no longer has access";
@@ -100,9 +100,9 @@ export function createDisconnect(
     },
     async endOrphans() {
       remember();
-      const places = routes().config.routes.map(({ id, upstream }) => ({ routeId: id, upstream }));
+      const knownRoutes = routes().config.routes.map(({ id, upstream }) => ({ routeId: id, upstream }));
       const orphans = await store.upstreamTokens.orphans(
-        places,
+        knownRoutes,
         deps.orphanGraceSeconds ?? graceSeconds,
         batch,
       );
@@ -112,7 +112,7 @@ export function createDisconnect(
 }
 
 /** A minimal route if this replica has never seen it: enough for dynamically registered clients. */
-function standInFor({ routeId, upstream, redirectUri }: UpstreamToken): Route {
+function minimalRoute({ routeId, upstream, redirectUri }: UpstreamToken): Route {
   const { origin, host } = new URL(redirectUri ?? upstream);
   return {
     id: routeId,

@@ -9,7 +9,7 @@ import {
   putUnlessChanged,
 } from "../store/save-token.ts";
 import type { RefreshRejections, UpstreamToken } from "../store/upstream-tokens.ts";
-import { hasRoomFor } from "../upstream-oauth/endpoint-connection.ts";
+import { mayAddEndpoint } from "../upstream-oauth/endpoint-connection.ts";
 import type { RefreshOutcome, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
@@ -188,7 +188,7 @@ export class Refresher {
     switch (outcome.kind) {
       case "refreshed": {
         this.#backoffs.delete(name);
-        this.#issuers.record(token.issuer, name, "well");
+        this.#issuers.record(token.issuer, name, "succeeded");
         const version = await this.#persistence
           .write(() =>
             this.#store.upstreamTokens.replace(outcome.token, token.version, this.#owner, {
@@ -278,7 +278,7 @@ export class Refresher {
   }
 
   async #obtainOnce(connection: Connection, route: Route, subject: TokenSubject): Promise<RefreshResult> {
-    if (!connection.token && !(await hasRoomFor(this.#store, connection.key, route)))
+    if (!connection.token && !(await mayAddEndpoint(this.#store, connection.key, route)))
       return { kind: "gone", reason: "too_many_endpoints" };
     const basis = await putBasis(this.#store, connection.key);
     const outcome = await this.#limit(route.id, () => this.#deps.upstreamOAuth.grant(route, subject));

@@ -5,7 +5,7 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
-import { type FailureCode, isPassing } from "../upstream-oauth/failures.ts";
+import { type FailureCode, isTransient } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 
 /** The credential for an upstream, as headers. */
@@ -62,7 +62,7 @@ export function forbidden(reason: string): Extract<Credential, { kind: "forbidde
 /** The result while it is unknown whether the upstream needs a token. */
 export function needUnknown(thrown: unknown): Credential {
   const { code } = UpstreamOAuthError.from(thrown, "the upstream cannot be probed");
-  return { kind: "unavailable", retryAfterSeconds: isPassing(code) ? 5 : 60, reason: code, fault: code };
+  return { kind: "unavailable", retryAfterSeconds: isTransient(code) ? 5 : 60, reason: code, fault: code };
 }
 
 /** Service accounts cannot consent: turns a missing credential into a denial. */
@@ -162,7 +162,7 @@ export interface UpstreamTokens {
   /** The same for connections whose route was removed a day ago; call it periodically. */
   disconnectOrphans(): Promise<number>;
   /** Decides how to answer an upstream's rejection, and refreshes the token if possible. Rejects only if the store does. */
-  handleRejection(refusal: UpstreamRejection): Promise<RejectionOutcome>;
+  handleRejection(rejection: UpstreamRejection): Promise<RejectionOutcome>;
   /** Stops the background refresh, and waits for refreshes in progress. */
   close(): Promise<void>;
 }

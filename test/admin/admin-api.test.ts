@@ -285,8 +285,8 @@ describe("admin API: OpenAPI document", () => {
     const printed: string[] = [];
     const err = (text: string) => expect(text).toBe("");
     const which = { action: "route.created" };
-    const place = { file: stack.file, env: stack.env, out: (text: string) => void printed.push(text), err };
-    expect(await runAudit({ ...place, which })).toBe(0);
+    const options = { file: stack.file, env: stack.env, out: (text: string) => void printed.push(text), err };
+    expect(await runAudit({ ...options, which })).toBe(0);
     expect(printed.join("")).toBe((await call("GET", "/audit?until=2100-01-01&action=route.created")).text);
   });
 
@@ -301,8 +301,13 @@ describe("admin API: OpenAPI document", () => {
       );
       const printed: string[] = [];
       const err = (text: string) => expect(text).toBe("");
-      const place = { file: stack.file, env: stack.env, out: (text: string) => void printed.push(text), err };
-      await runAudit({ ...place, which: { action } });
+      const options = {
+        file: stack.file,
+        env: stack.env,
+        out: (text: string) => void printed.push(text),
+        err,
+      };
+      await runAudit({ ...options, which: { action } });
       const { text } = await call("GET", `/audit?until=2100-01-01&action=${action}`);
       for (const lines of [printed.join(""), text])
         expect(

@@ -6,7 +6,7 @@ import { stringify } from "yaml";
 import { serve } from "../../src/serve.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** An answer of the admin API, whole. */
+/** A complete response of the admin API. */
 export interface AdminAnswer {
   readonly status: number;
   readonly headers: Headers;
@@ -25,7 +25,7 @@ export interface AdminReplica {
   ): Promise<AdminAnswer>;
 }
 
-/** Whole sidecars on one real Postgres, and the tokens of their admin API. */
+/** Complete sidecars on one real Postgres, and the tokens of their admin API. */
 export async function startAdmin(options: { replicas?: number; settings?: object } = {}) {
   const folder = await mkdtemp(join(tmpdir(), "admin-"));
   const database = await createTestDatabase();

@@ -61,7 +61,7 @@ describe("resource", () => {
     ["with the wrong scheme", { resource: "http://one.test" }],
     ["missing with prompt=none", { resource: undefined, prompt: "none" }],
     ["that is not a URL", { resource: "one" }],
-  ])("%s is invalid_target, told to the client", async (_name, changes) => {
+  ])("%s is invalid_target, reported to the client", async (_name, changes) => {
     const { page } = await app.authorize(stack.browser(), "alice", changes);
     expect(page.url.pathname).toBe("/client-callback");
     expect(page.url.searchParams.get("error")).toBe("invalid_target");
@@ -182,7 +182,7 @@ describe("PKCE", () => {
     ["without a method", { code_challenge_method: undefined }],
     ["absent", { code_challenge: undefined, code_challenge_method: undefined }],
     ["too short", { code_challenge: "short" }],
-  ])("%s is refused", async (_name, changes) => {
+  ])("%s is rejected", async (_name, changes) => {
     const { url } = app.request(changes);
     const page = await stack.browser().open(url);
     expect(page.url.searchParams.get("error")).toBe("invalid_request");
@@ -410,10 +410,10 @@ describe("a user whom policy denies access to the server", () => {
     const start = await browser.open(fresh.request().url);
     const asked = await throughCompany(stack, browser, start, "alice");
     stack.denied.add("company/alice one");
-    const told = await browser.submit(asked, {}, "decision=allow");
-    expect(told.status).toBe(403);
+    const deniedPage = await browser.submit(asked, {}, "decision=allow");
+    expect(deniedPage.status).toBe(403);
     stack.denied.clear();
-    const again = await browser.open(told.url);
+    const again = await browser.open(deniedPage.url);
     const end = await browser.submit(again, {}, "decision=allow");
     expect(end.url.searchParams.get("code")).toBeTruthy();
   });

@@ -110,7 +110,7 @@ describe("registration (RFC 7591)", () => {
       { redirect_uris: ["https://app.test/cb"], contacts: ["x".repeat(60_000)] },
       "invalid_request",
     ],
-  ])("refuses %s", async (_name, body, error) => {
+  ])("rejects %s", async (_name, body, error) => {
     const response = await register(body);
     expect(response.status).toBe(400);
     expect(await response.json()).toMatchObject({ error, error_description: expect.any(String) });
@@ -220,7 +220,7 @@ describe("Client ID Metadata Documents", () => {
     ["redirects", { ...good }, { status: 302, headers: { location: "https://app.example/x" } }],
     ["does not exist", "", { status: 404 }],
     ["lists a plain http redirect URI", { ...good, redirect_uris: ["http://app.example/cb"] }],
-  ])("a document that %s is refused on a page", async (_name, document, init) => {
+  ])("a document that %s is rejected on a page", async (_name, document, init) => {
     const url = `https://app.example/bad/${count}-${Math.random()}.json`;
     const body =
       typeof document === "string"
@@ -280,7 +280,7 @@ describe("Client ID Metadata Documents", () => {
     "https://user@app.example/client.json",
     "https://app.example/?x=1",
     `https://app.example/${"x".repeat(600)}`,
-  ])("%s is no client id", async (clientId) => {
+  ])("%s is not a client id", async (clientId) => {
     serve({ ...good, client_id: clientId }, clientId);
     const page = await stack.browser().open(appOf(stack, clientId).request().url);
     expect(page.status).toBe(400);

@@ -12,7 +12,7 @@ import { type Replica, type Stack, startStack } from "../support/stack.ts";
 
 type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable" | "sign_in_needed";
 
-/** Sign-in and authorization server behind a plain HTTP listener, with the company's real OpenID provider. */
+/** Sign-in and authorization server behind a plain HTTP listener, with a real OpenID provider of the company. */
 export interface AuthorizationServerStack extends Stack {
   readonly company: OidcServer;
   /** The authorization server of another replica. */
@@ -21,18 +21,18 @@ export interface AuthorizationServerStack extends Stack {
   readonly denied: Set<string>;
   /** Every https host leads to the listener. */
   readonly fetch: typeof globalThis.fetch;
-  /** What a user's connection to a route is said to be; default `not_needed`. */
+  /** Reported state of a user's connection to a route; default `not_needed`. */
   readonly connections: Map<string, ConnectionState>;
-  /** What the stand-in for the upstream's consent page does: connects, or comes back with this error, and parameters beside it. */
+  /** What the stand-in for the upstream's consent page does: connects, or returns this error, with further parameters. */
   connectOutcome: "connects" | "nothing" | { error: string; beside?: Readonly<Record<string, string>> };
-  /** Client ID Metadata Documents by URL, as the authorization server finds them. */
+  /** Client ID Metadata Documents by URL, as the authorization server fetches them. */
   readonly documents: Map<string, () => Response>;
-  /** Users whose connections were to be ended, for the company has refused them. */
+  /** Users whose connections were to be ended because the company rejected them. */
   readonly gone: readonly string[];
   /** Its handler, for another listener (TLS). */
   readonly handler: RequestListener;
   browser(): HttpBrowser;
-  /** Lets a person's newest sign-in (or recheck) lie `seconds` back; resolves once the components have heard of it. */
+  /** Moves a user's newest sign-in (or recheck) back by `seconds`; resolves when the components have been notified. */
   ageSignIn(userId: string, seconds: number): Promise<void>;
 }
 

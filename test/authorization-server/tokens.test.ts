@@ -31,7 +31,7 @@ describe("the token endpoint", () => {
     ["another redirect URI", { redirect_uri: "http://127.0.0.1:7778/client-callback" }],
     ["another verifier", { code_verifier: "x".repeat(43) }],
     ["another code", { code: "nonsense" }],
-  ])("refuses %s with invalid_grant", async (_name, changes) => {
+  ])("rejects %s with invalid_grant", async (_name, changes) => {
     const { code, verifier } = await codeOf(app);
     expect(await problem(await app.exchange(code, verifier, changes))).toMatchObject({
       status: 400,
@@ -161,7 +161,7 @@ describe("refresh tokens", () => {
   test.each([
     ["the upstream's consent is missing", "missing"],
     ["a new sign-in is required", "sign_in_needed"],
-  ] as const)("are refused while %s, and good again afterwards", async (_why, state) => {
+  ] as const)("are rejected while %s, and valid again afterwards", async (_why, state) => {
     stack.connections.set("company/alice one", state);
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
     expect(await problem(await app.refresh(tokens.refresh_token))).toMatchObject({ error: "invalid_grant" });
@@ -386,7 +386,7 @@ test("refresh tokens expire 30 days after their last use, and 365 days after the
   const { authorizationServerRecords: records } = stack.store;
   const recordOf = async ({ refresh_token }: Tokens) => {
     const record = await records.find("RefreshToken", refresh_token);
-    if (!record?.expiresAt) throw new Error("no such refresh token, or one for ever");
+    if (!record?.expiresAt) throw new Error("no such refresh token, or one without an expiry");
     return { ...record, days: Math.round((record.expiresAt.getTime() - Date.now()) / 86_400_000) };
   };
   const tokens = await app.tokens(stack.browser(), "alice");

@@ -32,11 +32,11 @@ describe("a route whose upstream requires the user's consent", () => {
     ["temporarily_unavailable", "temporarily_unavailable"],
     ["discovery_failed", "server_error"],
     ["<script>", "server_error"],
-  ])("%s there is %s for the client, and leaves no grant behind", async (told, heard) => {
-    stack.connectOutcome = { error: told };
+  ])("%s there is %s for the client, and leaves no grant behind", async (error, reported) => {
+    stack.connectOutcome = { error };
     const { page, params } = await app.authorize(browser, "alice");
     expect(page.url.pathname).toBe("/client-callback");
-    expect(params.get("error")).toBe(heard);
+    expect(params.get("error")).toBe(reported);
     expect(params.get("error_description")).not.toContain("<");
     expect(params.get("iss")).toBe("https://auth.test");
     expect(await stack.store.authorizationServerRecords.grants({ clientId: app.clientId })).toEqual([]);
@@ -91,7 +91,7 @@ describe("a route whose upstream requires the user's consent", () => {
       },
       /\(token_request_rejected\);/,
     ],
-  ])("a %s is explained to the client, in words of ours", async (_name, beside, description) => {
+  ])("a %s is explained to the client, in the gateway's words", async (_name, beside, description) => {
     stack.connectOutcome = { error: "server_error", beside };
     const { params } = await app.authorize(browser, "alice");
     expect(params.get("error")).toBe("server_error");

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { withStore } from "../../src/cli/command.ts";
 import { runDoctor } from "../../src/cli/doctor.ts";
 import type { Route } from "../../src/model/route.ts";
-import { clientPlaces } from "../../src/upstream-oauth/client-metadata.ts";
+import { clientUrls } from "../../src/upstream-oauth/client-metadata.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import {
   legacyServer,
@@ -479,7 +479,7 @@ describe("doctor", () => {
         const audit = { action: "route.created", routeId: "stored" } as const;
         await store.storedRoutes.create({ id: "stored", place: "stored.test/", entry }, audit);
         const files = routes().byId("files");
-        const { redirectUri } = clientPlaces(routes(), files as Route, upstream.url);
+        const { redirectUri } = clientUrls(routes(), files as Route, upstream.url);
         await store.clientRegistrations.getOrRegister(upstream.url, redirectUri, async () => ({
           issuer: upstream.url,
           redirectUri,

@@ -1,9 +1,9 @@
 import { createHash, randomBytes } from "node:crypto";
 import { httpBrowser } from "../support/http-browser.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
-import { clientRoute, type Zoo } from "./start-zoo.ts";
+import type { Client } from "./catalog.ts";
+import { type Catalog, clientRoute } from "./start-catalog.ts";
 import type { Walker } from "./upstream-flow.ts";
-import type { Client } from "./zoo.ts";
 
 type Json = Record<string, unknown>;
 const initialize = (protocolVersion: string) =>
@@ -11,36 +11,36 @@ const initialize = (protocolVersion: string) =>
     jsonrpc: "2.0",
     id: 0,
     method: "initialize",
-    params: { protocolVersion, capabilities: {}, clientInfo: { name: "zoo", version: "1" } },
+    params: { protocolVersion, capabilities: {}, clientInfo: { name: "compatibility-test", version: "1" } },
   });
 
 /**
- * Everything a client does at its first use, in its own words: a call without a token, discovery, registration, authorization in the
- * person's browser, code and call, refresh and call.
- * @throws Error that says at which step it ended otherwise
+ * Everything that a client does at its first use, with its own requests: a call without a token, discovery, registration, authorization
+ * in the user's browser, code and call, refresh and call.
+ * @throws Error that names the failed step
  */
-export async function walkClient(zoo: Zoo, walker: Walker, name: string): Promise<void> {
-  const client = zoo.clients.get(name);
+export async function walkClient(catalog: Catalog, walker: Walker, name: string): Promise<void> {
+  const client = catalog.clients.get(name);
   if (!client) throw new Error(`no client ${name}`);
   const { refusal } = client;
-  if (!refusal) return walk(zoo, walker, name, client);
-  const said = await walk(zoo, walker, name, client).then(
+  if (!refusal) return walk(catalog, walker, name, client);
+  const said = await walk(catalog, walker, name, client).then(
     () => "nothing",
     (error: Error) => error.message,
   );
   if (!said.includes(refusal.says)) throw new Error(`expected "${refusal.says}", but was told ${said}`);
 }
 
-async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Promise<void> {
-  const problem = zoo.problems.get(`client-${name}`);
+async function walk(catalog: Catalog, walker: Walker, name: string, client: Client): Promise<void> {
+  const problem = catalog.problems.get(`client-${name}`);
   if (problem) throw new Error(problem);
   const resource = `${clientRoute(name)}${client.routePath ?? ""}${client.path ?? ""}`;
   const values = { resource, origin: new URL(resource).origin };
-  const challenged = await call(zoo, client, resource);
+  const challenged = await call(catalog, client, resource);
   if (challenged.status !== 401) throw new Error(`the first call: ${challenged.status} ${challenged.body}`);
-  const server = await discover(zoo, client, resource, challenged.header("www-authenticate") ?? "");
+  const server = await discover(catalog, client, resource, challenged.header("www-authenticate") ?? "");
 
-  const known = await register(zoo, client, String(server.registration_endpoint));
+  const known = await register(catalog, client, String(server.registration_endpoint));
   const redirectUri = client.redirectUri ?? redirectUris(client)[0] ?? "";
   const verifier = randomBytes(48).toString("base64url");
   const authorize = new URL(String(server.authorization_endpoint));
@@ -54,17 +54,17 @@ async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Pro
   };
   for (const [parameter, value] of Object.entries(asked)) authorize.searchParams.set(parameter, value);
   const browser = httpBrowser({
-    fetch: zoo.fetch,
+    fetch: catalog.fetch,
     jar: walker.browser.jar,
     stopAt: (url) => url.href.startsWith(redirectUri),
   });
   const opened = await browser.open(authorize);
-  // Who does not send the resource is not asked for it twice: the person knows what they have entered in the client.
+  // A client that sends no resource: the page asks the user, who knows the URL that they entered in the client.
   const asks = opened.html.includes('name="server"');
   if (asks !== (client.personSaysServer ?? false))
     throw new Error(`the person is ${asks ? "" : "not "}asked for the server`);
   const begun = asks ? await browser.submit(opened, { server: resource }) : opened;
-  const page = await browser.agree(begun, zoo.stack.signIn("alice"));
+  const page = await browser.agree(begun, catalog.stack.signIn("alice"));
   const code = page.url.searchParams.get("code");
   if (!code) throw new Error(`not authorized: ${page.url.href} ${page.status} ${plain(page.html)}`);
   if ((page.url.searchParams.get("state") ?? undefined) !== asked.state)
@@ -80,7 +80,7 @@ async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Pro
       if (client.token?.repeatsClientId) form.set("client_id", known.id);
     } else form.set("client_id", known.id);
     if (method === "client_secret_post") form.set("client_secret", known.secret ?? "");
-    const response = await zoo.fetch(String(server.token_endpoint), {
+    const response = await catalog.fetch(String(server.token_endpoint), {
       method: "POST",
       headers: { ...headers, ...client.token?.headers },
       body: form.toString(),
@@ -96,7 +96,7 @@ async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Pro
     code_verifier: verifier,
     ...filled(client.token?.parameters ?? { resource: "$resource" }, values),
   });
-  await served(zoo, client, resource, first, "the call with the first token");
+  await served(catalog, client, resource, first, "the call with the first token");
   if (client.refresh === false) return;
   if (typeof first.refresh_token !== "string") throw new Error("no refresh token");
   const second = await token({
@@ -104,16 +104,21 @@ async function walk(zoo: Zoo, walker: Walker, name: string, client: Client): Pro
     refresh_token: first.refresh_token,
     ...filled(client.refresh ?? { resource: "$resource" }, values),
   });
-  await served(zoo, client, resource, second, "the call after a refresh");
+  await served(catalog, client, resource, second, "the call after a refresh");
 }
 
-/** From the challenge, or from the places that the client tries, to the metadata of our authorization server. */
-async function discover(zoo: Zoo, client: Client, resource: string, challenge: string): Promise<Json> {
+/** From the challenge, or from the URLs that the client tries, to the metadata of our authorization server. */
+async function discover(
+  catalog: Catalog,
+  client: Client,
+  resource: string,
+  challenge: string,
+): Promise<Json> {
   const { origin, pathname } = new URL(resource);
   const path = pathname === "/" ? "" : pathname;
   const named = /resource_metadata="([^"]+)"/.exec(challenge)?.[1];
   const wellKnown = "/.well-known/oauth-protected-resource";
-  const places = {
+  const documentUrls = {
     challenge: named,
     "resource-path": `${origin}${wellKnown}${path}`,
     "resource-root": `${origin}${wellKnown}`,
@@ -121,17 +126,17 @@ async function discover(zoo: Zoo, client: Client, resource: string, challenge: s
   };
   const headers = { accept: "application/json", ...client.discoveryHeaders };
   const get = async (url: string) => {
-    const response = await zoo.fetch(url, { headers });
+    const response = await catalog.fetch(url, { headers });
     return response.ok ? ((await response.json()) as Json) : void (await response.body?.cancel());
   };
   let issuer: string | undefined;
-  for (const place of client.discovers ?? (["challenge"] as const)) {
-    if (place === "server-root") {
+  for (const source of client.discovers ?? (["challenge"] as const)) {
+    if (source === "server-root") {
       // Clients of the 2025-03-26 revision: the MCP server is its own authorization server.
       issuer = origin;
       break;
     }
-    const url = places[place];
+    const url = documentUrls[source];
     const found = url === undefined ? undefined : await get(url);
     if (!found) continue;
     if (client.comparesResource && found.resource !== resource)
@@ -148,13 +153,13 @@ async function discover(zoo: Zoo, client: Client, resource: string, challenge: s
 }
 
 async function register(
-  zoo: Zoo,
+  catalog: Catalog,
   client: Client,
   endpoint: string,
 ): Promise<{ id: string; secret?: string; method: string }> {
   const { method } = client.token ?? {};
   if (client.document) return { id: client.document.url, method: method ?? "none" };
-  const response = await zoo.fetch(endpoint, {
+  const response = await catalog.fetch(endpoint, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(client.registers),
@@ -169,15 +174,21 @@ function redirectUris({ registers, document }: Client): string[] {
   return (document?.body ?? registers)?.redirect_uris as string[];
 }
 
-async function served(zoo: Zoo, client: Client, resource: string, token: Json, what: string): Promise<void> {
+async function served(
+  catalog: Catalog,
+  client: Client,
+  resource: string,
+  token: Json,
+  what: string,
+): Promise<void> {
   if (String(token.token_type).toLowerCase() !== "bearer") throw new Error(`token_type ${token.token_type}`);
-  const answer = await call(zoo, client, resource, String(token.access_token));
+  const answer = await call(catalog, client, resource, String(token.access_token));
   if (answer.status !== 200) throw new Error(`${what}: ${answer.status} ${answer.body.slice(0, 500)}`);
 }
 
-function call(zoo: Zoo, client: Client, url: string, token?: string) {
+function call(catalog: Catalog, client: Client, url: string, token?: string) {
   const version = client.protocolVersion ?? "2025-11-25";
-  return throughEnvoy(zoo.stack, {
+  return throughEnvoy(catalog.stack, {
     url,
     method: "POST",
     headers: {

@@ -8,7 +8,7 @@ import { problemsOf } from "../config/problems-of.ts";
 import type { HttpBrowser } from "../support/http-browser.ts";
 
 let stack: AuthorizationServerStack;
-/** Somebody who has signed in once; each client asks them anew. */
+/** A user who has signed in once; each client asks for consent again. */
 let browser: HttpBrowser;
 beforeAll(async () => {
   stack = await startAuthorizationServer();
@@ -27,7 +27,7 @@ async function register(body: unknown, contentType: string | null = "application
   return { status: response.status, answer: (await response.json()) as Record<string, unknown> };
 }
 
-describe("a registration is read as most clients mean it", () => {
+describe("a registration is read leniently", () => {
   test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
     ["client_uri: null, contacts: null", { client_uri: null, contacts: null }, {}],
     ["every optional member null", nulls(), { grant_types: ["authorization_code", "refresh_token"] }],
@@ -85,7 +85,7 @@ describe("a registration is read as most clients mean it", () => {
     expect(answer).toMatchObject({ token_endpoint_auth_method: "none", redirect_uris: [cb], ...expected });
     expect(Object.values(answer)).not.toContain(null);
     expect(answer).not.toHaveProperty("client_secret");
-    // A client that insists on what it has registered gets through, too.
+    // A client that insists on what it has registered also succeeds.
     const app = appOf(stack, String(answer.client_id), undefined, cb);
     expect((await stack.browser().open(app.request().url)).url.pathname).not.toBe("/oauth/authorize");
   });
@@ -113,7 +113,7 @@ describe("a registration is read as most clients mean it", () => {
       "keys twice",
       { token_endpoint_auth_method: "private_key_jwt", jwks: { keys: [] }, jwks_uri: "https://a.test/k" },
     ],
-  ])("strict: %s is refused", async (_name, members) => {
+  ])("strict: %s is rejected", async (_name, members) => {
     const { status, answer } = await register({ redirect_uris: [cb], ...members });
     expect(status).toBe(400);
     expect(answer).toMatchObject({
@@ -143,14 +143,14 @@ describe("a registration is read as most clients mean it", () => {
     expect(status).toBe(201);
   });
 
-  test("another media type is refused, and the answer names the right one", async () => {
+  test("another media type is rejected, and the response names the right one", async () => {
     const { status, answer } = await register("a=b", "application/x-www-form-urlencoded");
     expect([status, answer.error]).toEqual([400, "invalid_request"]);
     expect(answer.error_description).toContain("application/json");
   });
 });
 
-describe("a client document is read as a registration is", () => {
+describe("a client document is read like a registration", () => {
   let count = 0;
   const published = (members: Record<string, unknown>, suffix = "") => {
     count += 1;
@@ -189,12 +189,12 @@ describe("a client document is read as a registration is", () => {
     ["an authentication method of null, which is not none", { token_endpoint_auth_method: null }],
     ["a shared secret", { client_secret: "s" }],
     ["another client_id", { client_id: "https://docs.example/other" }],
-  ])("strict: %s is refused", async (_name, members) => {
+  ])("strict: %s is rejected", async (_name, members) => {
     expect(await shown(published(members))).toMatch(/invalid_(client|redirect_uri|client_metadata)/);
   });
 });
 
-describe("a client document that cannot be used: page and log say why", () => {
+describe("an unusable client document: page and log state the reason", () => {
   let count = 0;
   const at = (host: string) => `https://${host}/why-${++count}.json`;
   const setting = async (lines: string, work: () => Promise<void>) => {
@@ -249,7 +249,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     expect(reason).toMatch(logged);
   });
 
-  test("nothing there at all: the page names the host, and not what went wrong behind it", async () => {
+  test("an unreachable document: the page names the host, but not the cause behind it", async () => {
     const { html, reason } = await refusal(at("nowhere.example"));
     expect(html).toContain(
       "could not fetch the application’s metadata document from nowhere.example".replace("’", "&#39;"),
@@ -257,7 +257,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     expect(reason).toContain("fetch failed");
   });
 
-  test("its host is not listed", async () => {
+  test("its host is not in the list", async () => {
     await setting('  allowed_client_id_domains: ["*.other.example"]', async () => {
       const { html, reason } = await refusal(at("docs.example"));
       expect(html).toContain("published by docs.example: the host is not on its allow list");
@@ -265,7 +265,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     });
   });
 
-  test("client_id_metadata_document: false: not offered, not fetched, and said so", async () => {
+  test("client_id_metadata_document: false: not offered, not fetched, and the error says so", async () => {
     const id = at("docs.example");
     stack.documents.set(id, () => {
       throw new Error("nobody fetches this");
@@ -284,7 +284,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     });
   });
 
-  test("switched off while a client is allowed: its refresh says so, with a request id", async () => {
+  test("disabled while a client is allowed: the response to its refresh says so, with a request id", async () => {
     const id = at("docs.example");
     stack.documents.set(id, () => Response.json({ client_id: id, redirect_uris: [cb] }));
     const app = appOf(stack, id, undefined, cb);
@@ -301,7 +301,7 @@ describe("a client document that cannot be used: page and log say why", () => {
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
 
-  test("check-config warns of a list of domains, unless documents are off", () => {
+  test("check-config warns about a list of domains, unless documents are disabled", () => {
     const file = (section: string) =>
       `issuer: https://auth.example.com\nsign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}\nauthorization_server: {${section}}\nroutes: [{id: t, from: https://t.example.com, to: http://x, mcp: {}, policy: [{allow: {and: [{accept: true}]}}]}]\n`;
     expect(problemsOf(file("allowed_client_id_domains: [claude.ai]"))).toEqual([
@@ -356,7 +356,7 @@ describe("the token endpoint", () => {
     expect(revoked.status).toBe(200);
   });
 
-  test("a client known by a document may send its URL, as it is or encoded, with an empty secret", async () => {
+  test("a client with a document may send its URL, encoded or not, with an empty secret", async () => {
     const id = "https://docs.example/basic.json";
     stack.documents.set(id, () => Response.json({ client_id: id, redirect_uris: [cb] }));
     const app = appOf(stack, id, undefined, cb);
@@ -373,7 +373,7 @@ describe("the token endpoint", () => {
     }
   });
 
-  test("strict: an empty secret does not let in a client that has one, and Basic is challenged", async () => {
+  test("strict: an empty secret does not authenticate a client that has one, and Basic is challenged", async () => {
     const app = await registeredApp(stack, { token_endpoint_auth_method: undefined });
     const { code: value, verifier } = await code(app);
     const form = {
@@ -393,7 +393,7 @@ describe("the token endpoint", () => {
     }
   });
 
-  test("strict: Basic of one client beside the id of another is refused", async () => {
+  test("strict: Basic of one client together with the id of another is rejected", async () => {
     const [one, other] = [await registeredApp(stack), await registeredApp(stack)];
     const form = { grant_type: "refresh_token", refresh_token: "x", client_id: other.clientId };
     const response = await one.post("/oauth/token", form, { authorization: basic(`${one.clientId}:`) });
@@ -406,7 +406,7 @@ describe("the token endpoint", () => {
     'application/x-www-form-urlencoded; charset="UTF-8"',
     "APPLICATION/X-WWW-FORM-URLENCODED; charset",
     "",
-  ])("reads a form of content type %j", async (contentType) => {
+  ])("reads a form with content type %j", async (contentType) => {
     const app = await registeredApp(stack);
     const { code: value, verifier } = await code(app);
     const form = {
@@ -463,7 +463,7 @@ describe("the token endpoint", () => {
 });
 
 describe("the authorization endpoint", () => {
-  test("takes a posted form", async () => {
+  test("accepts a posted form", async () => {
     const app = await registeredApp(stack, { redirect_uris: [cb] });
     const { url } = app.request();
     for (const at of [
@@ -498,7 +498,7 @@ describe("the authorization endpoint", () => {
     ["empty parameters", { scope: "", prompt: "", nonce: "", response_mode: "", display: "" }],
     ["parameters nobody knows", { audience: "x", access_type: "offline" }],
     ["code_challenge_method=s256", { code_challenge_method: "S256", response_mode: "query" }],
-  ])("goes on with %s", async (_name, changes) => {
+  ])("continues with %s", async (_name, changes) => {
     const app = await registeredApp(stack);
     const tokens = await app.tokens(browser, "alice", changes);
     expect(tokens.access_token).toBeTruthy();

@@ -13,7 +13,7 @@ describe("Fixed texts of a route, well_known", () => {
     "{openai-apps-challenge: abc}",
     "{security.txt: abc, assetlinks.json: [{a: 1}], matrix/server: {m.server: x}}",
     "{pki-validation/fileauth.txt: 'a\\tb'}",
-  ])("takes %s", (texts) => expect(problems(texts)).toEqual([]));
+  ])("accepts %s", (texts) => expect(problems(texts)).toEqual([]));
 
   it.each([
     ["{oauth-authorization-server: x}", "served by the gateway itself"],
@@ -31,14 +31,14 @@ describe("Fixed texts of a route, well_known", () => {
     ['{a: "x\\x00"}', "control characters"],
     [`{a: ${"x".repeat(17_000)}}`, "longer than"],
     ["[a]", ""],
-  ])("refuses %s", (texts, why) => {
+  ])("rejects %s", (texts, why) => {
     const [first = "", ...more] = problems(texts);
     expect(first).toContain("error routes[0].well_known");
     expect(first).toContain(why);
     expect(more).toEqual([]);
   });
 
-  it("serves a name in one place of a host", () => {
+  it("serves a name from one route of a host only", () => {
     const twice = route("https://h.example.com/two", ", well_known: {a: y}");
     expect(problems("{a: x}", twice)).toEqual([
       expect.stringContaining("/.well-known/a of h.example.com is already"),
@@ -49,12 +49,12 @@ describe("Fixed texts of a route, well_known", () => {
   });
 });
 
-describe("Where the generated Envoy serves without TLS", () => {
+describe("The addresses where the generated Envoy serves without TLS", () => {
   const problems = (envoy: string, routes = route("https://h.example.com")) =>
     problemsOf(`${head}envoy: ${envoy}\nroutes:\n${routes}`);
 
   it.each(["{tls: {terminated_by: 127.0.0.1}}", "{tls: {terminated_by: [10.0.0.0/8, 'fd00::/64']}}"])(
-    "takes %s",
+    "accepts %s",
     (envoy) => expect(problems(envoy)).toEqual([]),
   );
 
@@ -71,13 +71,13 @@ describe("Where the generated Envoy serves without TLS", () => {
     ["{listen: 'unix:/run/x', tls: {terminated_by: 10.0.0.1}}", "error envoy.listen", "Unix socket"],
     ["{http_address: 0.0.0.0}", "warning envoy.http_address", "unencrypted"],
     ["{http_address: localhost}", "error envoy.http_address", ""],
-  ])("says what is wrong with %s", (envoy, where, why) => {
+  ])("reports what is wrong with %s", (envoy, where, why) => {
     const [first = ""] = problems(envoy);
     expect(first).toContain(where);
     expect(first).toContain(why);
   });
 
-  it("wants another port for https than for http, and one scheme per host", () => {
+  it("requires different ports for https and http, and one scheme per host", () => {
     const local = route("http://localhost:8000");
     const taken = problems("{listen: '0.0.0.0:8000'}", route("https://h.example.com") + local);
     expect(taken).toEqual([expect.stringContaining("where http://localhost:8000 is served without TLS")]);

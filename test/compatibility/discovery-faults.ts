@@ -14,17 +14,17 @@ export const documentedFaults = new Map(
     ([, code = "", when = "", words = "", log = "", advice = ""]) => [code, { when, words, log, advice }],
   ),
 );
-/** What a cell of the table has as code, as it is printed. */
+/** The code in a cell of the table, as printed. */
 export const quoted = (cell: string) =>
   [...cell.matchAll(/`((?:\\`|[^`])+)`/g)].map(([, text = ""]) => text.replaceAll("\\`", "`"));
 
-/** What is wrong at an upstream, or with its route. */
+/** A fault of an upstream, or of its route. */
 export interface Fault {
   /** `mcp.server` of the route, YAML. */
   readonly server?: string;
   readonly to?: string;
   readonly arrange?: (upstream: ScriptedUpstream) => void;
-  /** `doctor` leaves nothing behind, and so cannot see it. */
+  /** `doctor` has no side effects, so it cannot detect it. */
   readonly unseen?: true;
 }
 
@@ -32,7 +32,7 @@ const withoutMetadata = (upstream: ScriptedUpstream) => {
   for (const path of [`${prm}/mcp`, rfc8414]) upstream.off(path);
 };
 
-/** Faults that beginning a connection finds, by code. */
+/** Faults detected when a connection is started, by code. */
 export const discoveryFaults: Readonly<Record<string, Fault>> = {
   unreachable: { to: "http://127.0.0.1:1/mcp" },
   server_error: {

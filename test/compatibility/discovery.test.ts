@@ -21,7 +21,7 @@ afterEach(async () => {
 });
 const route = (server = "{}") =>
   `  - {id: files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: ${server}}}`;
-/** With the person's yes to where they are sent. */
+/** With the user's confirmation of the destination. */
 const pressed = async () => {
   const asked = { userId: alice, route: stack.route(), returnTo: "https://mcp.test/done" };
   const first = await stack.upstreamOAuth.begin(asked);
@@ -41,7 +41,7 @@ const connect = (extra: Record<string, string> = {}) =>
   stack.connect((location) => upstream.agree(location, extra));
 
 it.each(["authorization_endpoint", "token_endpoint"])(
-  "metadata without %s is named as what it is",
+  "metadata without %s is reported as such",
   async (name) => {
     for (const value of [null, "", 7, "/relative"]) {
       upstream.metadata[name] = value;
@@ -53,8 +53,8 @@ it.each(["authorization_endpoint", "token_endpoint"])(
   },
 );
 
-describe("metadata as authorization servers write it", () => {
-  it.each([null, "", 7, false, {}, "none"])("registration_endpoint: %j is as if absent", async (value) => {
+describe("metadata as authorization servers publish it", () => {
+  it.each([null, "", 7, false, {}, "none"])("registration_endpoint: %j counts as absent", async (value) => {
     upstream.metadata.registration_endpoint = value;
     expect((await failure()).code).toBe("registration_unavailable");
     upstream.clients.add("by-hand");
@@ -108,20 +108,20 @@ describe("metadata as authorization servers write it", () => {
   );
 
   it.each([null, "", "S256", { S256: true }, ["s256"], [["S256"]]])(
-    "code_challenge_methods_supported: %j is no PKCE",
+    "code_challenge_methods_supported: %j means no PKCE",
     async (value) => {
       upstream.metadata.code_challenge_methods_supported = value;
       expect((await failure()).code).toBe("pkce_not_supported");
     },
   );
 
-  it.each([null, "", ["x"], 7])("metadata whose issuer is %j is no metadata", async (issuer) => {
+  it.each([null, "", ["x"], 7])("a document whose issuer is %j is not metadata", async (issuer) => {
     upstream.metadata.issuer = Array.isArray(issuer) ? [upstream.url] : issuer;
     expect((await failure()).code).toBe("discovery_failed");
   });
 
   it.each([null, "", "authorization_servers"])(
-    "resource metadata with authorization_servers %j leaves the origin",
+    "resource metadata with authorization_servers %j leaves the origin as the issuer",
     async (value) => {
       const authorization_servers = value === "authorization_servers" ? { issuer: "x" } : value;
       upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers } });
@@ -130,8 +130,8 @@ describe("metadata as authorization servers write it", () => {
   );
 });
 
-describe("where metadata is", () => {
-  it("of an issuer with a path at the root of its host only: taken where its issuer is the one asked for", async () => {
+describe("the location of metadata", () => {
+  it("of an issuer with a path only at the root of its host: used if its issuer is the requested one", async () => {
     const issuer = `${elsewhere.url}/tenant/one`;
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.mcp, authorization_servers: [issuer] } });
     const metadata = { ...upstream.metadata, issuer, authorization_endpoint: `${elsewhere.url}/authorize` };
@@ -150,7 +150,7 @@ describe("where metadata is", () => {
   });
 
   it.each([301, 302, 303, 307, 308])(
-    "behind redirects (%i) within its host, three at most",
+    "behind redirects (%i) within its host, at most three",
     async (status) => {
       const to = (location: string) => ({ status, headers: { location } });
       upstream.on(`${prm}/mcp`, to("/one"));
@@ -171,7 +171,7 @@ describe("where metadata is", () => {
     },
   );
 
-  it("never behind a redirect to another host, or from https to http: the message says so, and not that a private host may be opened", async () => {
+  it("never behind a redirect to another host, or from https to http: the message says so, and does not suggest allowing a private host", async () => {
     for (const path of [rfc8414, oidc])
       upstream.on(path, { status: 302, headers: { location: `${elsewhere.url}/x` } });
     const { code, message } = await failure();
@@ -190,9 +190,9 @@ describe("where metadata is", () => {
   });
 
   it.each([301, 302, 303, 307, 308])(
-    "nor do token, refresh and revocation requests, in whose bodies the credentials are (%i)",
+    "nor do token, refresh and revocation requests, whose bodies contain the credentials (%i)",
     async (status) => {
-      // Where a followed redirect would lead, everything goes well.
+      // The target of the redirect would work.
       for (const path of ["/token2", "/revoke2"])
         upstream.on(path, {
           body: { access_token: "stolen", token_type: "Bearer", refresh_token: "stolen", expires_in: 3600 },
@@ -223,7 +223,7 @@ describe("where metadata is", () => {
         kind: "unavailable",
       });
       expect(upstream.tokenAnswers).toEqual([]);
-      // A server that is set up wrongly has refused nothing: the token is there still.
+      // A misconfigured server has not rejected the token: it is kept.
       const after = await stack.store.upstreamTokens.find(connection);
       expect([after?.accessToken, after?.refreshToken]).toEqual([before?.accessToken, before?.refreshToken]);
 
@@ -234,7 +234,7 @@ describe("where metadata is", () => {
     },
   );
 
-  it("discovery says which protocol revision and product asks, and nothing of the deployment", async () => {
+  it("discovery requests name the protocol revision and the product, and reveal nothing about the deployment", async () => {
     await begun();
     for (const { headers, path } of upstream.seen) {
       expect(headers["user-agent"], path).toMatch(/^envoy-mcp-auth\/[\w.-]+$/);
@@ -257,7 +257,7 @@ describe("an issuer other than the one named", () => {
     });
   });
 
-  it("is accepted where the operator expects exactly that: registration and the flow go on, and iss is compared with it", async () => {
+  it("is accepted if the operator expects exactly that: registration and the flow continue, and iss is compared with it", async () => {
     upstream.metadata.issuer = theirs;
     await stack.reconfigure(settings());
     await connect({ iss: theirs });
@@ -279,7 +279,7 @@ describe("an issuer other than the one named", () => {
     },
   );
 
-  it("credentials are bound to the token endpoint as well: whoever claims the issuer with another gets none of them", async () => {
+  it("credentials are also bound to the token endpoint: a server that claims the issuer with another endpoint gets none", async () => {
     upstream.metadata.issuer = theirs;
     await stack.reconfigure(settings());
     const honest = await begun();
@@ -302,7 +302,7 @@ describe("an issuer other than the one named", () => {
     expect((await failure()).code).toBe("issuer_changed");
   });
 
-  it("an issuer that signs people in here, or another route has, is not had by expecting it", async () => {
+  it("expected_issuer does not permit an issuer that signs users in here or belongs to another route", async () => {
     upstream.metadata.issuer = "https://id.test";
     await stack.reconfigure(route(`{expected_issuer: "https://id.test"}`));
     expect((await failure()).code).toBe("issuer_of_other_route");
@@ -313,7 +313,7 @@ describe("an issuer other than the one named", () => {
   });
 });
 
-describe("challenges as servers write them", () => {
+describe("challenges as servers send them", () => {
   const good = { resource: "", authorization_servers: [""], scopes_supported: ["read"] };
   it.each<[string, (url: string) => string | string[]]>([
     ["without quotes", (url) => `Bearer resource_metadata=${url}/my, error=invalid_token`],
@@ -353,7 +353,7 @@ describe("challenges as servers write them", () => {
     ["is of another resource", () => "/my", { resource: "https://other.test/mcp" }],
     ["names no resource", () => "/my", { authorization_servers: ["https://other.test"] }],
   ])(
-    "one that %s: the well-known places are asked, never the default endpoints by guess",
+    "one that %s: the well-known URLs are requested, never the guessed default endpoints",
     async (_what, name, body) => {
       upstream.on("/mcp", () => ({
         status: 401,
@@ -376,7 +376,7 @@ describe("challenges as servers write them", () => {
 });
 
 describe("a resource above `to`", () => {
-  it("is accepted and logged; mcp.server.resource: exact refuses it", async () => {
+  it("is accepted and logged; mcp.server.resource: exact rejects it", async () => {
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     expect((await begun()).searchParams.get("resource")).toBe(upstream.url);
     expect(stack.log.join()).toContain("is for a URL above `to`");
@@ -394,7 +394,7 @@ describe("a resource above `to`", () => {
   });
 });
 
-describe("what an answer to a call without a token means", () => {
+describe("the meaning of a response to a call without a token", () => {
   const needed = () => stack.upstreamOAuth.needed(stack.route());
   const html = { headers: { "content-type": "text/html" }, body: "<html>" };
   const bearer = { "www-authenticate": 'Bearer error="invalid_request"' };
@@ -408,11 +408,11 @@ describe("what an answer to a call without a token means", () => {
     ["503", { status: 503 }],
     ["a web page", html],
     ["a redirect", { status: 302, headers: { location: "/login" } }],
-  ])("%s: unknown, so other places are asked; doctor and the admin API say so", async (_what, answer) => {
+  ])("%s: unknown, so other URLs are tried; doctor and the admin API report it", async (_what, answer) => {
     upstream.on("/mcp", answer);
     expect(await needed()).toBe(true);
     upstream.off(`${prm}/mcp`);
-    // Of a server from before there was resource metadata the origin tells.
+    // For a server from before resource metadata, the origin decides.
     await stack.close();
     stack = await startOAuthClient(route());
     expect(await needed()).toBe(true);
@@ -451,7 +451,7 @@ describe("what an answer to a call without a token means", () => {
   };
 
   it.each([404, 405, 410, 501])(
-    "%i to a POST, and a GET opens an event stream: a legacy HTTP+SSE server, which needs no token; the stream is ended at once",
+    "%i to a POST, and a GET opens an event stream: a legacy HTTP+SSE server that needs no token; the stream is ended at once",
     async (posted) => {
       withoutMetadata();
       const ended = Promise.withResolvers<void>();
@@ -472,7 +472,7 @@ describe("what an answer to a call without a token means", () => {
     },
   );
 
-  it("405 to a POST, and a GET asks for a token: it needs one, and its challenge counts", async () => {
+  it("405 to a POST, and a GET asks for a token: it needs one, and its challenge is used", async () => {
     const asks = { status: 401, headers: { "www-authenticate": `Bearer resource_metadata="/moved"` } };
     upstream.on("/mcp", ({ method }) => (method === "GET" ? asks : { status: 405 }));
     upstream.off(`${prm}/mcp`);
@@ -492,7 +492,7 @@ describe("what an answer to a call without a token means", () => {
     ["405", { status: 405 }],
     ["500", { status: 500 }],
     ["a redirect to another host", { status: 302, headers: { location: "https://elsewhere.test/" } }],
-  ])("405 to a POST and %s to a GET is as unknown as before", async (_what, answer) => {
+  ])("405 to a POST and %s to a GET stays unknown", async (_what, answer) => {
     withoutMetadata();
     upstream.on("/mcp", ({ method }) => (method === "GET" ? answer : { status: 405 }));
     expect(await needed()).toBe(false);
@@ -501,7 +501,7 @@ describe("what an answer to a call without a token means", () => {
     expect(found).toMatchObject({ ok: false, code: "not_an_mcp_server" });
   });
 
-  it("the stream is found behind a redirect within the host, and at the root of a `to` without a path", async () => {
+  it("the stream is found behind a redirect within the host, and at the root if `to` has no path", async () => {
     withoutMetadata();
     const location = `${upstream.mcp}/`;
     upstream.on("/mcp", { status: 307, headers: { location } });

@@ -43,9 +43,9 @@ describe("outbound calls through a CONNECT proxy", () => {
   let server: ReturnType<typeof createTlsServer>;
   let proxy: Server;
   let proxyUrl: string;
-  /** What the proxy was asked for. */
+  /** Targets requested from the proxy. */
   let asked: { readonly target: string; readonly authorization?: string }[] = [];
-  /** What it answers to CONNECT. */
+  /** Its response to CONNECT. */
   let status = 200;
   /** Servers behind it, by host. */
   const behind = new Map<string, string>();
@@ -150,7 +150,7 @@ describe("outbound calls through a CONNECT proxy", () => {
       ({ code, message }: { code: string; message: string }) => ({ code, message }),
     );
 
-  it("a name that does not resolve here is the proxy's to reach, with the server's own certificate checked", async () => {
+  it("a name that does not resolve here is left to the proxy, and the server's certificate is verified", async () => {
     for (const fetch of Object.values(fetches())) {
       const response = await fetch("https://as.example.test/token?x=1");
       expect(await response.json()).toEqual({ host: "as.example.test", path: "/token?x=1" });
@@ -179,7 +179,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     ["a Kubernetes service", "https://vault.vault.svc/"],
     ["a Kubernetes service in full", "https://vault.vault.svc.cluster.local/"],
     ["another port", "https://as.example.test:8443/"],
-  ])("a URL that somebody else chose is not asked of the proxy if it is %s", async (_what, url) => {
+  ])("an untrusted URL is not passed to the proxy if it is %s", async (_what, url) => {
     expect((await failure(fetches().safe(url))).code).toBe("blocked_address");
     expect(asked).toEqual([]);
   });
@@ -193,7 +193,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     },
   );
 
-  it("nor while nobody knows what its name resolves to: it is refused with the reason when the call's time is up", async () => {
+  it("nor while its lookup is unanswered: it is rejected with the reason at the call's timeout", async () => {
     const late: ResolveHost = (_name, done) =>
       void setTimeout(done, 1_500, null, [{ address: "10.1.2.3", family: 4 }]);
     expect((await failure(fetches(late).safe("https://as.example.test/"))).code).toBe("blocked_address");
@@ -208,14 +208,14 @@ describe("outbound calls through a CONNECT proxy", () => {
         message: expect.stringMatching(/lookup of as\.example\.test timed out.*allowed_private_hosts/),
       });
     expect(asked).toEqual([]);
-    // The operator's own names need no look-up.
+    // The operator's own names need no lookup.
     expect((await fetches(never).trusted("https://as.example.test/")).status).toBe(200);
     expect(
       (await fetches(never, { hosts: ["as.example.test"] }).safe("https://as.example.test/")).status,
     ).toBe(200);
   });
 
-  it("a call that its caller gives up while its name is looked up is not reported as a look-up without an answer", async () => {
+  it("a call that its caller aborts during the lookup is not reported as an unanswered lookup", async () => {
     const never: ResolveHost = () => {};
     for (const abortFirst of [true, false]) {
       const controller = new AbortController();
@@ -227,13 +227,13 @@ describe("outbound calls through a CONNECT proxy", () => {
       expect(await ended).toBe(given);
     }
     expect(asked).toEqual([]);
-    // Time that is up is: nobody has answered by then.
+    // A timeout is: there was no answer by then.
     const signal = AbortSignal.timeout(200);
     const late = await failure(fetches(never).safe("https://as.example.test/", { signal }));
     expect(late.code).toBe("dns_failed");
   });
 
-  it("what the operator named is reached directly where only internal name servers know it, on this machine always", async () => {
+  it("the operator's hosts are reached directly if only internal name servers know them, and always on this machine", async () => {
     const { port } = server.address() as AddressInfo;
     const { trusted } = fetches(resolvesTo("127.0.0.1"));
     expect((await trusted(`https://files.internal:${port}/`)).status).toBe(200);
@@ -249,7 +249,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     });
   });
 
-  it("NO_PROXY is reached directly, under the rules for addresses", async () => {
+  it("NO_PROXY hosts are reached directly, under the rules for addresses", async () => {
     const { port } = server.address() as AddressInfo;
     const proxies = { noProxy: [".example.test"] };
     const { safe, trusted } = fetches(resolvesTo("127.0.0.1"), { proxies });
@@ -258,7 +258,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     expect(asked).toEqual([]);
   });
 
-  it("the proxy gets its credentials, no log does; a refusal and an absence of the proxy are called that", async () => {
+  it("the proxy gets its credentials, the log does not; a rejection by the proxy and an unreachable proxy are reported as such", async () => {
     const withUser = new URL(proxyUrl);
     [withUser.username, withUser.password] = ["gateway", "hunter2"];
     const proxies = { https: withUser.href };
@@ -277,7 +277,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     expect(away.message).toContain("the proxy 127.0.0.1:1 is unreachable");
   });
 
-  it("discovery leaves through the proxy that the routes file names", async () => {
+  it("discovery uses the proxy of the routes file", async () => {
     const stack = await startOAuthClient(
       `  - {id: a, from: "https://mcp.test", to: "https://as.example.test/mcp", mcp: {server: {}}, tls_custom_ca_file: ${ca}}`,
       { settings: `egress: {https_proxy: "${proxyUrl}"}`, resolveHost: unresolved },
@@ -295,7 +295,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     }
   });
 
-  it("AWS KMS is asked through it, too", async () => {
+  it("AWS KMS is called through it, too", async () => {
     status = 403;
     process.env.AWS_ACCESS_KEY_ID ??= "test";
     process.env.AWS_SECRET_ACCESS_KEY ??= "test";
@@ -304,14 +304,14 @@ describe("outbound calls through a CONNECT proxy", () => {
     expect(asked[0]?.target).toBe("kms.example.test:443");
   });
 
-  /** No name of this world resolves: whoever is called has been asked of the proxy, and what is called without it fails. */
+  /** No name resolves here: every successful call went through the proxy, and a call without it fails. */
   const world = "world.test";
   const at = (name: string, path = "") => `https://${name}.${world}${path}`;
 
   it.each([
     ["egress.https_proxy of the routes file", "file"],
     ["HTTPS_PROXY of its environment", "environment"],
-  ] as const)("every outward call of the sidecar goes through %s", async (_where, where) => {
+  ] as const)("every outbound call of the sidecar goes through %s", async (_where, where) => {
     const scripted = await scriptedServer();
     const [vault, google, aws] = await Promise.all([
       startLocalVault({ key: "mcp" }),
@@ -363,7 +363,7 @@ describe("outbound calls through a CONNECT proxy", () => {
             },
           ],
         },
-        // The operator's own names, which need no look-up here.
+        // The operator's own names, which need no lookup here.
         upstream_oauth: {
           allowed_private_hosts: ["client", "tools", "as"].map((name) => `${name}.${world}`),
         },
@@ -396,7 +396,7 @@ describe("outbound calls through a CONNECT proxy", () => {
         },
       });
       closers.unshift(() => {
-        // Nobody is served any more: nothing to drain.
+        // No requests are in progress: nothing to drain.
         process.kill("SIGKILL");
         return process.close();
       });
@@ -406,7 +406,7 @@ describe("outbound calls through a CONNECT proxy", () => {
       const peer = grpcPeer(addresses.grpc);
       closers.unshift(() => peer.close(), ours.close);
 
-      // Signs in and connects where the provider and the upstream's server agree at once.
+      // Signs in and connects; the provider and the upstream's server consent at once.
       const browser = httpBrowser({
         fetch: async (input, init) => {
           const url = new URL(String(input));
@@ -457,16 +457,16 @@ describe("outbound calls through a CONNECT proxy", () => {
 
       const check = (token: string) =>
         peer.check("mcp.test", { authorization: `Bearer ${token}` }, { context: { route: "tools" } });
-      // The upstream's token ends after a second.
+      // The upstream's token expires after a second.
       await expect
         .poll(async () => (await check(tokens.access_token)).set.authorization, {
           timeout: 20_000,
           interval: 200,
         })
         .toBe("Bearer upstream-2");
-      // A person of the trusted issuer's, who has not connected.
+      // A user of the trusted issuer, who has not connected.
       await check(await sign({ iss: at("trust"), sub: "robot", aud: "https://mcp.test" }));
-      // The provider's keys: an ID token comes from the provider itself, a logout token from anybody.
+      // The provider's keys: an ID token comes from the provider itself, a logout token may come from anyone.
       const logout = {
         iss: at("id"),
         sub: "bob",
@@ -474,12 +474,12 @@ describe("outbound calls through a CONNECT proxy", () => {
         jti: randomBytes(9).toString("hex"),
         events: { "http://schemas.openid.net/event/backchannel-logout": {} },
       };
-      const told = await ours.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
+      const logoutResponse = await ours.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
         method: "POST",
         headers: { "content-type": "application/x-www-form-urlencoded" },
         body: `${new URLSearchParams({ logout_token: await sign(logout, "logout+jwt") })}`,
       });
-      expect(told.status).toBe(200);
+      expect(logoutResponse.status).toBe(200);
       const portal = await browser.open("https://auth.test/.pomerium/routes");
       await browser.submit(
         { ...portal, url: new URL("https://auth.test/.pomerium/routes/disconnect") },
@@ -518,7 +518,7 @@ describe("outbound calls through a CONNECT proxy", () => {
     }
   });
 
-  /** The world's answers; `nonces` are those of authorization requests. */
+  /** Responses of all servers; `nonces` are those of authorization requests. */
   async function scriptWorld(scripted: ScriptedServer) {
     const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const keys = { body: { keys: [{ ...(await exportJWK(publicKey)), alg: "ES256", kid: "k" }] } };
@@ -604,7 +604,7 @@ describe("Google's credentials for KMS", () => {
   let folder: string;
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), "google-"));
-    // Whatever goes by the variables fails.
+    // Anything that uses the environment variables fails.
     for (const name of ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"])
       vi.stubEnv(name, "http://127.0.0.1:1");
     for (const name of ["NO_PROXY", "no_proxy"]) vi.stubEnv(name, "");
@@ -614,7 +614,7 @@ describe("Google's credentials for KMS", () => {
     await rm(folder, { recursive: true, force: true });
   });
   const key = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
-  /** Calls of the fetch that goes by our rules; it answers as all of Google would. */
+  /** Calls of the fetch that follows our rules; it responds like all of Google's services. */
   const fetches = () => {
     const urls: string[] = [];
     const fetch: typeof globalThis.fetch = async (input) => {
@@ -674,7 +674,7 @@ describe("Google's credentials for KMS", () => {
       }),
       ["https://sts.googleapis.com/v1/token", impersonated],
     ],
-  ])("%s: every call goes by our own rules", async (_kind, made, expected) => {
+  ])("%s: every call follows our own rules", async (_kind, made, expected) => {
     const file = join(folder, "credentials.json");
     await writeFile(file, JSON.stringify(made()));
     vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", file);
@@ -683,7 +683,7 @@ describe("Google's credentials for KMS", () => {
     expect(urls).toEqual([...expected, encrypt]);
   });
 
-  it("of a machine of Google's: its metadata service is asked directly", async () => {
+  it("of a machine at Google: its metadata service is called directly", async () => {
     const metadata = await scriptedServer();
     const headers = { "metadata-flavor": "Google" };
     metadata.on("/computeMetadata/v1/instance", { headers, body: "yes" });
@@ -706,7 +706,7 @@ describe("Google's credentials for KMS", () => {
   });
 });
 
-describe("which proxy a URL leaves through", () => {
+describe("which proxy is used for a URL", () => {
   const proxies = readEgressProxies(
     {},
     {
@@ -749,10 +749,10 @@ describe("which proxy a URL leaves through", () => {
     [".amazonaws.com"],
     ["*.AMAZONAWS.com"],
     ["kms.eu-central-1.amazonaws.com"],
-  ])("AWS' library goes by the same rules: %s", async (entry) => {
+  ])("AWS's library follows the same rules: %s", async (entry) => {
     const proxy = proxyEnvironment({ https: "http://127.0.0.1:1", noProxy: [entry] });
     const agent = new Agent({ proxyEnv: { ...proxy } });
-    // Nothing listens at either: which of the two refuses tells the way.
+    // Nothing listens at either: the one that refuses the connection shows which was used.
     const refusal = (host: string) =>
       new Promise<string>((resolve) =>
         httpsRequest({
@@ -771,13 +771,13 @@ describe("which proxy a URL leaves through", () => {
   it.each([
     ["in the file", "egress: {https_proxy: 'socks5://user:hunter2@proxy.test:1080'}\n", {}],
     ["in the environment", "", { HTTPS_PROXY: "socks5://user:hunter2@proxy.test:1080" }],
-  ])("one that is not an http proxy is an error, %s, and is not shown", (_where, text, env) => {
+  ])("a value that is not an http proxy is an error, %s, and is not shown", (_where, text, env) => {
     const problems = problemsOf(`${text}issuer: https://auth.test\nroutes: []\n`, env).join("\n");
     expect(problems).toMatch(/error egress.*HTTPS_PROXY.*not an http or https URL -> .*SOCKS/);
     expect(problems).not.toContain("hunter2");
   });
 
-  it("check-config warns of a server of the file that cannot be reached through it", () => {
+  it("check-config warns about a server of the file that cannot be reached through it", () => {
     const file = `issuer: https://auth.test
 egress: {https_proxy: "http://proxy.test:3128", no_proxy: [direct.example.com]}
 routes:
@@ -794,7 +794,7 @@ routes:
     ]);
   });
 
-  it("the routes file wins over the environment; `*` is everything; without either there is none", () => {
+  it("the routes file takes precedence over the environment; `*` matches everything; without either there is none", () => {
     const env = { HTTPS_PROXY: "http://env.test", NO_PROXY: "a.test" };
     const url = new URL("https://a.test/");
     expect(proxyFor(url, readEgressProxies({}, env))).toBeUndefined();

@@ -4,13 +4,13 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { throughEnvoy } from "../support/through-envoy.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 
-/** A host alone in `to`, nothing in `server`: the example that everybody copies. */
+/** Only a host in `to`, nothing in `server`: the example that everyone copies. */
 describe("a server whose endpoint is below `to`, through Envoy", () => {
   let stack: E2e;
   let plain: ScriptedServer;
   const endpoint = "https://everything.test/mcp";
   const byHand = "https://byhand.test";
-  /** Our client at the upstream's authorization server, without its endpoints. */
+  /** The gateway's client at the upstream's authorization server, without its endpoints. */
   const clientOf = ({ routes }: StackConfig) => {
     const { client_id, client_secret } = Object(routes[0]?.mcp).server.upstream_oauth2;
     return { client_id, client_secret };
@@ -71,7 +71,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
   });
   afterAll(() => Promise.all([stack?.close(), plain?.close()]));
 
-  /** What the upstream saw of a request. */
+  /** A request as the upstream saw it. */
   const seen = async (url: string, token: string, more: { path?: string } = {}) => {
     const answer = await throughEnvoy(stack, { url, ...more, headers: { authorization: `Bearer ${token}` } });
     return answer.status === 200 ? JSON.parse(answer.body) : answer.status;
@@ -82,11 +82,11 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.authorizations()).toBe(1);
-    // A refresh asks for the same resource.
+    // A refresh requests the same resource.
     await stack.upstream.killAccessTokens("ally");
     expect(JSON.stringify(await whoami())).toContain("ally");
     expect(client.authorizations()).toBe(1);
-    // Scopes that a tool wants are asked for at the same endpoint.
+    // Scopes that a tool requires are requested for the same endpoint.
     await client.run((mcp) => mcp.callTool({ name: "write_note", arguments: { text: "hello" } }));
     expect(client.authorizations()).toBe(2);
     const browser = stack.browser("alice");
@@ -94,7 +94,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(portal.html).toContain("Disconnect");
   });
 
-  test("so it does with a client that is registered by hand: consent and refreshes name the endpoint", async () => {
+  test("the same with a client registered by hand: consent and refreshes name the endpoint", async () => {
     const client = await stack.client("bob", `${byHand}/mcp`);
     const whoami = () => client.run((mcp) => mcp.callTool({ name: "whoami", arguments: {} }));
     expect(JSON.stringify(await whoami())).toContain("bobby");
@@ -104,7 +104,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(client.authorizations()).toBe(1);
   });
 
-  test("doctor and listings find it where no client has asked yet", async () => {
+  test("doctor and listings find it before any client has requested it", async () => {
     const said = await stack.command("doctor", "everything");
     expect(said).toContain("/.well-known/oauth-protected-resource/mcp");
     expect(said).toContain("Users can connect");
@@ -113,7 +113,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(servers).toContainEqual(expect.objectContaining({ url: endpoint, connected: true }));
   });
 
-  test("`from` with a slash at its end is the same endpoint; the upstream's own path has what it was written with", async () => {
+  test("`from` with a trailing slash is the same endpoint; the upstream's path is sent as configured", async () => {
     const token = await stack.externalToken("alice", "https://team.test/team");
     for (const [path, upstream] of [
       ["/team", "/mcp"],
@@ -130,7 +130,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(await seen("https://team.test", token, { path: "/team%2Fmcp" })).toBe(400);
   });
 
-  test("prefix_rewrite: / takes the prefix away", async () => {
+  test("prefix_rewrite: / removes the prefix", async () => {
     const token = await stack.externalToken("alice", "https://shared.test/one/mcp");
     for (const [path, upstream] of [
       ["/one", "/"],
@@ -142,11 +142,11 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
         path,
         { path: upstream },
       ]);
-    // Of two routes on one host the longest prefix decides, for tokens, too.
+    // Of two routes on one host, the longest prefix decides, also for tokens.
     expect(await seen("https://shared.test/two", token)).toBe(401);
   });
 
-  test("a query in `to` goes along with every request, and no client replaces it", async () => {
+  test("a query in `to` is sent with every request, and no client can replace it", async () => {
     const token = await stack.externalToken("alice", "https://shared.test/two");
     const own = "project=1&features=a+b,c,d";
     for (const [path, upstream, query] of [
@@ -184,7 +184,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(JSON.parse(client.body)).toMatchObject({ request_id: expect.any(String) });
   });
 
-  test("what Envoy refuses for its path is a page with the reason and the time, since it has no id yet", async () => {
+  test("a request that Envoy rejects for its path gets a page with the reason and the time, since it has no id yet", async () => {
     const get = (accept: string) =>
       throughEnvoy(stack, { url: "https://team.test", path: "/team%2Fmcp", headers: { accept } });
     const page = await get("text/html");
@@ -196,7 +196,7 @@ describe("a server whose endpoint is below `to`, through Envoy", () => {
     expect(JSON.parse(client.body)).toMatchObject({ error: "bad_path", hop: "client" });
   });
 
-  test("a browser gets pages where a client gets JSON, with the same status and challenge", async () => {
+  test("a browser gets pages instead of JSON, with the same status and challenge", async () => {
     const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for (const [url, status, fact] of [
       [endpoint, 401, `<code>${endpoint}</code>`],

@@ -6,7 +6,7 @@ import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oaut
 
 const prm = "/.well-known/oauth-protected-resource";
 
-describe("where an upstream's MCP endpoint is", () => {
+describe("the location of an upstream's MCP endpoint", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
   beforeAll(async () => {
@@ -29,7 +29,7 @@ describe("where an upstream's MCP endpoint is", () => {
   });
   const route = (server = "{}", from = "https://mcp.test", to = upstream.url) =>
     `  - {id: files, from: "${from}", to: "${to}", mcp: {server: ${server}}}`;
-  /** A server with its endpoint, and metadata for it, at this path. */
+  /** A server with its endpoint and metadata at this path. */
   const serve = (path: string, resource = `${upstream.url}${path}`) => {
     upstream.on(path, { status: 401, headers: { "www-authenticate": "Bearer" } });
     upstream.on(`${prm}${path}`, { body: { resource, authorization_servers: [upstream.url] } });
@@ -71,7 +71,7 @@ describe("where an upstream's MCP endpoint is", () => {
     return { found, urls };
   };
 
-  test("below a `to` without a path it is where the client asked: metadata, resource and refreshes name it", async () => {
+  test("if `to` has no path, it is the path that the client requested: metadata, resource and refreshes name it", async () => {
     serve("/mcp");
     const { location } = await connect("/mcp");
     expect(resourceOf(location)).toBe(`${upstream.url}/mcp`);
@@ -79,7 +79,7 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(await tokenAt("/mcp")).toMatch(/^Bearer /);
   });
 
-  test("the connection that a client made is the one that calls without a path, connect page and portal find", async () => {
+  test("a connection made by a client is also used by calls without a path, the connect page and the portal", async () => {
     serve("/mcp");
     await connect("/mcp");
     expect(await tokenAt()).toBe(await tokenAt("/mcp"));
@@ -90,14 +90,14 @@ describe("where an upstream's MCP endpoint is", () => {
     expect((await find("/mcp")).kind).toBe("missing");
   });
 
-  test("and the one made without a path serves the client that comes later", async () => {
+  test("and one made without a path serves a later client", async () => {
     serve("/mcp");
     const { location } = await connect();
     expect(resourceOf(location)).toBe(`${upstream.url}/mcp`);
     expect(await tokenAt("/mcp")).toBe(await tokenAt());
   });
 
-  test("nobody has said: the root is asked, then /mcp; doctor and the admin API ask the same", async () => {
+  test("if it is not set, the root is tried, then /mcp; doctor and the admin API do the same", async () => {
     serve("/mcp");
     expect(await stack.upstreamOAuth.needed(stack.route())).toBe(true);
     const { found, urls } = await doctor();
@@ -109,7 +109,7 @@ describe("where an upstream's MCP endpoint is", () => {
     });
   });
 
-  test("mcp.server.path is what listing, portal and doctor go by, without asking elsewhere", async () => {
+  test("listing, portal and doctor use mcp.server.path, without trying other URLs", async () => {
     serve("/mcp");
     serve("/api");
     const listed = async () => {
@@ -128,14 +128,14 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(urls).toContain(`${upstream.url}/api`);
     expect(upstream.paths()).toContain("/api");
     expect(upstream.paths()).not.toContain("/mcp");
-    // Without OAuth a session is opened there, too.
+    // Without OAuth, a session is opened there, too.
     await stack.reconfigure(route("{path: /api, upstream_auth: none}"));
     upstream.on("/api", { body: {} });
     expect((await doctor()).found).toMatchObject({ ok: true, needed: false });
     expect(upstream.paths()).not.toContain("/mcp");
   });
 
-  describe("a server that has moved its endpoint", () => {
+  describe("a server whose endpoint has moved", () => {
     afterEach(() => void vi.useRealTimers());
     const later = (seconds: number) =>
       vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + seconds * 1000 });
@@ -148,7 +148,7 @@ describe("where an upstream's MCP endpoint is", () => {
     };
     afterEach(() => void upstream.off(prm));
 
-    test("is found where it is now once it rejects a token", async () => {
+    test("is found at its new URL after it rejects a token", async () => {
       serve("/mcp");
       await connect();
       expect(await path()).toBe("/mcp");
@@ -160,7 +160,7 @@ describe("where an upstream's MCP endpoint is", () => {
       expect(await path()).toBe("");
     });
 
-    test("is found there without that, too, a minute later", async () => {
+    test("is found there without a rejection, too, a minute later", async () => {
       serve("/mcp");
       expect(await path()).toBe("/mcp");
       move();
@@ -172,7 +172,7 @@ describe("where an upstream's MCP endpoint is", () => {
       expect(upstream.paths().slice(asked)).toEqual(["/", prm]);
     });
 
-    test("or is away for a moment, keeps it; one that was not found is looked for again soon", async () => {
+    test("or is briefly unavailable keeps it; one that was not found is looked up again soon", async () => {
       serve("/mcp");
       expect(await path()).toBe("/mcp");
       upstream.on("/mcp", { status: 503, body: "down" });
@@ -187,14 +187,14 @@ describe("where an upstream's MCP endpoint is", () => {
     });
   });
 
-  test("a server whose endpoint is at the root stays there", async () => {
+  test("a server whose endpoint is at the root keeps it", async () => {
     serve("/");
     upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     expect(resourceOf((await begin()).location)).toBe(upstream.url);
     upstream.off(prm);
   });
 
-  test("mcp.server.path says it, with and without upstream_oauth2", async () => {
+  test("mcp.server.path sets it, with and without upstream_oauth2", async () => {
     await stack.reconfigure(route("{path: /api}"));
     serve("/api");
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/api`);
@@ -205,7 +205,7 @@ describe("where an upstream's MCP endpoint is", () => {
   });
 
   test.each(["the whole URL", "the path alone"])(
-    "a query in `to` is part of it for questions, resource, refreshes and doctor, with metadata for %s",
+    "a query in `to` is part of it for probes, resource, refreshes and doctor, with metadata for %s",
     async (place) => {
       const asked = (project: number) => `${upstream.url}/mcp?project=${project}`;
       await stack.reconfigure(route("{}", "https://mcp.test", asked(1)));
@@ -230,13 +230,13 @@ describe("where an upstream's MCP endpoint is", () => {
       expect(upstream.tokenRequests.at(-1)?.get("resource")).toBe(asked(1));
       const at = (path: string) => upstream.seen.filter((one) => one.path === path);
       for (const { query } of at("/mcp")) expect(query.toString()).toBe("project=1");
-      // The whole URL is asked for first.
+      // The whole URL is requested first.
       const queries = at(`${prm}/mcp`).map(({ query }) => query.toString());
       expect([...new Set(queries)]).toEqual(place === "the whole URL" ? ["project=1"] : ["project=1", ""]);
     },
   );
 
-  test("a connection to one query is none to another, nor are those to endpoints below it", async () => {
+  test("a connection for one query is not valid for another, nor for endpoints below it", async () => {
     const at = (query: string) => route("{}", "https://mcp.test", `${upstream.url}/mcp?project=${query}`);
     await stack.reconfigure(at("1"));
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": "Bearer" } });
@@ -281,7 +281,7 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(resourceOf((await begin()).location)).toBe(`${upstream.url}/team`);
   });
 
-  test("two endpoints below one route, each with metadata of its own, never get each other's token", async () => {
+  test("two endpoints below one route, each with its own metadata, never get each other's token", async () => {
     serve("/mcp");
     serve("/other/mcp");
     await connect("/mcp");
@@ -292,19 +292,19 @@ describe("where an upstream's MCP endpoint is", () => {
     const second = await tokenAt("/other/mcp");
     expect([second, await tokenAt("/mcp")]).toEqual([expect.stringMatching(/^Bearer /), first]);
     expect(second).not.toBe(first);
-    // One that the upstream refuses is the other's no more.
+    // A token that one rejects does not affect the other.
     const { version } = (await find("/other/mcp")) as { version?: number };
     const about = { userId: alice, routeId: "files", status: 401, wwwAuthenticate: "Bearer" } as const;
     await stack.upstreamTokens.handleRejection({ ...about, version, askedPath: "/other/mcp" });
     expect(await tokenAt("/mcp")).toBe(first);
-    // No route has gone: neither connection is an orphan.
+    // No route was removed: neither connection is an orphan.
     await stack.upstreamTokens.disconnectOrphans();
     expect((await stack.store.upstreamTokens.listForUser(alice)).length).toBe(2);
     await stack.upstreamTokens.disconnect(alice, stack.route());
     expect(await stack.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 
-  test("disconnecting a route is final for each of its endpoints, in whatever moment the person agreed", async () => {
+  test("disconnecting a route is final for each of its endpoints, whenever the user consented", async () => {
     for (const path of ["/mcp", "/other/mcp"]) serve(path);
     await connect("/mcp");
     const before = await begin("/other/mcp");
@@ -325,7 +325,7 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(await stack.store.upstreamTokens.listForUser(alice)).toEqual([]);
   });
 
-  test("one whose metadata covers all of the server serves every endpoint below it", async () => {
+  test("a connection whose metadata covers the whole server serves every endpoint below it", async () => {
     upstream.on("/mcp", { status: 401 });
     upstream.on(prm, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     await connect("/mcp");
@@ -333,7 +333,7 @@ describe("where an upstream's MCP endpoint is", () => {
     upstream.off(prm);
   });
 
-  test("a client cannot make a person's connections grow without end", async () => {
+  test("a client cannot create an unlimited number of connections for a user", async () => {
     serve("/mcp");
     await connect("/mcp");
     for (let number = 1; number <= 8; number += 1) await connect(`/x${number}`);
@@ -341,7 +341,7 @@ describe("where an upstream's MCP endpoint is", () => {
     expect(await tokenAt("/x8")).toMatch(/^Bearer /);
   });
 
-  test("a path that a client chose does not say who gets the credentials of the routes file", async () => {
+  test("a path chosen by a client does not decide which server gets the credentials of the routes file", async () => {
     const other = await scriptedUpstream();
     const issuer = other.url.replace("127.0.0.1", "localhost");
     const metadata = { ...other.metadata, issuer, token_endpoint: `${issuer}/token` };
@@ -358,7 +358,7 @@ describe("where an upstream's MCP endpoint is", () => {
     await other.close();
   });
 
-  test("whatever path is asked for, tokens and questions stay at the host of `to`", async () => {
+  test("whatever path is requested, tokens and probes stay at the host of `to`", async () => {
     serve("/mcp");
     for (const path of [
       "/@evil.test/mcp",

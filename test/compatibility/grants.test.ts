@@ -35,7 +35,7 @@ describe("a refresh token used again right after its rotation, because the answe
   const grantOf = ({ access_token }: Tokens) => decodeJwt(access_token).grant_id;
   const isLive = async ({ access_token }: Tokens) => (await stack.externalTokens.identify(access_token)).ok;
 
-  test("gets the same successor, with an access token that works; it is on the record", async () => {
+  test("gets the same successor, with a working access token; the audit trail records it", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
     const again = await read(await app.refresh(tokens.refresh_token));
     const third = await read(await app.refresh(tokens.refresh_token));
@@ -50,7 +50,7 @@ describe("a refresh token used again right after its rotation, because the answe
     expect(grantOf(next)).toBe(grantOf(tokens));
   });
 
-  test("once the successor has been used, it ends the whole family", async () => {
+  test("after the successor was used, it revokes the whole family", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
     const next = await read(await app.refresh(lost.refresh_token));
     await refused(await app.refresh(tokens.refresh_token));
@@ -61,7 +61,7 @@ describe("a refresh token used again right after its rotation, because the answe
     ]);
   });
 
-  test("after the grace it ends the whole family", async () => {
+  test("after the grace period it revokes the whole family", async () => {
     await stack.reload((yaml) => `external_tokens: {refresh_token_grace: 2}\n${yaml}`);
     const lost = await read(await app.refresh(tokens.refresh_token));
     await expect
@@ -75,7 +75,7 @@ describe("a refresh token used again right after its rotation, because the answe
     expect(await isLive(lost)).toBe(false);
   });
 
-  test("at another replica, and at both at once, it gets the same successor", async () => {
+  test("at another replica, or at both concurrently, it gets the same successor", async () => {
     const other = await stack.otherServer();
     const atOther: typeof app.refresh = (refresh_token) =>
       other.fetch("https://auth.test/oauth/token", {
@@ -103,13 +103,13 @@ describe("a refresh token used again right after its rotation, because the answe
     }
   });
 
-  test("by another client it gets nothing, and the family lives on", async () => {
+  test("by another client it gets nothing, and the family stays valid", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
     await refused(await (await registeredApp(stack)).refresh(tokens.refresh_token));
     expect((await read(await app.refresh(tokens.refresh_token))).refresh_token).toBe(lost.refresh_token);
   });
 
-  test("by a client with a secret it takes the secret", async () => {
+  test("by a client with a secret it requires the secret", async () => {
     const secretive = await registeredApp(stack, { token_endpoint_auth_method: "client_secret_post" });
     const its = await secretive.tokens(stack.browser(), "alice");
     const lost = await read(await secretive.refresh(its.refresh_token));
@@ -118,14 +118,14 @@ describe("a refresh token used again right after its rotation, because the answe
     expect((await read(await secretive.refresh(its.refresh_token))).refresh_token).toBe(lost.refresh_token);
   });
 
-  test("widens nothing: another scope or resource is refused, a narrower scope is not", async () => {
+  test("cannot widen anything: another scope or resource is rejected, a narrower scope is not", async () => {
     await read(await app.refresh(tokens.refresh_token));
     expect((await app.refresh(tokens.refresh_token, { scope: "a c" })).status).toBe(400);
     expect((await app.refresh(tokens.refresh_token, { resource: "https://many.test/a" })).status).toBe(400);
     expect((await read(await app.refresh(tokens.refresh_token, { scope: "a" }))).scope).toBe("a");
   });
 
-  test("is checked as a first use is: grant, connection, policy, person", async () => {
+  test("is checked like a first use: grant, connection, policy, user", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
     stack.connections.set("company/alice one", "missing");
     await refused(await app.refresh(tokens.refresh_token));
@@ -146,7 +146,7 @@ describe("a refresh token used again right after its rotation, because the answe
     await refused(await app.refresh(bobs.refresh_token));
   });
 
-  test("is inactive to introspection all the same, and revoking it ends the family", async () => {
+  test("is still inactive for introspection, and revoking it revokes the family", async () => {
     const lost = await read(await app.refresh(tokens.refresh_token));
     const asked = await app.post("/oauth/introspect", {
       token: tokens.refresh_token,
@@ -157,7 +157,7 @@ describe("a refresh token used again right after its rotation, because the answe
     expect(await isLive(lost)).toBe(false);
   });
 
-  test("a code has no grace", async () => {
+  test("a code has no grace period", async () => {
     const { params, verifier } = await app.authorize(stack.browser(), "alice");
     const first = await read(await app.exchange(params.get("code") ?? "", verifier));
     await refused(await app.exchange(params.get("code") ?? "", verifier));
@@ -167,7 +167,7 @@ describe("a refresh token used again right after its rotation, because the answe
     ]);
   });
 
-  test("no grace: one of many wins, and any use after that ends the family", async () => {
+  test("no grace period: one of many succeeds, and any use after that revokes the family", async () => {
     await stack.reload((yaml) => `external_tokens: {refresh_token_grace: 0}\n${yaml}`);
     const answers = await Promise.all(Array.from({ length: 8 }, () => app.refresh(tokens.refresh_token)));
     const [winner, ...others] = answers.filter(({ status }) => status === 200);
@@ -186,7 +186,7 @@ describe("ending all access, as after a restore from a backup", () => {
   });
   afterAll(() => stack.close());
 
-  test("ends tokens, sessions, delegations and flows begun before it; what comes after it works", async () => {
+  test("ends earlier tokens, sessions, delegations and flows; later ones work", async () => {
     const { store } = stack;
     const app = await registeredApp(stack);
     const browser = stack.browser();
@@ -217,7 +217,7 @@ describe("ending all access, as after a restore from a backup", () => {
     await refused(await app.exchange(params.get("code") ?? "", verifier));
     expect(await store.authorizationServerRecords.grants({})).toEqual([]);
     expect(await store.delegations.ofOwner("company/alice")).toEqual([]);
-    // Caches included: within a second.
+    // Including caches: within a second.
     await expect
       .poll(async () => JSON.parse((await browser.open("https://auth.test/whoami")).html))
       .toEqual({});

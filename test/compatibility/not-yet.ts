@@ -1,4 +1,4 @@
-/** Upstreams and clients of the zoo that do not work today, and why that is ours to mend. The test says so when one does. */
+/** Upstreams and clients of the catalog that do not work today because of the gateway, and why. The test fails when one starts to work. */
 export const notYet: Readonly<Record<"upstreams" | "clients", Readonly<Record<string, string>>>> = {
   upstreams: {},
   clients: {},

@@ -13,7 +13,7 @@ import { type E2e, startE2e } from "../support/e2e.ts";
 import { httpBrowser } from "../support/http-browser.ts";
 import { loginsOfAlice, passForeignPages } from "../system/browser/walk.ts";
 
-/** Everything at `http://localhost:PORT`, without any certificate. */
+/** Everything at `http://localhost:PORT`, without certificates. */
 describe("A deployment on http://localhost", () => {
   let stack: E2e;
   let chromium: Browser;
@@ -57,7 +57,7 @@ describe("A deployment on http://localhost", () => {
     await application?.close();
   });
 
-  /** Node looks `app.localhost` up; browsers do not. */
+  /** Node resolves `app.localhost` by DNS; browsers do not. */
   function askApp(path: string, headers: Record<string, string>): Promise<{ status: number; body: string }> {
     const { port, host } = new URL(app);
     return new Promise((resolve, reject) => {
@@ -92,7 +92,7 @@ describe("A deployment on http://localhost", () => {
     }
   });
 
-  it("hands an application's session over to its own host, with cookies that every browser keeps there", async () => {
+  it("hands an application's session over to its host, with cookies that every browser keeps there", async () => {
     const page = await context.newPage();
     await page.goto(`${app}/`);
     await passForeignPages(page, loginsOfAlice(stack));
@@ -107,7 +107,7 @@ describe("A deployment on http://localhost", () => {
       expect(cookie).toMatchObject({ secure: false, httpOnly: true, sameSite: "Lax" });
   });
 
-  it("hands an application its own cookies as the browser has them, in UTF-8, and none of ours", async () => {
+  it("passes an application's cookies unchanged, in UTF-8, and none of the gateway's", async () => {
     const [session] = (await context.cookies(app)).filter(({ name }) => name === "mcp_session");
     const utf8 = (text: string) => Buffer.from(text).toString("latin1");
     const ours = `mcp_session=${session?.value}`;
@@ -118,12 +118,12 @@ describe("A deployment on http://localhost", () => {
     expect(await send(`city=${utf8("à")}; ${ours}; name=${utf8("São Paulo")}`)).toBe(200);
     expect(seen.at(-1)?.cookie).toBe(utf8("city=à; name=São Paulo"));
     expect(seen.at(-1)).toMatchObject({ "user-agent": utf8("naïve/1"), "x-city": utf8("São Paulo") });
-    // Latin-1 cannot be written as text: that cookie alone is left out.
+    // Latin-1 cannot be sent as text: only that cookie is omitted.
     expect(await send(`latin=\u00e3; ${ours}; plain=1`)).toBe(200);
     expect(seen.at(-1)?.cookie).toBe("plain=1");
   });
 
-  it("serves the fixed texts of its routes to everybody, and nothing beside them", async () => {
+  it("serves the fixed texts of its routes without authentication, and nothing else", async () => {
     const challenge = await fetch(`${origin}/.well-known/openai-apps-challenge?x=1`);
     expect([challenge.status, await challenge.text()]).toEqual([200, "abc-123"]);
     const headers = Object.fromEntries(challenge.headers);
@@ -153,7 +153,7 @@ describe("A deployment on http://localhost", () => {
     expect((await fetch(`${origin}/.well-known/openai-apps-challenge`, { method: "POST" })).status).toBe(404);
   });
 
-  it("keeps people signed in without Chromium's exceptions for localhost, too", async () => {
+  it("keeps users signed in without Chromium's exceptions for localhost, too", async () => {
     const browser = httpBrowser({ fetch });
     const portal = `${origin}/.pomerium/routes`;
     const metadata = "/.well-known/oauth-authorization-server";
@@ -165,7 +165,7 @@ describe("A deployment on http://localhost", () => {
     expect((await browser.jar.getCookies(portal)).map(({ secure }) => secure)).not.toContain(true);
   });
 
-  it("names http://localhost everywhere: issuer, resource, challenge, and what Envoy tells upstreams", async () => {
+  it("uses http://localhost everywhere: issuer, resource, challenge, and the headers that Envoy sends to upstreams", async () => {
     const challenge = (await fetch(`${origin}/open`, { method: "POST" })).headers.get("www-authenticate");
     expect(challenge).toContain(`resource_metadata="${origin}/.well-known/oauth-protected-resource/open"`);
     const resource = await (await fetch(`${origin}/.well-known/oauth-protected-resource/open`)).json();
@@ -192,7 +192,7 @@ describe("A deployment on http://localhost", () => {
     const other = await fetch(`http://127.0.0.1:${port}/open`);
     expect(other.status).toBe(404);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    // An address of this machine's that is not the one listened on.
+    // Another address of this machine.
     const socket = connect({ host: "127.0.0.2", port: Number(port) }, () => resolve());
     socket.once("error", reject);
     await expect(promise).rejects.toThrow(/ECONNREFUSED/);

@@ -6,7 +6,7 @@ import { createOpenidClients } from "../../src/sign-in/providers.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
 
-/** What those who sign people in, and issuers that are trusted, answer beside what the specifications ask for. */
+/** Responses of sign-in providers and trusted issuers that deviate from the specifications. */
 let provider: ScriptedServer;
 beforeAll(async () => {
   provider = await scriptedServer();
@@ -29,13 +29,13 @@ it.each<[string, { status?: number; body: unknown }]>([
   ["empty members", { body: { refresh_token: "", scope: "", expires_in: "", token_type: "" } }],
   ["no type and a list of scopes", { body: { scope: ["openid", "email"] } }],
   ["status 201", { status: 201, body: { token_type: "Bearer", expires_in: "3600" } }],
-])("a provider's token answer with %s is read", async (what, { status, body }) => {
+])("a provider's token response with %s is accepted", async (what, { status, body }) => {
   const client = await createOpenidClients(fetch).of(of(what));
   provider.on("/token", { status, body: { access_token: "a", ...(body as object) } });
   expect(await refreshTokenGrant(client, "r")).toMatchObject({ access_token: "a", token_type: "bearer" });
 });
 
-it("a provider that lists the body before Basic is asked so", async () => {
+it("a provider that lists the body before Basic gets the secret in the body", async () => {
   const methods = ["client_secret_post", "client_secret_basic"];
   const client = await createOpenidClients(fetch).of(
     of("post", { token_endpoint_auth_methods_supported: methods }),
@@ -45,7 +45,7 @@ it("a provider that lists the body before Basic is asked so", async () => {
   expect(provider.seen.at(-1)?.form.get("client_secret")).toBe("s");
 });
 
-it("an entry of a key set that is no key does not cost the others", async () => {
+it("an invalid entry of a key set does not affect the others", async () => {
   const { publicKey, privateKey } = await generateKeyPair("ES256");
   const jwk = { ...(await exportJWK(publicKey)), kid: "k", use: null, x5c: null };
   provider.on("/keys", { body: { keys: [null, "no key", { kty: "unknown" }, jwk], next: null } });

@@ -15,10 +15,10 @@ import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browse
 import { createTestDatabase } from "../support/postgres.ts";
 import { type RawAnswer, throughEnvoy } from "../support/through-envoy.ts";
 import { type ScriptedServer, scriptedServer } from "../upstream-oauth/scripted-server.ts";
-import { onLoopback } from "./start-zoo.ts";
+import { onLoopback } from "./start-catalog.ts";
 
-/** Ten public reports about systems like ours, tried as they came; which they are was settled before the first try. */
-describe("what users of others reported, tried here", () => {
+/** Ten public reports about comparable systems, selected before the first one was tried. */
+describe("problems reported by users of comparable systems", () => {
   let database: Awaited<ReturnType<typeof createTestDatabase>>;
   let stack: E2e;
   let far: FarHosts;
@@ -33,14 +33,15 @@ describe("what users of others reported, tried here", () => {
   beforeAll(async () => {
     far = await farHosts();
     for (const id of ["listed", "unlisted", "flaky", "brief", "revoked"]) near[id] = await scriptedServer();
-    const place = (id: string, host = "localhost") => `http://${host}:${new URL(near[id]?.url ?? "").port}`;
-    upstreams.listed = upstream(place("listed"), place("listed"), (path, answer) =>
+    const originOf = (id: string, host = "localhost") =>
+      `http://${host}:${new URL(near[id]?.url ?? "").port}`;
+    upstreams.listed = upstream(originOf("listed"), originOf("listed"), (path, answer) =>
       near.listed?.on(path, answer),
     );
-    const alone = place("unlisted", "127.0.0.1");
+    const alone = originOf("unlisted", "127.0.0.1");
     upstreams.unlisted = upstream(alone, alone, (path, answer) => near.unlisted?.on(path, answer));
-    upstreams.brief = upstream(place("brief"), "", (path, answer) => near.brief?.on(path, answer));
-    upstreams.revoked = upstream(place("revoked"), "", (path, answer) => near.revoked?.on(path, answer));
+    upstreams.brief = upstream(originOf("brief"), "", (path, answer) => near.brief?.on(path, answer));
+    upstreams.revoked = upstream(originOf("revoked"), "", (path, answer) => near.revoked?.on(path, answer));
     upstreams.access = upstream("https://access.upstreams.test", "https://access.upstreams.test", far.on);
     upstreams.gws = upstream(
       "https://gws.upstreams.test:443",
@@ -68,7 +69,7 @@ describe("what users of others reported, tried here", () => {
       env: {
         NODE_OPTIONS: `--import ${join(import.meta.dirname, "stand-in-names.ts")}`,
         NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"),
-        ZOO_PORT: String(far.port),
+        CATALOG_PORT: String(far.port),
         DATABASE_URL: database.url,
       },
       config: (config) => {
@@ -88,12 +89,12 @@ describe("what users of others reported, tried here", () => {
             server("open", open, none),
             server("access", "https://access.upstreams.test/mcp"),
             server("login", "https://login.upstreams.test/mcp"),
-            server("listed", `${place("listed")}/mcp`),
-            server("unlisted", `${place("unlisted", "127.0.0.1")}/mcp`),
+            server("listed", `${originOf("listed")}/mcp`),
+            server("unlisted", `${originOf("unlisted", "127.0.0.1")}/mcp`),
             server("gws", "https://gws.upstreams.test:443/mcp"),
-            server("flaky", `${place("flaky")}/mcp`),
-            server("brief", `${place("brief")}/mcp`),
-            server("revoked", `${place("revoked")}/mcp`),
+            server("flaky", `${originOf("flaky")}/mcp`),
+            server("brief", `${originOf("brief")}/mcp`),
+            server("revoked", `${originOf("revoked")}/mcp`),
           ],
         };
       },
@@ -120,7 +121,7 @@ describe("what users of others reported, tried here", () => {
   const newBrowser = () => httpBrowser({ fetch, stopAt: (url) => url.pathname === "/api/mcp/auth_callback" });
   const plain = ({ html }: Page) => html.replaceAll(/<style.*?<\/style>|<[^>]+>|\s+/gs, " ");
 
-  /** One request in the words of a client. */
+  /** One request, as a client sends it. */
   function send(
     url: string,
     more: { token?: string; method?: string; body?: unknown; headers?: Record<string, string> } = {},
@@ -153,7 +154,7 @@ describe("what users of others reported, tried here", () => {
     expect([answer.status, answer.body]).toEqual([201, expect.stringContaining("client_id")]);
     return json(answer) as unknown as Registered;
   }
-  /** The person's way through the browser. */
+  /** The user's steps in the browser. */
   async function authorize(clientId: string, resource: string, changes: Record<string, string> = {}) {
     const verifier = randomBytes(48).toString("base64url");
     const url = new URL("https://auth.test/oauth/authorize");
@@ -181,7 +182,7 @@ describe("what users of others reported, tried here", () => {
   }
   const refresh = (clientId: string, refreshToken: unknown) =>
     token({ grant_type: "refresh_token", refresh_token: String(refreshToken), client_id: clientId });
-  /** All of it: tokens for `resource`. */
+  /** The whole flow: tokens for `resource`. */
   async function connect(resource: string, clientId: string): Promise<Tokens> {
     const { page, verifier, code } = await authorize(clientId, resource);
     if (!code) throw new Error(`not authorized: ${page.url.href} ${page.status} ${plain(page)}`);
@@ -203,7 +204,7 @@ describe("what users of others reported, tried here", () => {
   }
 
   // https://github.com/obot-platform/obot/issues/7046: claude.ai went round in circles, with tokens that its server's gateway refused.
-  test("a person who lost access, or whose server is gone, is told so, and their client does not go round in circles", async () => {
+  test("a user who lost access, or whose server is gone, gets a clear message, and their client does not loop", async () => {
     const leaving = route("leaving");
     const first = await connect(leaving, claude);
     const second = await refresh(claude, first.refresh_token);
@@ -231,7 +232,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/NousResearch/hermes-agent/issues/100443: a client without OAuth, servers behind Cloudflare Access.
-  test("who has no OAuth is told where to get a token, and gets in with a static one", async () => {
+  test("a client without OAuth is told where to get a token, and works with a static one", async () => {
     for (const method of ["GET", "POST"]) {
       const answer = await send(route("open"), { method });
       expect(answer.status).toBe(401);
@@ -243,7 +244,7 @@ describe("what users of others reported, tried here", () => {
     const tokens = printed.match(/\S{40,}/g) ?? [];
     expect((await send(route("open"), { token: tokens.at(-1) })).status).toBe(200);
   });
-  test("a server behind Cloudflare Access is connected by its challenge; a login page instead of one is said to be that", async () => {
+  test("a server behind Cloudflare Access is connected by its challenge; a login page instead is reported as such", async () => {
     const { client_id: client } = await register();
     const { access_token: held } = await connect(route("access"), client);
     expect((await send(route("access"), { token: held })).status).toBe(200);
@@ -261,7 +262,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/danny-avila/LibreChat/issues/12254: a guard against private addresses stopped refreshes and registrations.
-  test("a server on a private address that the operator lists is connected, refreshed and registered with again", async () => {
+  test("a server on a private address that the operator allows is connected, refreshed and registered again", async () => {
     const { client_id: client } = await register();
     const { access_token: held } = await connect(route("listed"), client);
     const { listed } = upstreams;
@@ -271,7 +272,7 @@ describe("what users of others reported, tried here", () => {
     listed.accessTokens.clear();
     expect([await call(), await call()]).toEqual([401, 200]);
     expect(listed.grants).toEqual(["authorization_code", "refresh_token"]);
-    // The server has forgotten us: another client has to be registered.
+    // The server has lost our registration: another client must be registered.
     listed.accessTokens.clear();
     listed.refreshTokens.clear();
     listed.registered.clear();
@@ -280,7 +281,7 @@ describe("what users of others reported, tried here", () => {
     expect((await send(route("listed"), { token: again.access_token })).status).toBe(200);
     expect(listed.registered.size).toBe(1);
   });
-  test("a private address that only the server names, not the operator, is refused with the setting that lets it in", async () => {
+  test("a private address that only the server names is rejected, and the error names the setting that allows it", async () => {
     const { unlisted } = upstreams;
     if (!unlisted) throw new Error();
     const { client_id: client } = await register();
@@ -298,7 +299,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/doobidoo/mcp-memory-service/issues/358: standard clients always got 401 or 422 at the token endpoint.
-  test("form-encoded token requests of every kind of client are answered in OAuth's own words, and outlive a crash", async () => {
+  test("form-encoded token requests of every kind of client get OAuth's error codes, and survive a crash", async () => {
     const kinds = [];
     for (const method of ["client_secret_basic", "client_secret_post", "none"]) {
       const known = await register({ token_endpoint_auth_method: method });
@@ -378,7 +379,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/anthropics/claude-ai-mcp/issues/134: claude.ai gave up, though every endpoint answered.
-  test("claude.ai's connector finds absolute URLs, registers without a credential and gets in", async () => {
+  test("claude.ai's connector finds absolute URLs, registers without a credential and connects", async () => {
     const challenged = await send(route("open"));
     const named = /resource_metadata="([^"]+)"/.exec(challenged.header("www-authenticate") ?? "")?.[1];
     for (const url of [String(named), "https://open.clients.test/.well-known/oauth-protected-resource"]) {
@@ -425,7 +426,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/taylorwilsdon/google_workspace_mcp/issues/177: metadata, and the client's URL, with the default port written out.
-  test("a server whose metadata write :443 out is connected, by a client that writes it out, too", async () => {
+  test("a server whose metadata contains :443 is connected, also by a client that writes :443", async () => {
     const { gws } = upstreams;
     if (!gws) throw new Error();
     const google = "https://www.googleapis.com/auth";
@@ -434,8 +435,8 @@ describe("what users of others reported, tried here", () => {
     const written = "https://gws.clients.test:443/mcp";
     const headers = { host: "gws.clients.test:443" };
     expect((await send(written, { headers })).status).toBe(401);
-    const place = "https://gws.clients.test:443/.well-known/oauth-protected-resource/mcp";
-    expect((await send(place, { method: "GET", headers })).status).toBe(200);
+    const url = "https://gws.clients.test:443/.well-known/oauth-protected-resource/mcp";
+    expect((await send(url, { method: "GET", headers })).status).toBe(200);
     const { client_id: client } = await register();
     const { access_token: held } = await connect(written, client);
     expect((await send(written, { token: held, headers })).status).toBe(200);
@@ -444,7 +445,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/kirodotdev/KiroCrew/issues/12953: for a moment 404, and the client invented OAuth for a server that has none.
-  test("a server without OAuth that answers 404 for a moment is not asked for OAuth, and works right after it", async () => {
+  test("a server without OAuth that briefly returns 404 is not treated as one with OAuth, and works immediately afterwards", async () => {
     const { flaky } = near;
     if (!flaky) throw new Error();
     let down = true;
@@ -468,7 +469,7 @@ describe("what users of others reported, tried here", () => {
   });
 
   // https://github.com/punkpeye/mcp-remote/issues/181: after 30 seconds neither a refresh nor a new grant helped.
-  test("tokens of thirty seconds are used for thirty seconds; a refresh, or else a new consent, helps within the session", async () => {
+  test("tokens that are valid for thirty seconds are used for thirty seconds; then a refresh, or else a new consent, works within the session", async () => {
     const { brief } = upstreams;
     if (!brief) throw new Error();
     brief.settings.token = { token_type: "bearer", expires_in: 30 };
@@ -486,7 +487,7 @@ describe("what users of others reported, tried here", () => {
     expect(await list()).toBe(1);
     expect([client.authorizations(), brief.grants.at(-1)]).toEqual([2, "authorization_code"]);
 
-    // The client's own tokens end, on our side.
+    // The client's own tokens expire.
     const held = client.tokens();
     const server = json(
       await send("https://auth.test/.well-known/oauth-authorization-server", { method: "GET" }),
@@ -504,8 +505,8 @@ describe("what users of others reported, tried here", () => {
     expect(client.authorizations()).toBe(3);
   });
 
-  // https://github.com/can1357/oh-my-pi/issues/1908: a revoked refresh token, and the old access token was sent for ever after.
-  test("once a refresh is refused as revoked, the old token is sent no more, and one consent mends it", async () => {
+  // https://github.com/can1357/oh-my-pi/issues/1908: a revoked refresh token, and the old access token was sent indefinitely.
+  test("after a refresh is rejected as revoked, the old token is not sent again, and one consent fixes it", async () => {
     const { revoked } = upstreams;
     if (!revoked) throw new Error();
     revoked.settings.token = { expires_in: 1 };
@@ -536,8 +537,9 @@ describe("what users of others reported, tried here", () => {
     expect(new Set(revoked.presented.slice(before)).size).toBe(1);
   });
 
-  // https://github.com/obot-platform/obot/issues/7501: invalid_request for a refresh token that is no more; clients kept it for ever.
-  test("a refresh token that is no more is invalid_grant; refreshes that overlap leave a pair that works", async () => {
+  // https://github.com/obot-platform/obot/issues/7501: invalid_request for a refresh token that no longer exists; clients kept it
+  // indefinitely.
+  test("a refresh token that no longer exists is invalid_grant; overlapping refreshes leave a working pair", async () => {
     const { client_id: client } = await register();
     const first = await connect(route("open"), client);
     const overlapping = await Promise.all([1, 2, 3].map(() => refresh(client, first.refresh_token)));
@@ -618,7 +620,7 @@ interface Upstream {
   readonly refreshTokens: Set<string>;
   readonly registered: Map<string, string>;
   readonly grants: string[];
-  /** Tokens that were presented to the MCP server, in order. */
+  /** Tokens presented to the MCP server, in order. */
   readonly presented: string[];
   readonly asked: URLSearchParams[];
   readonly settings: {
@@ -632,7 +634,7 @@ interface Upstream {
 }
 
 /**
- * An MCP server at `BASE/mcp` and its authorization server on one origin, which checks what it gives out.
+ * An MCP server at `BASE/mcp` and its authorization server on one origin, which verifies what it issues.
  * @param prm origin to publish resource metadata at; empty: the server has none
  */
 function upstream(base: string, prm: string, listen: On): Upstream {
@@ -733,7 +735,7 @@ function upstream(base: string, prm: string, listen: On): Upstream {
   return one;
 }
 
-/** Hosts of others behind one TLS port, by URL. */
+/** Other parties' hosts behind one TLS port, by URL. */
 interface FarHosts {
   readonly port: number;
   readonly on: On;

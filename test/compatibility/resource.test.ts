@@ -79,7 +79,7 @@ describe("the spelling of a resource", () => {
 });
 
 describe("the origin of a host as a resource", () => {
-  test("stands for the host's only MCP server, whose own name the document and the token carry", async () => {
+  test("means the host's only MCP server, whose own name is in the document and the token", async () => {
     for (const asked of ["https://one.test", "https://one.test/"]) {
       const { status, body } = await document(asked);
       expect([status, body.resource]).toEqual([200, "https://one.test/team"]);
@@ -93,14 +93,14 @@ describe("the origin of a host as a resource", () => {
     }
   });
 
-  test("nothing but the origin does", async () => {
+  test("only the origin does", async () => {
     for (const url of ["https://one.test/x", "https://one.test/teams", "https://one.test/?x=1"]) {
       expect((await authorized(url)).error).toBe("invalid_target");
     }
     expect(await document("https://one.test/x")).toMatchObject({ status: 404 });
   });
 
-  test("stands for none where there are two: 404 and invalid_target", async () => {
+  test("is ambiguous if there are two: 404 and invalid_target", async () => {
     expect(await document("https://many.test")).toMatchObject({ status: 404 });
     expect((await authorized("https://many.test")).error).toBe("invalid_target");
   });

@@ -3,20 +3,20 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import { type Answer, type Client, hostsOf, type Upstream } from "./zoo.ts";
+import { type Answer, type Client, hostsOf, type Upstream } from "./catalog.ts";
 
-/** One upstream that answers as its file says. */
+/** One upstream that responds as described in its file. */
 export interface Vendor {
   readonly upstream: Upstream;
-  /** Tokens that the MCP server takes. */
+  /** Tokens that the MCP server accepts. */
   readonly accessTokens: Set<string>;
   readonly refreshTokens: Set<string>;
-  /** Of each MCP request, the token it carried, in order. */
+  /** The token of each MCP request, in order. */
   readonly called: string[];
-  /** Grant types that were asked for, in order. */
+  /** Requested grant types, in order. */
   readonly granted: string[];
   readonly authorized: URLSearchParams[];
-  /** What we asked that the vendor would not have answered, or not like that. */
+  /** Requests of the gateway that the vendor would have rejected or answered differently. */
   readonly complaints: string[];
   readonly registered: Record<string, unknown>[];
 }
@@ -35,10 +35,10 @@ interface Registered {
 type Json = Record<string, unknown>;
 
 /**
- * All of the zoo's upstreams behind one TLS port, by host and path. What a file does not say is as the RFCs say: registration
+ * All of the catalog's upstreams behind one TLS port, by host and path. Whatever a file omits follows the RFCs: registration
  * (7591), code and refresh with rotation (6749), S256 (7636), the redirect URI exactly as registered.
  *
- * @param clients whose Client ID Metadata Documents are served beside them
+ * @param clients whose Client ID Metadata Documents are also served
  * @param options.redirectUri of our client that is registered by hand at this upstream
  * @param options.fetch reaches our Client ID Metadata Documents
  */
@@ -107,7 +107,7 @@ interface Asked {
   readonly body: string;
 }
 
-/** What one upstream answers, by URL. */
+/** The responses of one upstream, by URL. */
 function scripts(
   vendor: Vendor,
   redirectUriByHand: string,
@@ -169,7 +169,7 @@ function scripts(
       return { status: registration.status ?? 201, body: answered };
     });
 
-  /** Registered, by hand or by itself, or a document that can be fetched. */
+  /** Registered manually or dynamically, or with a document that can be fetched. */
   async function clientOf(id: string): Promise<Registered | undefined> {
     const known = registered.get(id);
     if (known || metadata.client_id_metadata_document_supported !== true || !id.startsWith("https://"))
@@ -242,11 +242,11 @@ function scripts(
       if (!client) return refuse("invalid_client", `of the unknown client ${id}`);
       const listed = metadata.token_endpoint_auth_methods_supported;
       const methods = token.methods ?? (Array.isArray(listed) ? listed : ["client_secret_basic", "none"]);
-      // Not a complaint: the next method may be the right one.
+      // Not recorded: the next method may be the right one.
       if (!methods.includes(used)) return { status: 401, body: { error: "invalid_client" } };
       if (client.secret !== undefined && client.method !== "none" && secret !== client.secret)
         return refuse("invalid_client", "with a wrong secret");
-      // Asked by a code that cannot exist whether the client is still known.
+      // An invalid code tests whether the client is still known.
       if (form.get("code") === "0") return { status: 400, body: { error: "invalid_grant" } };
       for (const [name, value] of Object.entries(token.wants ?? {}))
         if (value === "*" ? !form.get(name) : form.get(name) !== value)
@@ -308,7 +308,7 @@ function withoutRefresh({ refresh_token: _, ...rest }: Json): Json {
   return rest;
 }
 
-/** Scopes mean the same in any order (RFC 6749 section 3.3). */
+/** The order of scopes has no meaning (RFC 6749 section 3.3). */
 function inOrder(name: string, value: string | null): string | null | undefined {
   return name === "scope" ? value?.split(" ").sort().join(" ") : value;
 }

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack.close());
 
-/** Where sign-in sends a browser, with these lines in the provider's entry. */
+/** The URL that sign-in redirects to, with these lines in the provider's entry. */
 async function asked(lines: string, query = ""): Promise<URLSearchParams> {
   const scopes = "      scopes: [openid, email, profile, groups, offline_access]\n";
   await stack.reload((yaml) => yaml.replace(scopes, lines));
@@ -68,7 +68,7 @@ describe("authorization_url_params of a sign-in provider", () => {
     expect((await asked(lines, query)).get("prompt")).toBe(prompt);
   });
 
-  test("a person signs in by the recipe for Google, at a provider that stands in for it", async () => {
+  test("a user signs in with the settings of the recipe for Google, at a stand-in for it", async () => {
     const page = readFileSync(join(import.meta.dirname, "../../docs/recipes.md"), "utf8");
     const recipe = /^## Google sign-in\n.*?^```yaml\n(.*?)^```/ms.exec(page)?.[1] ?? "";
     const { sign_in } = parse(recipe) as { sign_in: { providers: Record<string, unknown>[] } };
@@ -84,7 +84,7 @@ describe("authorization_url_params of a sign-in provider", () => {
     expect(JSON.parse(end.html)).toMatchObject({ userId: "company/alice" });
   });
 
-  test("an empty value leaves a parameter out", async () => {
+  test("an empty value omits a parameter", async () => {
     expect((await asked(offline + params('{hd: ""}'))).has("hd")).toBe(false);
   });
 
@@ -105,7 +105,7 @@ describe("authorization_url_params of a sign-in provider", () => {
     "scope",
     "client_secret",
     "State",
-  ])("%s is refused at load, by name", (name) => {
+  ])("%s is rejected at load, by name", (name) => {
     expect(problemsOf(file(`authorization_url_params: {${name}: x}`))).toEqual([
       expect.stringContaining(
         `sign_in.providers[0].authorization_url_params.${name}: ${name} is set by the gateway`,
@@ -113,7 +113,7 @@ describe("authorization_url_params of a sign-in provider", () => {
     ]);
   });
 
-  test("Pomerium's idp_request_params mean the same", async () => {
+  test("Pomerium's idp_request_params has the same meaning", async () => {
     const pomerium = (params: string) =>
       `authenticate_service_url: https://auth.example.com\nidp_provider: google\nidp_client_id: c\nidp_client_secret: \${S}\nidp_request_params: ${params}\nroutes: [{id: t, from: https://t.example.com, to: http://x, mcp: {}, policy: [{allow: {and: [{accept: true}]}}]}]\n`;
     expect(problemsOf(pomerium("{access_type: offline, prompt: consent}"), { S: "s" })).toEqual([]);

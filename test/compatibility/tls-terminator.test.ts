@@ -14,7 +14,7 @@ import { supervise } from "../../dev/demo/supervise.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
 
-/** The address that the terminator connects from: the one the routes file names, here as in the documentation. */
+/** The address that the terminator connects from: the one in the routes file, as in the documentation. */
 const terminator = "127.0.0.1";
 const somebodyElse = "127.0.0.2";
 const caddy = process.env.CADDY_BIN ?? (spawnSync("caddy", ["version"]).status === 0 ? "caddy" : undefined);
@@ -63,7 +63,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     await upstream?.close();
   });
 
-  /** What any of them does: ends TLS, keeps `Host`, says what it has seen. */
+  /** A generic terminator: ends TLS, keeps `Host`, reports the client's address and protocol. */
   async function nodeTerminator(): Promise<LoopbackFetch> {
     const { certificate, key } = stack.ca.files;
     const server = createServer(
@@ -102,7 +102,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     return loopbackFetch(stack.ca.ca, (server.address() as AddressInfo).port);
   }
 
-  /** The Caddyfile of docs/recipes.md with our hosts and ports; its certificates come from Caddy's own authority, not from Let's Encrypt. */
+  /** The Caddyfile of docs/recipes.md with our hosts and ports; its certificates come from Caddy's own CA, not from Let's Encrypt. */
   async function caddyTerminator(binary: string): Promise<LoopbackFetch> {
     const [http, https] = [await freePort(), await freePort()];
     const folder = dirname(stack.configFile);
@@ -152,7 +152,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     return made;
   }
 
-  /** One request as the terminator sends it; `from` another address. */
+  /** One request as the terminator sends it; `from`: another source address. */
   function asTerminator(
     url: string,
     headers: Record<string, string> = {},
@@ -187,7 +187,7 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     expect(made.authorizations()).toBe(1);
   });
 
-  it("has https issuers, resources and cookies, whatever it is reached over", async () => {
+  it("has https issuers, resources and cookies, whatever the protocol of the request", async () => {
     const metadata = await outside.fetch("https://auth.test/.well-known/oauth-authorization-server");
     expect(await metadata.json()).toMatchObject({
       issuer: "https://auth.test",
@@ -204,9 +204,9 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     expect(start.headers.getSetCookie().join()).toMatch(/^__Host-mcp_browser_[^;]+;.*\bsecure\b/i);
   });
 
-  it("believes the terminator's word on the client's address, and no client's", async () => {
+  it("trusts the terminator's report of the client's address, and no client's", async () => {
     const made = await client("https://near.test");
-    // Its own address is not one that policy lets in, so that connecting fails, with a token.
+    // Policy does not allow its own address, so connecting fails, with a token.
     await made.connect().catch(() => {});
     const authorization = `Bearer ${made.tokens()?.access_token}`;
     const from = (forwarded: string) =>
@@ -215,20 +215,20 @@ describe("A TLS terminator in front of the generated Envoy", () => {
     expect(seen.at(-1)).toMatchObject({ "x-forwarded-proto": "https", "x-forwarded-host": "near.test" });
     expect(String(seen.at(-1)?.["x-forwarded-for"])).toMatch(/^203\.0\.113\.7,/);
     expect((await from("198.51.100.1, 203.0.113.7")).status).toBe(200);
-    // The client wrote the first one itself.
+    // The client sent the first one itself.
     expect((await from("203.0.113.7, 198.51.100.1")).status).toBe(403);
     const forged = { authorization, "x-forwarded-for": "203.0.113.7", "x-forwarded-host": "open.test" };
     expect((await outside.fetch("https://near.test/x", { headers: forged })).status).toBe(403);
   });
 
-  it("answers nobody but the terminator", async () => {
+  it("accepts connections from the terminator only", async () => {
     await expect(asTerminator("https://open.test/x", {}, somebodyElse)).rejects.toThrow(
       /socket hang up|ECONNRESET/,
     );
     expect((await asTerminator("https://open.test/x")).status).toBe(401);
   });
 
-  it("sends what the terminator got without TLS to https, before anybody is asked", async () => {
+  it("redirects requests that the terminator received without TLS to https, before any check", async () => {
     const answer = await asTerminator("https://open.test/x", {
       "x-forwarded-proto": "http",
       authorization: "Bearer secret",

@@ -9,8 +9,8 @@ import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oaut
 const caller: TokenCaller = { userId: alice, kind: "person" };
 const hour = 3_600_000;
 
-/** What token endpoints of public servers answer, beside what RFC 6749 asks for. */
-describe("a token endpoint's answer", () => {
+/** Responses of public servers' token endpoints that deviate from RFC 6749. */
+describe("a token endpoint's response", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
   beforeAll(async () => {
@@ -55,7 +55,7 @@ describe("a token endpoint's answer", () => {
     ["an error that is null", { error: null }, { accessToken: expect.any(String) }],
     ["an empty error", { error: "", error_description: "" }, { accessToken: expect.any(String) }],
     ["an issued token type that is null", { issued_token_type: null }, { accessToken: expect.any(String) }],
-  ])("with %s is read", async (_what, fields, expected) => {
+  ])("with %s is accepted", async (_what, fields, expected) => {
     Object.assign(upstream.tokenFields, fields);
     await stack.connect(upstream.agree);
     expect({ refreshToken: undefined, ...(await stored()) }).toMatchObject(expected);
@@ -83,7 +83,7 @@ describe("a token endpoint's answer", () => {
       { expires_in: undefined, expires_on: String(Math.floor(Date.now() / 1000) + 7200) },
       120,
     ],
-  ])("whose lifetime is %s is read", async (_what, fields, minutes) => {
+  ])("whose lifetime is %s is accepted", async (_what, fields, minutes) => {
     Object.assign(upstream.tokenFields, fields);
     await stack.connect(upstream.agree);
     const now = lives(await stored());
@@ -98,7 +98,7 @@ describe("a token endpoint's answer", () => {
     ["zero, which means never", { refresh_expires_in: 0 }, undefined],
     ["by Intuit's name", { x_refresh_token_expires_in: 7200 }, 120],
     ["as a time", { refresh_token_expires_at: new Date(Date.now() + 2 * hour).toISOString() }, 120],
-  ])("whose refresh token's lifetime is %s is read", async (_what, fields, minutes) => {
+  ])("whose refresh token's lifetime is %s is accepted", async (_what, fields, minutes) => {
     Object.assign(upstream.tokenFields, fields);
     await stack.connect(upstream.agree);
     const at = (await stored())?.refreshExpiresAt;
@@ -144,13 +144,13 @@ describe("a token endpoint's answer", () => {
       },
     ],
     ["below data", { body: { code: 0, msg: "success", data: { ...plain, expires_in: 3600 } } }],
-  ])("%s is read", async (_what, answer) => {
+  ])("%s is accepted", async (_what, answer) => {
     upstream.tokenAnswers.push({ ...answer });
     await stack.connect(upstream.agree);
     expect(await stored()).toMatchObject({ accessToken: "the-token", tokenType: "Bearer" });
   });
 
-  it("to a refresh with null for what stays the same leaves refresh token and scopes as they are", async () => {
+  it("to a refresh with null for unchanged members keeps refresh token and scopes", async () => {
     upstream.tokenFields.scope = "read";
     await stack.connect(upstream.agree);
     const before = await stored();
@@ -190,7 +190,7 @@ describe("a token endpoint's answer", () => {
     ["two tokens in a form", { body: "access_token=a&access_token=b", headers: form }, "token_invalid"],
     ["a proof that nobody asked for", { body: { ...plain, token_type: "mac" } }, "token_invalid"],
     ["a page", { body: "<html>access_token=the-token</html>" }, "token_invalid"],
-  ])("with %s is none: %s", async (_what, answer, code) => {
+  ])("with %s is invalid: %s", async (_what, answer, code) => {
     upstream.tokenAnswers.push({ ...answer });
     await expect(stack.connect(upstream.agree)).rejects.toThrow();
     expect(stack.log.at(-1)).toContain(`"reason":"${code}"`);
@@ -198,7 +198,7 @@ describe("a token endpoint's answer", () => {
   });
 });
 
-/** What registration endpoints answer, and what servers that register clients say of how those prove themselves. */
+/** Responses of registration endpoints, and how the registered clients authenticate. */
 describe("a registration", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
@@ -214,7 +214,7 @@ describe("a registration", () => {
     const [row] = await stack.query("select issuer, redirect_uri from client_registration");
     return stack.store.clientRegistrations.find(String(row?.issuer), String(row?.redirect_uri));
   };
-  /** Answers registrations with these members. */
+  /** Responds to registrations with these members. */
   function answers(fields: Record<string, unknown>, status = 201) {
     upstream.on("/register", ({ body }) => {
       const clientId = String(fields.client_id ?? "registered");
@@ -223,7 +223,7 @@ describe("a registration", () => {
       return { status, body: { client_id: clientId, ...fields } };
     });
   }
-  /** How each token request proved the client. */
+  /** How the client authenticated in each token request. */
   const proofs = () =>
     upstream.seen
       .filter(({ path }) => path === "/token")
@@ -236,7 +236,7 @@ describe("a registration", () => {
             ? "post"
             : "none",
       );
-  /** A token endpoint that takes this proof only. */
+  /** A token endpoint that accepts only this method. */
   function takes(
     proof: "basic" | "post",
     refusal = { status: 401, body: { error: "invalid_client" } as unknown },
@@ -268,7 +268,7 @@ describe("a registration", () => {
     ],
     ["redirect URIs left out", { client_secret: "s", redirect_uris: null }, 201, "basic"],
     ["a number for an id", { client_id: 4711, client_secret: "s" }, 201, "basic"],
-  ])("with %s is read", async (_what, fields, status, proof) => {
+  ])("with %s is accepted", async (_what, fields, status, proof) => {
     answers(fields, status);
     await stack.connect(upstream.agree);
     expect(proofs()).toEqual([proof]);
@@ -280,20 +280,20 @@ describe("a registration", () => {
     ["other redirect URIs", { redirect_uris: ["https://evil.test/callback"] }, 201],
     ["another redirect URI as text", { redirect_uris: "https://evil.test/callback" }, 201],
     ["ours and another", { redirect_uris: ["https://mcp.test/x", "https://evil.test"] }, 201],
-  ])("with %s is none", async (_what, fields, status) => {
+  ])("with %s is invalid", async (_what, fields, status) => {
     answers(fields, status);
     await expect(stack.connect(upstream.agree)).rejects.toThrow(/regist/);
     expect(stack.log.at(-1)).toContain('"reason":"registration_rejected"');
   });
 
-  it("a client that was given a secret unasked proves it, whatever is null: never nothing", async () => {
+  it("a client that got an unrequested secret uses it, whatever is null: never without authentication", async () => {
     upstream.metadata.token_endpoint_auth_methods_supported = ["none"];
     answers({ client_secret: "s", token_endpoint_auth_method: null });
     await stack.connect(upstream.agree);
     expect(proofs()).toEqual(["basic"]);
   });
 
-  it("names the scopes that will be asked for; a server that registers none gets it without", async () => {
+  it("names the scopes that will be requested; a server that registers no scopes gets a request without them", async () => {
     upstream.metadata.scopes_supported = ["read", "offline_access"];
     const begun = await stack.upstreamOAuth.begin({
       userId: alice,
@@ -317,7 +317,7 @@ describe("a registration", () => {
     expect(bodies.map(({ scope }) => scope)).toEqual([expect.any(String), undefined]);
   });
 
-  it("has the scopes that calls may demand later, as far as the server lists them", async () => {
+  it("has the scopes that calls may require later, if the server lists them", async () => {
     upstream.metadata.scopes_supported = ["read", "write", "delete"];
     const begun = await stack.upstreamOAuth.begin({
       userId: alice,
@@ -328,7 +328,7 @@ describe("a registration", () => {
     expect(upstream.registered[0]?.body.scope).toBe("read write delete");
   });
 
-  it("with fewer scopes than are asked for now is replaced once where the server refuses, and the flow goes on", async () => {
+  it("with fewer scopes than are requested now is replaced once if the server rejects them, and the flow continues", async () => {
     const granted = new Map<string, unknown>();
     let knows = (_scope: string) => true;
     upstream.on("/register", ({ body }) => {
@@ -339,7 +339,7 @@ describe("a registration", () => {
       granted.set(clientId, scope);
       return { status: 201, body: { client_id: clientId } };
     });
-    /** A client gets what it has registered, and no more. */
+    /** A client gets only the scopes that it has registered. */
     const agree = (location: string) => {
       const asked = new URL(location).searchParams;
       const has = String(granted.get(asked.get("client_id") ?? "")).split(" ");
@@ -360,7 +360,7 @@ describe("a registration", () => {
     });
     await stack.connect(agree);
     expect([...granted.values()]).toEqual(["read write", "read write admin"]);
-    // A second person, who was refused for the same registration, goes on with the one that has come since.
+    // A second user, rejected for the same registration, continues with the new one.
     const end = (trip: { location: string; state: string }) =>
       stack.upstreamOAuth.finish({
         params: agree(trip.location),
@@ -374,14 +374,14 @@ describe("a registration", () => {
     if (!refused.ok || !refused.again) throw new Error(JSON.stringify(refused));
     expect(await end(refused.again)).toMatchObject({ ok: true });
     expect(granted.size).toBe(2);
-    // One that the server does not register has nobody's registration replaced again and again.
+    // A scope that the server does not register does not cause repeated replacements.
     knows = (scope) => !scope.includes("forbidden");
     await stack.reconfigure(routes("{upstream_oauth2: {scopes: [read, forbidden]}}"));
     await expect(stack.connect(agree)).rejects.toThrow("authorization page answered with an error");
     const clients = granted.size;
     await expect(stack.connect(agree)).rejects.toThrow("authorization page answered with an error");
     expect(granted.size).toBe(clients);
-    // Nor has whoever forges a refusal.
+    // Nor does a forged rejection.
     await stack.reconfigure(routes());
     const forged = (location: string) => {
       const state = new URL(location).searchParams.get("state") ?? "";
@@ -391,7 +391,7 @@ describe("a registration", () => {
     expect(granted.size).toBe(clients);
   });
 
-  it("that is outgrown stays where the server makes no other: whoever is connected goes on, and the next try replaces it", async () => {
+  it("that lacks scopes is kept if the server creates no other: connected users are not affected, and the next attempt replaces it", async () => {
     const scopes = new Map<string, string>();
     let answer: { status: number; body: unknown } | undefined;
     upstream.on("/register", ({ body }) => {
@@ -429,13 +429,13 @@ describe("a registration", () => {
     const refreshed = await stack.upstreamTokens.find({ userId: bob, kind: "person" }, stack.route(), now);
     expect(refreshed).toMatchObject({ kind: "credential" });
     answer = undefined;
-    // Failures have not used up what is due once a day.
+    // Failed attempts do not count for the limit of one a day.
     await stack.connect(agree);
     expect([...scopes.values()]).toEqual(["read write", "read write admin"]);
     expect((await registration())?.clientId).toBe("client-1");
   });
 
-  it("that a server refuses stays where the server makes no other, too", async () => {
+  it("that a server rejects is kept if the server creates no other, too", async () => {
     await stack.connect(upstream.agree);
     const old = await registration();
     if (!old) throw new Error("nothing stored");
@@ -450,19 +450,19 @@ describe("a registration", () => {
     await age({ registeredAt: 0 });
     await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(old.clientId);
-    // Refused as the person is back.
+    // Rejected when the user returns.
     await age({ registeredAt: Date.now() });
     await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(old.clientId);
-    // About to end.
+    // About to expire.
     upstream.clients.add(old.clientId);
     await age({}, { secretExpiresAt: new Date(Date.now() + 30_000) });
     await expect(stack.connect(upstream.agree)).rejects.toThrow("failed (503)");
     expect((await registration())?.clientId).toBe(old.clientId);
   });
 
-  it("that is refused with a real code is tried, also where the token endpoint refuses any code it does not know", async () => {
-    /** Refuses whoever brings a code that it does not know. */
+  it("that is rejected with a real code is tested, even if the token endpoint rejects the client for any unknown code", async () => {
+    /** Rejects the client of any unknown code. */
     upstream.on("/token", ({ headers, form }) => {
       const basic = Buffer.from(headers.authorization?.slice(6) ?? "", "base64").toString();
       const known = upstream.clients.has(decodeURIComponent(basic.split(":")[0] ?? ""));
@@ -479,7 +479,7 @@ describe("a registration", () => {
       return one.clientId;
     };
     await stack.connect(upstream.agree);
-    // It seems forgotten, and so does the next one: now it is known that trying tells nothing.
+    // It seems lost, and so does the next one: from now on, the test counts as inconclusive.
     await age();
     await stack.connect(upstream.agree, "company/bob");
     await age();
@@ -497,12 +497,12 @@ describe("a registration", () => {
     expect((await registration())?.clientId).toBe(lost);
     const begin = () =>
       stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo: "https://mcp.test/" });
-    // Nobody is sent there with it any more.
+    // No user is redirected there with it again.
     expect(await begin()).toMatchObject({ ok: false, message: expect.stringContaining("failed (503)") });
     isDown = false;
     await stack.connect(upstream.agree);
     expect(await registration()).toMatchObject({ clientId: "another" });
-    // The new one is trusted as those before were.
+    // The new one is trusted like the earlier ones.
     await age();
     expect(await begin()).toMatchObject({ ok: true });
     expect(await registration()).toMatchObject({ clientId: "another", metadata: { registeredAt: 0 } });
@@ -514,7 +514,7 @@ describe("a registration", () => {
     ["client_secret_post client_secret_basic none", "post"],
     [null, "basic"],
     [[], "basic"],
-  ])("follows the server's own order of methods: %j", async (listed, proof) => {
+  ])("uses the server's order of methods: %j", async (listed, proof) => {
     upstream.metadata.token_endpoint_auth_methods_supported = listed;
     answers({ client_secret: "s" });
     await stack.connect(upstream.agree);
@@ -532,7 +532,7 @@ describe("a registration", () => {
       { status: 400, body: { error: "invalid_request", error_description: "client_id: Field required" } },
     ],
   ])(
-    "refused, the other proof of the secret (%s) is tried once and kept, on every replica (%j, %j)",
+    "if rejected, the other secret-based method (%s) is tried once and stored for every replica (%j, %j)",
     async (proof, listed, refusal) => {
       upstream.metadata.token_endpoint_auth_methods_supported = listed;
       takes(proof, refusal);
@@ -549,20 +549,20 @@ describe("a registration", () => {
   );
 
   it.each(["none", "private_key_jwt"])(
-    "a refused client that proves itself by %s does so in no other way",
+    "a rejected client that authenticates with %s uses no other method",
     async (method) => {
       upstream.metadata.token_endpoint_auth_methods_supported = [method];
       answers({ client_secret: method === "none" ? null : undefined });
       upstream.on("/token", { status: 401, body: { error: "invalid_client" } });
       await expect(stack.connect(upstream.agree)).rejects.toThrow();
       const asked = upstream.seen.filter(({ path }) => path === "/token");
-      // Once for each of the two clients: a refused one is registered again.
+      // Once for each of the two clients: a rejected one is registered again.
       expect(new Set(proofs())).toEqual(new Set(["none"]));
       expect(asked[0]?.form.has("client_assertion")).toBe(method === "private_key_jwt");
     },
   );
 
-  it("endpoint.auth_style alone: everything is discovered, and the method is the operator's", async () => {
+  it("only endpoint.auth_style: everything is discovered, and the method is the operator's", async () => {
     await stack.reconfigure(routes("{upstream_oauth2: {endpoint: {auth_style: params}}}"));
     answers({ client_secret: "s" });
     await stack.connect(upstream.agree);
@@ -579,8 +579,8 @@ describe("a registration", () => {
   });
 });
 
-/** RFC 6749 section 5.2 asks for an `error`; servers, and what stands before them, answer otherwise. */
-describe("a refresh that is refused without a reason", () => {
+/** RFC 6749 section 5.2 requires `error`; servers, and proxies in front of them, respond differently. */
+describe("a refresh that is rejected without a reason", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
   beforeEach(async () => {
@@ -609,7 +609,7 @@ describe("a refresh that is refused without a reason", () => {
       await stack.store.upstreamTokens.put(ended, { action: "upstream_token.obtained" });
     }
   }
-  /** What a replica remembers of failures, another one does not: each try is a replica's first. */
+  /** Failures are cached per replica: each attempt is the first one of a replica. */
   async function tries(times: number, ...names: string[]) {
     for (let time = 0; time < times; time++) {
       const replica = await stack.replica();
@@ -628,20 +628,20 @@ describe("a refresh that is refused without a reason", () => {
     ["410 and a list", { status: 410, body: ["gone"] }],
     ["422 and an error object", { status: 422, body: { error: { code: 17, message: "no" } } }],
   ])(
-    "(%s) is asked for again for ten minutes, then the person consents again; until then the row stays",
+    "(%s) is repeated for ten minutes, then the user consents again; until then the row is kept",
     async (_what, answer) => {
       await connectAndExpire("alice");
       upstream.on("/token", answer);
       await tries(4, "alice");
       await passTime(11);
-      // The fifth, after ten minutes.
+      // The fifth attempt, after ten minutes.
       expect(await find("alice")).toMatchObject({ kind: "missing", reason: "rejected_without_reason" });
       const state = await stack.upstreamTokens.connectionState("company/alice", stack.route());
       expect(state).toMatchObject({ state: "missing" });
       expect(await stored("alice")).toMatchObject({ rejections: { count: 5 } });
       const elsewhere = await stack.replica();
       expect(await find("alice", elsewhere)).toMatchObject({ kind: "missing" });
-      // A server that recovers in the meantime gives a token all the same.
+      // A server that recovers in the meantime issues a token.
       upstream.on("/token", { body: { access_token: "back", refresh_token: "r" } });
       const later = await stack.replica();
       expect(await find("alice", later)).toMatchObject({ headers: [["authorization", "Bearer back"]] });
@@ -649,7 +649,7 @@ describe("a refresh that is refused without a reason", () => {
     },
   );
 
-  it("is none that counts when it is a passing one, or too soon", async () => {
+  it("does not count if it is transient, or too soon", async () => {
     await connectAndExpire("alice");
     for (const status of [408, 429, 500, 503]) {
       upstream.on("/token", { status, body: "" });
@@ -661,13 +661,13 @@ describe("a refresh that is refused without a reason", () => {
     expect(await stored("alice")).toMatchObject({ rejections: { count: 6 } });
   });
 
-  it("does not count while the access token is good", async () => {
+  it("does not count while the access token is valid", async () => {
     await stack.connect(upstream.agree, "company/alice");
     upstream.on("/token", { status: 404, body: "" });
     const refused = () => stack.log.filter((line) => line.includes('"step":"refresh"')).length;
     for (let time = 1; time <= 5; time++) {
       const replica = await stack.replica();
-      // Asked for as if just before its end, it is refreshed ahead.
+      // As if just before its expiry: it is refreshed ahead.
       const soon = Date.now() + hour - 2000;
       expect(await replica.upstreamTokens.find(person("alice"), stack.route(), soon)).toMatchObject({
         kind: "credential",
@@ -679,13 +679,13 @@ describe("a refresh that is refused without a reason", () => {
     expect(token.rejections).toBeUndefined();
   });
 
-  it("is the server's fault where most connections of it fail together: 503, and nobody is asked", async () => {
+  it("is attributed to the server if most of its connections fail together: 503, and no user is asked to consent", async () => {
     await connectAndExpire("alice", "bob", "carol");
     upstream.on("/token", { status: 404, body: "<html>" });
     await tries(5, "alice", "bob", "carol");
     await passTime(11);
     for (const name of ["bob", "carol", "alice"]) {
-      // The first one is alone on this replica, which has heard of no other yet.
+      // The first one is the only one that this replica knows so far.
       const found = await find(name);
       if (name !== "bob") expect(found).toMatchObject({ kind: "unavailable" });
       expect(await stored(name)).toBeDefined();
@@ -693,7 +693,7 @@ describe("a refresh that is refused without a reason", () => {
     expect(stack.log.join()).toContain("rejects most refreshes without a reason");
   });
 
-  it("is this connection's own where others of the server are refreshed", async () => {
+  it("is attributed to this connection if others at the server are refreshed", async () => {
     await connectAndExpire("alice", "bob", "carol");
     upstream.on("/token", ({ form }) =>
       form.get("refresh_token") === dead ? { status: 404, body: "" } : { body: { access_token: "fine" } },
@@ -705,7 +705,7 @@ describe("a refresh that is refused without a reason", () => {
     expect(await find("alice")).toMatchObject({ kind: "missing" });
   });
 
-  it("and whose access token the upstream rejects, too, ends in a consent, and the token is not sent again", async () => {
+  it("and whose access token the upstream also rejects, leads to a consent, and the token is not sent again", async () => {
     await stack.connect(upstream.agree, "company/alice");
     upstream.on("/token", { status: 404, body: "" });
     const reject = async (replica: Pick<OAuthClientStack, "upstreamTokens">) =>
@@ -716,7 +716,7 @@ describe("a refresh that is refused without a reason", () => {
         status: 401,
         wwwAuthenticate: "Bearer",
       });
-    // A token that has just come is not refreshed again.
+    // A token that was just issued is not refreshed again.
     await stack.query(
       "update upstream_token set updated_at = now() - interval '1 hour', connected_at = now() - interval '2 hours'",
     );
@@ -729,11 +729,11 @@ describe("a refresh that is refused without a reason", () => {
   });
 });
 
-/** RFC 7591 section 3.2.1: `client_secret_expires_at`; RFC 7592: how it is renewed. */
-describe("a client secret that ends", () => {
+/** RFC 7591 section 3.2.1: `client_secret_expires_at`; RFC 7592: how it is rotated. */
+describe("a client secret that expires", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
-  /** `id:secret` that the server takes, and when each new secret ends: Unix s, 0 never. */
+  /** `id:secret` that the server accepts, and the expiry of each new secret: Unix s, 0: never. */
   let good: Set<string>;
   let ends: (number | string)[];
   beforeEach(async () => {
@@ -777,7 +777,7 @@ describe("a client secret that ends", () => {
     return found;
   };
   const endNow = async () => age({ leftMs: -1000 });
-  /** Time has passed: so much of the secret's life is over, and so much is left. */
+  /** Simulates that this much of the secret's lifetime has passed, and this much is left. */
   const age = async ({ overMs, leftMs }: { overMs?: number; leftMs: number }) => {
     const { issuer, redirectUri, clientId } = await registration();
     await stack.store.clientRegistrations.update(issuer, redirectUri, clientId, (one) => ({
@@ -804,7 +804,7 @@ describe("a client secret that ends", () => {
       browserState: state,
     });
 
-  it("during a flow: it is tried, a refused client is registered again, and the flow goes on", async () => {
+  it("during a flow: it is tried, a rejected client is registered again, and the flow continues", async () => {
     const begun = await begin();
     await endNow();
     good.clear();
@@ -816,18 +816,18 @@ describe("a client secret that ends", () => {
     expect(await find()).toMatchObject({ headers: [["authorization", "Bearer token-of-client-1:s"]] });
   });
 
-  it("and has ended as it is registered: the server's clock is behind, and the flow goes on", async () => {
+  it("and has already expired when it is registered: the server's clock is behind, and the flow continues", async () => {
     ends = [inSeconds(-3600), inSeconds(-3600), inSeconds(-3600)];
     await stack.connect(upstream.agree);
     expect(upstream.registered.length).toBe(2);
     expect(await find()).toMatchObject({ kind: "credential" });
-    // Nor is the client another one for each who connects.
+    // Nor is there a new client for each user who connects.
     await stack.connect(upstream.agree, "company/bob");
     expect(upstream.registered.length).toBe(2);
     expect(await find(Date.now() + hour)).toMatchObject({ kind: "credential" });
   });
 
-  it("and has ended by the server's own clock, which its answer names", async () => {
+  it("and has expired by the server's own clock, as in its response", async () => {
     const behind = 7200;
     upstream.on("/register", () => ({
       status: 201,
@@ -841,7 +841,7 @@ describe("a client secret that ends", () => {
     expect(Math.abs(left - hour)).toBeLessThan(60_000);
   });
 
-  it("is renewed where the server offers that, and connections live on", async () => {
+  it("is rotated if the server supports that, and connections stay valid", async () => {
     offered = upstream.url;
     ends = [inSeconds(86_400)];
     await stack.connect(upstream.agree);
@@ -870,7 +870,7 @@ describe("a client secret that ends", () => {
     expect(upstream.registered.length).toBe(1);
   });
 
-  it("is renewed ahead, in the last quarter of its life: the next consent starts with the new one, a call does not wait for it", async () => {
+  it("is rotated in the last quarter of its lifetime: the next consent uses the new one, and a call does not wait for it", async () => {
     offered = upstream.url;
     ends = [inSeconds(4 * 3600)];
     await stack.connect(upstream.agree);
@@ -894,7 +894,7 @@ describe("a client secret that ends", () => {
     await age({ overMs: 3.5 * hour, leftMs: hour / 2 });
     await begin();
     expect([renewals, await secret()]).toEqual([1, "renewed-1"]);
-    // A new life has begun.
+    // A new lifetime has begun.
     await begin();
     expect(await find(Date.now() + hour)).toMatchObject({
       headers: [["authorization", "Bearer token-of-client-0:renewed-1"]],
@@ -914,7 +914,7 @@ describe("a client secret that ends", () => {
     expect([renewals, upstream.registered.length]).toEqual([2, 1]);
   });
 
-  it("is renewed by reading the registration where it cannot be written", async () => {
+  it("is rotated by reading the registration if it cannot be updated", async () => {
     offered = upstream.url;
     ends = [inSeconds(86_400)];
     await stack.connect(upstream.agree);
@@ -927,7 +927,7 @@ describe("a client secret that ends", () => {
     expect(await find(Date.now() + hour)).toMatchObject({ kind: "credential" });
   });
 
-  it("is renewed nowhere but at the server that gave it, and its end is logged where it cannot be renewed", async () => {
+  it("is rotated only at the server that issued it, and its expiry is logged if it cannot be rotated", async () => {
     const elsewhere = await scriptedUpstream();
     offered = elsewhere.url;
     ends = [inSeconds(86_400)];
@@ -943,7 +943,7 @@ describe("a client secret that ends", () => {
   });
 });
 
-describe("a token that is obtained while the database is away", () => {
+describe("a token that is obtained while the database is unavailable", () => {
   let upstream: ScriptedUpstream;
   let stack: OAuthClientStack;
   beforeEach(async () => {
@@ -956,7 +956,7 @@ describe("a token that is obtained while the database is away", () => {
   afterEach(() => Promise.all([stack.close(), upstream.close()]));
   const away = () => new Error("the database is away");
 
-  it("is stored when it is back", async () => {
+  it("is stored when the database is back", async () => {
     const put = vi.spyOn(stack.store.upstreamTokens, "put");
     put.mockRejectedValueOnce(away()).mockRejectedValueOnce(away());
     await stack.connect(upstream.agree);
@@ -973,7 +973,7 @@ describe("a token that is obtained while the database is away", () => {
     });
     return revoked;
   }
-  /** The first try to store a token fails, and this happens meanwhile: by another replica, say, which the database answers. */
+  /** The first attempt to store a token fails, and this happens in the meantime, for example on another replica. */
   function meanwhile(
     happens: (put: Store["upstreamTokens"]["put"], token: NewUpstreamToken) => Promise<unknown>,
   ) {
@@ -989,7 +989,7 @@ describe("a token that is obtained while the database is away", () => {
       ?.accessToken;
   const about = { action: "upstream_token.obtained" } as const;
 
-  it("is revoked, not stored, where the person has connected again in the meantime", async () => {
+  it("is revoked, not stored, if the user has connected again in the meantime", async () => {
     const revoked = revocations();
     meanwhile((put, token) => put({ ...token, accessToken: "newer" }, about));
     await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
@@ -997,7 +997,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toContain("too-late");
   });
 
-  it("is revoked, not stored, where the person has disconnected in the meantime", async () => {
+  it("is revoked, not stored, if the user has disconnected in the meantime", async () => {
     await stack.connect(upstream.agree);
     const revoked = revocations();
     meanwhile(() => stack.upstreamTokens.disconnect(alice, stack.route()));
@@ -1006,7 +1006,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toContain("too-late");
   });
 
-  it("is revoked, not stored, where the person has gone in the meantime", async () => {
+  it("is revoked, not stored, if the user was removed in the meantime", async () => {
     const at = new Date();
     const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
     await stack.store.signInSessions.put({ ...person, claims: {}, groups: [] });
@@ -1020,7 +1020,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toContain("too-late");
   });
 
-  it("is revoked, not stored, where a person without a connection has disconnected in the meantime", async () => {
+  it("is revoked, not stored, if a user without a connection has disconnected in the meantime", async () => {
     const revoked = revocations();
     meanwhile(() => stack.upstreamTokens.disconnect(alice, stack.route()));
     await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
@@ -1030,7 +1030,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(await tokenOf(alice)).toBe("too-late");
   });
 
-  it("is revoked, not stored, where the person has disconnected and connected again in the meantime", async () => {
+  it("is revoked, not stored, if the user has disconnected and connected again in the meantime", async () => {
     await stack.connect(upstream.agree);
     const revoked = revocations();
     meanwhile(async (put, token) => {
@@ -1042,7 +1042,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toContain("too-late");
   });
 
-  describe("or while the person disconnects, with the database available", () => {
+  describe("or while the user disconnects, with the database available", () => {
     const begin = async () => {
       const returnTo = "https://mcp.test/";
       const begun = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
@@ -1060,7 +1060,7 @@ describe("a token that is obtained while the database is away", () => {
     const disconnect = () => stack.upstreamTokens.disconnect(alice, stack.route());
 
     it.each([true, false])(
-      "is revoked, not stored, where the code was being redeemed (connected before: %s)",
+      "is revoked, not stored, if that happens while the code is redeemed (connected before: %s)",
       async (connected) => {
         if (connected) await stack.connect(upstream.agree);
         const revoked = revocations();
@@ -1075,7 +1075,7 @@ describe("a token that is obtained while the database is away", () => {
       },
     );
 
-    it("is not even asked for where the flow began before, on whatever replica", async () => {
+    it("is not even requested if the flow started before, on any replica", async () => {
       const elsewhere = await stack.replica();
       const begun = await begin();
       await elsewhere.upstreamTokens.disconnect(alice, stack.route());
@@ -1087,14 +1087,14 @@ describe("a token that is obtained while the database is away", () => {
       });
       expect(upstream.tokenRequests).toEqual([]);
       expect(await tokenOf(alice)).toBeUndefined();
-      // The route has not become the first at that issuer by it.
+      // The route is not recorded as the first at that issuer.
       expect(await stack.query("select * from route_issuer")).toEqual([]);
-      // Nobody else's, and none that is begun after it.
+      // No other user's flow, and none that is started later.
       await stack.connect(upstream.agree, "company/bob");
       expect(await finish(await begin())).toMatchObject({ ok: true });
     });
 
-    it("is not asked for, nor anybody sent there again, where our client has ended, too", async () => {
+    it("is not requested, and the user is not redirected again, if the client is gone, too", async () => {
       const begun = await begin();
       await disconnect();
       await stack.query("delete from client_registration");
@@ -1103,7 +1103,7 @@ describe("a token that is obtained while the database is away", () => {
       expect(registered).toEqual([]);
     });
 
-    it("is not asked for where the person has left since the flow began, without a connection", async () => {
+    it("is not requested if the user was removed since the flow started, without a connection", async () => {
       const at = new Date();
       const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
       await stack.store.signInSessions.put({ ...person, claims: {}, groups: [] });
@@ -1114,7 +1114,7 @@ describe("a token that is obtained while the database is away", () => {
       expect(upstream.tokenRequests).toEqual([]);
     });
 
-    it("is stored where only another connection of the person's to the route has ended", async () => {
+    it("is stored if only another connection of the user to the route has ended", async () => {
       await stack.connect(upstream.agree);
       const moved = await scriptedUpstream();
       await stack.reconfigure(`  - {id: files, from: https://mcp.test, to: ${moved.mcp}, mcp: {server: {}}}`);
@@ -1136,7 +1136,7 @@ describe("a token that is obtained while the database is away", () => {
       await moved.close();
     });
 
-    it("of a refresh is revoked, not stored, where the person has connected again by then", async () => {
+    it("of a refresh is revoked, not stored, if the user has connected again by then", async () => {
       await stack.connect(upstream.agree);
       const revoked = revocations();
       const later = Date.now() + hour;
@@ -1156,7 +1156,7 @@ describe("a token that is obtained while the database is away", () => {
     });
   });
 
-  it("is neither stored twice nor revoked where only the database's answer was lost", async () => {
+  it("is neither stored twice nor revoked if only the database's response was lost", async () => {
     const revoked = revocations();
     meanwhile((put, token) => put(token, about));
     await stack.connect(upstream.agree);
@@ -1164,7 +1164,7 @@ describe("a token that is obtained while the database is away", () => {
     expect(revoked).toEqual([]);
   });
 
-  it("is revoked where it never is", async () => {
+  it("is revoked if the database does not come back", async () => {
     const revoked = revocations();
     const start = performance.now();
     const clock = vi.spyOn(performance, "now");

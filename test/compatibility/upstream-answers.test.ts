@@ -9,7 +9,7 @@ import { type Listener, listen } from "../../dev/demo/listen.ts";
 import { startGateway } from "../ext-proc/start-gateway.ts";
 import { openThroughEnvoy, type RawAnswer, throughEnvoy } from "../support/through-envoy.ts";
 
-/** What an upstream says in an answer, and what becomes of it on its way through a real Envoy. */
+/** An upstream's response headers and bodies, and how they arrive through a real Envoy. */
 let gateway: Awaited<ReturnType<typeof startGateway>>;
 let upstream: RequestListener;
 let received: IncomingMessage;
@@ -20,7 +20,7 @@ const asked = [0, 0];
 const host = () => new URL(gateway.upstream).host;
 const json = { "content-type": "application/json" };
 
-/** An MCP server that keeps its sessions in memory, as two replicas behind one route do. */
+/** An MCP server that keeps its sessions in memory, like two replicas behind one route. */
 function sessionServer(number: number): RequestListener {
   const sessions = new Set<string>();
   return async (request, response) => {
@@ -48,7 +48,7 @@ beforeAll(async () => {
       received = request;
       upstream(request, response);
     },
-    upstreamRefused: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
+    upstreamRejected: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
     more: {
       names: ["shared.test", "legacy.test"],
       mostWatchedStreams: 16,
@@ -120,7 +120,7 @@ async function ask(
   request: { method?: string; headers?: Record<string, string>; body?: string; claims?: object } = {},
 ): Promise<RawAnswer> {
   const token = await gateway.tokenFor(resource(url), request.claims);
-  return throughEnvoy(gateway.place, {
+  return throughEnvoy(gateway.address, {
     url,
     ...request,
     headers: { authorization: `Bearer ${token}`, ...request.headers },
@@ -136,15 +136,15 @@ function post(url: string, message: object, headers: Record<string, string> = {}
 }
 async function openStream(url: string, claims: object = {}): Promise<IncomingMessage> {
   const token = await gateway.tokenFor(resource(url), claims);
-  return openThroughEnvoy(gateway.place, {
+  return openThroughEnvoy(gateway.address, {
     url,
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
   });
 }
-/** Claims of somebody else's tokens. */
+/** Claims of another user's tokens. */
 const bobs = { sub: "idp/bob" };
 
-/** Reads a stream until `pattern` has come. */
+/** Reads a stream until `pattern` has arrived. */
 async function readUntil(stream: IncomingMessage, pattern: RegExp): Promise<string> {
   let seen = "";
   for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
@@ -188,7 +188,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     ["root-relative behind a path that is kept", "https://shared.test/kept/sse", "/messages?sessionId=a"],
     ["root-relative beside `to: .../sse`", "https://legacy.test/", "/old/messages?sessionId=a"],
     ["at the root of a host whose `to` is below", "https://legacy.test/", "/message?sessionId=a&x=%2F"],
-  ])("%s leads back to where it led", async (_case, url, endpoint) => {
+  ])("%s leads to the same endpoint as before", async (_case, url, endpoint) => {
     upstream = begins(endpoint.replace("HOST", host()), ": hello\n\nretry: 100\n\n");
     const incoming = await openStream(url);
     const sseUrl = new URL(received.url ?? "", gateway.upstream);
@@ -224,7 +224,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
       incoming.destroy();
       expect(seen).not.toContain("evil");
       if (status === 200) expect(seen).toBe(`${before}event: endpoint\ndata: /team/messages?sessionId=a\n\n`);
-      // Whether the head was with the client already decides which of the two it sees.
+      // Which of the two the client sees depends on whether it already has the headers.
       else
         expect(`${incoming.statusCode} ${seen}`).toMatch(
           /^(502 .*upstream_endpoint_elsewhere|200 Error: aborted)/s,
@@ -232,7 +232,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     }
   });
 
-  it("is rewritten again whenever it comes, and all between passes as it is and at once", async () => {
+  it("is rewritten whenever it occurs, and everything in between passes unchanged and immediately", async () => {
     upstream = begins("/api/messages?sessionId=a");
     const incoming = await openStream("https://shared.test/team/sse");
     await readUntil(incoming, /endpoint\n.*\n\n/);
@@ -246,10 +246,10 @@ describe("the first event of a legacy HTTP+SSE server", () => {
         "data: /api/third?sessionId=b\revent:endpoint\r\r",
         "event:endpoint\ndata: /team/third?sessionId=b\n\n",
       ],
-      // A heartbeat that ends no event.
+      // A heartbeat that does not end an event.
       [":\n"],
       [": ping\r\n\r\n"],
-      // Longer than any limit, and not yet at its end.
+      // Longer than any limit, and not complete yet.
       [`data: {"x":"${"y".repeat(200_000)}`],
       ["event: endpoint in a text\u2028x"],
       ['"}\n\n'],
@@ -304,7 +304,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     ["with a separator behind its type", "event: endpoint\x1f\ndata: https://evil.example/m\n\n"],
     ["longer than an address", `event: endpoint\ndata: https://evil.example/${"x".repeat(100_000)}\n\n`],
     ["without an end", "event: endpoint\ndata: https://evil.example/m|END"],
-  ])("that comes later and leads elsewhere ends the stream: %s", async (_case, event) => {
+  ])("that arrives later and names another host ends the stream: %s", async (_case, event) => {
     upstream = begins("/api/messages?sessionId=a");
     const incoming = await openStream("https://shared.test/team/sse");
     await readUntil(incoming, /endpoint\n.*\n\n/);
@@ -320,11 +320,11 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     }
     await ended;
     expect(incoming.complete).toBe(false);
-    // What it began with may be out, of an event that did not end.
+    // The start of an incomplete event may have been sent.
     expect(seen).not.toMatch(/evil.*\n\n|endpoint/s);
   });
 
-  it("beyond the streams that can be watched, the next is a clear 503, and earlier ones go on", async () => {
+  it("beyond the limit of watched streams, the next gets a clear 503, and earlier ones continue", async () => {
     upstream = (request, response) => {
       request.resume();
       stream = response.writeHead(200, { "content-type": "text/event-stream" });
@@ -340,7 +340,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
       const incoming = await openFor(Math.floor(open.length / 2));
       if (incoming.statusCode === 200) open.push(incoming);
       else refusedBy = incoming;
-      // Of one person an eighth: the others' are left.
+      // One user may have an eighth; the rest is left for others.
       if (open.length === 2) {
         const third = await openFor(0);
         expect(third.statusCode).toBe(503);
@@ -361,7 +361,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     if (!first) throw new Error("no stream was opened");
     first.setEncoding("utf8");
     await readUntil(first, /hello\n\n/);
-    // With one fewer, there is room for another.
+    // With one fewer, another is accepted.
     for (const one of open.slice(1)) one.destroy();
     await expect
       .poll(
@@ -376,7 +376,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     first.destroy();
   });
 
-  it("arrives whole with all that follows it at once", async () => {
+  it("arrives completely, with everything that follows it immediately", async () => {
     const rest = Array.from({ length: 500 }, (_, index) => `data: {"n":${index}}\n\n`);
     upstream = (request, response) => {
       request.resume();
@@ -396,12 +396,12 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     "http://127.0.0.1:1/messages?sessionId=a",
     "javascript:alert(1)",
     "/api%2fmessages?sessionId=a",
-    // No end of a line in a stream, though one of JavaScript's.
+    // Not a line end in a stream, but one in JavaScript.
     "https://evil.example/messages?sessionId=a\u2028",
-    // Another route's, which has a policy of its own.
+    // A path of another route, which has its own policy.
     "/old/sse?sessionId=a",
     "https://shared.test/kept/messages?sessionId=a",
-  ])("is 502 when it leads elsewhere: %s", async (endpoint) => {
+  ])("is 502 if it names another host: %s", async (endpoint) => {
     upstream = begins(endpoint);
     const answer = await ask("https://shared.test/team/sse", { headers: { accept: "text/event-stream" } });
     expect(answer.status).toBe(502);
@@ -414,7 +414,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     expect(answer.body).not.toContain("sessionId");
   });
 
-  it("is found whatever follows the type of the stream: clients look at its beginning only", async () => {
+  it("is found whatever follows the content type: clients only compare its beginning", async () => {
     upstream = (request, response) => {
       request.resume();
       response
@@ -436,7 +436,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     expect([answer.status, answer.body]).toEqual([200, "id: 1\ndata: {}\n\nevent: ping\ndata: x\n\n"]);
   });
 
-  it("a place that no event has named is not opened by making it up", async () => {
+  it("a path that no event has named cannot be requested", async () => {
     upstream = begins("/messages?sessionId=a");
     const incoming = await openStream("https://shared.test/team/sse");
     const seen = await readUntil(incoming, /data: .*\n\n/);
@@ -450,16 +450,16 @@ describe("the first event of a legacy HTTP+SSE server", () => {
       const answer = await post(url, { method: "ping" });
       expect([answer.status, answer.body.includes("reached")]).toEqual([404, false]);
     }
-    // Nor is one that was named to somebody else.
+    // Nor can one that was named to another user.
     const url = `https://shared.test${named}`;
     const ofBob = await post(url, { method: "ping" }, {}, bobs);
     expect([ofBob.status, ofBob.body.includes("reached")]).toEqual([404, false]);
     expect((await post(url, { method: "ping" })).body).toBe("reached");
   });
 
-  it("a post whose token has run out is told of the route's metadata: clients know no other of this server", async () => {
+  it("a post with an expired token gets the route's metadata: clients know no other metadata of this server", async () => {
     for (const path of ["/team/.upstream/proof/messages?sessionId=a", "/team/messages?sessionId=a"]) {
-      const answer = await throughEnvoy(gateway.place, {
+      const answer = await throughEnvoy(gateway.address, {
         url: `https://shared.test${path}`,
         method: "POST",
         headers: { ...json, accept: "*/*", authorization: "Bearer gone" },
@@ -472,7 +472,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
     }
   });
 
-  it("policy judges the upstream's path, wherever the event leads", async () => {
+  it("policy is evaluated on the upstream's path, wherever the event leads", async () => {
     for (const [endpoint, status] of [
       ["/admin?sessionId=a", 403],
       ["/messages?sessionId=a", 202],
@@ -498,7 +498,7 @@ describe("the first event of a legacy HTTP+SSE server", () => {
       expect([denied.status, JSON.parse(denied.body).id, JSON.parse(denied.body).error.code]).toEqual([
         403, 7, -32602,
       ]);
-      // Streamable HTTP reads the answer itself.
+      // Streamable HTTP reads the response itself.
       const streamable = await post("https://shared.test/policed", call);
       expect([streamable.status, JSON.parse(streamable.body).id]).toEqual([200, 7]);
     }
@@ -532,7 +532,7 @@ describe("an upstream's redirect", () => {
     }
   });
 
-  it("from `to` itself to `to` with a slash is no circle", async () => {
+  it("from `to` itself to `to` with a slash does not loop", async () => {
     upstream = (request, response) => {
       request.resume();
       if (request.url === "/old/sse/") response.end("there");
@@ -551,7 +551,7 @@ describe("an upstream's redirect", () => {
     "http://[",
     "/old/sse",
     "https://shared.test/kept/mcp",
-  ])("elsewhere is 502, and says what to do: %s", async (location) => {
+  ])("to another host is 502, and says what to do: %s", async (location) => {
     upstream = redirects(307, { location });
     const answer = await post("https://shared.test/team/mcp", { method: "ping" });
     expect([answer.status, answer.header("location")]).toEqual([502, undefined]);
@@ -560,7 +560,7 @@ describe("an upstream's redirect", () => {
     expect(description).toMatch(/`to`/);
   });
 
-  it("the internal address is in no other header either", async () => {
+  it("the internal address is not in any other header", async () => {
     upstream = redirects(201, {
       location: `http://${host()}/api/items/1`,
       "content-location": `http://${host()}/api/items/1`,
@@ -571,7 +571,7 @@ describe("an upstream's redirect", () => {
       "https://shared.test/team/items/1",
       "https://shared.test/team/items/1",
     ]);
-    // Outside of `to`, and nobody is sent there: no way is opened.
+    // Outside `to`, and not followed: no access is granted.
     upstream = redirects(201, { location: "/admin", "content-location": "/admin" });
     const beside = await post("https://shared.test/team/items", { method: "ping" });
     expect([beside.status, beside.header("location"), beside.header("content-location")]).toEqual([
@@ -602,7 +602,7 @@ describe("an upstream's own cookie", () => {
     return answer.headers.filter(([name]) => name === "set-cookie").map(([, value]) => value);
   };
 
-  it("goes back to the upstream of its route, and nowhere else", async () => {
+  it("is sent back to the upstream of its route, and nowhere else", async () => {
     const [set = "", ...more] = await setBy("https://shared.test/team/mcp", [
       "AWSALB=abc/+=; Expires=Wed, 09 Jun 2100 10:18:14 GMT; Max-Age=600; Domain=127.0.0.1; Path=/; SameSite=None; HttpOnly",
     ]);
@@ -625,7 +625,7 @@ describe("an upstream's own cookie", () => {
     expect(received.headers.cookie).toBe("AWSALB=abc/+=");
     await post("https://shared.test/kept/mcp", { method: "ping" }, { cookie });
     expect(received.headers.cookie).toBeUndefined();
-    // Neither with another person's call, whose client has the same jar, or whose jar a neighbour's host has filled.
+    // Nor with another user's call, if the client shares the cookie jar, or if a neighboring host has filled it.
     await post("https://shared.test/team/mcp", { method: "ping" }, { cookie }, bobs);
     expect(received.headers.cookie).toBeUndefined();
   });
@@ -643,7 +643,7 @@ describe("an upstream's own cookie", () => {
     ).toEqual(["/team/mcp", "/team", "/team", "/team/mcp", "/team", "/team/mcp"]);
   });
 
-  it("is never one of ours, malformed, too long or one of too many", async () => {
+  it("is never a cookie of the gateway, malformed, too long or one of too many", async () => {
     expect(
       await setBy("https://shared.test/team/mcp", [
         "__Host-mcp_session=planted; Path=/; Secure",
@@ -659,7 +659,7 @@ describe("an upstream's own cookie", () => {
     expect(set.length).toBeGreaterThan(0);
     expect(set.length).toBeLessThanOrEqual(16);
     expect(set.join("").length).toBeLessThanOrEqual(8192);
-    // A client that has as many already gets no more, but may lose some.
+    // A client that has the maximum gets no more, but cookies may be removed.
     upstream = sets(["one_more=1", "c1=; Max-Age=0"]);
     const cookie = set.map((one) => one.split(";")[0]).join("; ");
     const full = await post("https://shared.test/team/mcp", { method: "ping" }, { cookie });
@@ -668,7 +668,7 @@ describe("an upstream's own cookie", () => {
     ]);
   });
 
-  it("a page of an MCP server sets none", async () => {
+  it("a page of an MCP server sets no cookie", async () => {
     upstream = sets(["a=1"], "text/html");
     const page = await ask("https://shared.test/team/page");
     upstream = sets(["a=1"]);
@@ -718,12 +718,12 @@ describe("a list of tools beyond limits.tool_list_bytes", () => {
 });
 
 describe("two `to` and a server with sessions", () => {
-  it("all requests of one session go to one endpoint, and people are spread over both", async () => {
+  it("all requests of one session go to one endpoint, and users are spread over both", async () => {
     await useSessions("https://shared.test/twins");
     expect(asked.every((count) => count > 0)).toBe(true);
   });
 
-  it("also while one of the endpoints takes no connections", () => useSessions("https://shared.test/half"));
+  it("also while one of the endpoints accepts no connections", () => useSessions("https://shared.test/half"));
 
   async function useSessions(url: string) {
     for (let person = 0; person < 12; person += 1) {
@@ -754,7 +754,7 @@ describe("an upstream that is down", () => {
         "1",
       ]);
       const body = JSON.parse(answer.body);
-      // No JSON-RPC: the Rust SDK drops an error without an id, and its caller waits.
+      // Not JSON-RPC: the Rust SDK drops an error without an id, and its caller waits.
       expect(body).toEqual({
         error: code,
         error_description: expect.stringMatching(/^[A-Z].*\.$/),
@@ -783,12 +783,12 @@ describe("an upstream that is down", () => {
     },
   );
 
-  it("answers of ours stay as they are", async () => {
-    const answer = await throughEnvoy(gateway.place, { url: "https://shared.test/team" });
+  it("the gateway's own responses are unchanged", async () => {
+    const answer = await throughEnvoy(gateway.address, { url: "https://shared.test/team" });
     expect([answer.status, JSON.parse(answer.body).error]).toEqual([401, "unauthorized"]);
   });
 
-  it("so does the gateway without its sidecar", async () => {
+  it("the gateway without its sidecar does the same", async () => {
     await gateway.stopSidecar();
     const answer = await post("https://shared.test/team", { method: "ping" });
     expect([answer.status, answer.header("retry-after"), JSON.parse(answer.body)]).toMatchObject([

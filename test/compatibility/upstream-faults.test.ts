@@ -12,7 +12,7 @@ import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scrip
 import { discoveryFaults, documentedFaults, type Fault, prm, quoted } from "./discovery-faults.ts";
 
 const alice = "company/alice";
-/** Its person agrees without being asked. */
+/** Its user consents without being asked. */
 const agreeing =
   (upstream: ScriptedUpstream) =>
   ({ query }: Pick<Seen, "query">) => {
@@ -23,7 +23,7 @@ const agreeing =
 let upstream: ScriptedUpstream;
 let stack: AuthorizationServerStack;
 let app: McpApp;
-/** Alice's, signed in since the first authorization. */
+/** Alice's browser, signed in since the first authorization. */
 let browser: HttpBrowser;
 let count = 0;
 const usualSettings = "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 3s}";
@@ -50,7 +50,7 @@ const route = () => {
 };
 let settings = usualSettings;
 let routes = "";
-/** The one route of a test, and the gateway's settings. */
+/** The only route of a test, and the gateway's settings. */
 const reconfigure = ({ server = "{}", to = upstream.mcp, settings: wanted = usualSettings }) =>
   stack.reload((yaml) => {
     const added = `  - {id: ${id()}, name: Files, from: ${from()}, to: "${to}", policy: [{allow: {and: [{accept: true}]}}], mcp: {server: ${server}}}\n${elsewhere}\n`;
@@ -58,11 +58,11 @@ const reconfigure = ({ server = "{}", to = upstream.mcp, settings: wanted = usua
     [settings, routes] = [wanted, added];
     return changed;
   });
-/** Whether trying again later may help. */
+/** Whether a later attempt may succeed. */
 const passing = new Set(["unreachable", "server_error"]);
-/** What the MCP client is told at the end of alice's authorization. */
+/** The error for the MCP client at the end of alice's authorization. */
 const authorize = async () => (await app.authorize(browser, "alice", { resource: from() })).params;
-/** What alice reads when she connects the server from the portal. */
+/** The message for alice when she connects the server from the portal. */
 async function connectInPortal(): Promise<string> {
   const returnTo = `https://auth.test/.pomerium/routes?connected=${id()}`;
   const query = new URLSearchParams({ route: id(), redirect_url: returnTo });
@@ -80,13 +80,13 @@ const refusedCall = () =>
     wwwAuthenticate: "",
   });
 interface FaultOfFlow extends Fault {
-  /** Of the gateway, YAML. */
+  /** Settings of the gateway, YAML. */
   readonly settings?: string;
-  /** What shows it, where an authorization goes through all the same; of a refused call, what the client gets. */
+  /** How it is reported if an authorization succeeds anyway; for a rejected call, the response to the client. */
   readonly flow?: () => Promise<unknown>;
-  /** The client's OAuth error, where it is another one than of the faults that last or pass. */
+  /** The client's OAuth error, if it differs from that of permanent or transient faults. */
   readonly error?: string;
-  /** What the client is told of who answered. */
+  /** The server named in the message to the client. */
   readonly answered?: string;
 }
 /** The upstream names this one as its authorization server. */
@@ -152,9 +152,9 @@ const faults: Record<string, FaultOfFlow> = {
 };
 const wish = () => ({ userId: alice, route: route(), returnTo: `${from()}/.pomerium/routes` });
 
-describe("a fault of an upstream, or of how it is configured, is named as what it is", () => {
+describe("a fault of an upstream, or of its configuration, is reported as such", () => {
   it.each(Object.entries(faults))(
-    "%s: to the MCP client at the end of its authorization, to the person, in the log and by doctor",
+    "%s: to the MCP client at the end of its authorization, to the user, in the log and by doctor",
     async (code, { arrange, flow, answered, unseen, error, ...configured }) => {
       const row = documentedFaults.get(code);
       if (!row) throw new Error(`docs/troubleshooting.md says nothing of ${code}`);
@@ -165,13 +165,13 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       if (flow) {
         expect(ended.get("code"), String(ended)).toBeTruthy();
         const outcome = JSON.stringify(await flow()) ?? "";
-        // Of the gateway's log line about a refused call, the outcome has the words.
+        // The log line about a rejected call has the words in its outcome.
         stack.log.push(outcome);
         if (flow === refusedCall) expect(outcome).toContain(row.words.replace("it ", "the server "));
       } else {
         const usual = passing.has(code) ? "temporarily_unavailable" : "server_error";
         expect(ended.get("error")).toBe(error ?? usual);
-        // It answers at the host of `to`, which the client does not learn.
+        // It responds at the host of `to`, which is not revealed to the client.
         const facts = answered === undefined ? code : `${code}; the server answered ${answered}`;
         const [described] = (ended.get("error_description") ?? "").split("; the operator of this gateway");
         expect(described).toBe(
@@ -185,16 +185,16 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       ).not.toEqual([]);
       if (!flow) expect(await connectInPortal()).toBe(`Files was not connected: ${row.words} (${code}).`);
 
-      let told = "";
+      let output = "";
       const isWell = await doctor(route(), {
         discover: stack.upstreamOAuth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
-          told += text;
+          output += text;
         },
       });
       // Its lines are wrapped.
-      const text = told.replace(/\s+/g, " ");
+      const text = output.replace(/\s+/g, " ");
       if (unseen) return;
       expect(isWell).toBe(false);
       expect(text).not.toContain("Nothing to do");
@@ -207,19 +207,16 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
     ["cannot be reached", { to: "http://127.0.0.1:1/mcp" }, /"reason":"unreachable".*could not be reached/],
     ["answers 5xx", discoveryFaults.server_error ?? {}, /fails \(503\)/],
     ["is not an MCP server", discoveryFaults.not_an_mcp_server ?? {}, /is not an MCP endpoint \(404\)/],
-  ])(
-    "an authorization goes through where the upstream itself %s, and the log says so",
-    async (_, fault, line) => {
-      fault.arrange?.(upstream);
-      await reconfigure(fault);
-      stack.log.length = 0;
-      const ended = await authorize();
-      expect(ended.get("code"), String(ended)).toBeTruthy();
-      expect(stack.log.join("\n")).toMatch(line);
-    },
-  );
+  ])("an authorization succeeds although the upstream %s, and the log says so", async (_, fault, line) => {
+    fault.arrange?.(upstream);
+    await reconfigure(fault);
+    stack.log.length = 0;
+    const ended = await authorize();
+    expect(ended.get("code"), String(ended)).toBeTruthy();
+    expect(stack.log.join("\n")).toMatch(line);
+  });
 
-  it("metadata of another resource is the fault also where the server itself asks for no token", async () => {
+  it("metadata of another resource is the fault even if the server itself requires no token", async () => {
     const words = `${documentedFaults.get("resource_mismatch")?.words} (resource_mismatch)`;
     upstream.off("/mcp");
     upstream.on(`${prm}/mcp`, { body: { resource: "https://other.test/mcp" } });
@@ -236,23 +233,23 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
     });
   });
 
-  it("every row of the table is tried here", () => {
+  it("every row of the table is tested here", () => {
     expect([...documentedFaults.keys()].filter((code) => !(code in faults))).toEqual([]);
   });
 
-  it("with upstream_auth: none a 401 speaks of no credential that is configured", async () => {
+  it("with upstream_auth: none, a 401 does not mention a configured credential", async () => {
     await reconfigure({ server: "{upstream_auth: none}" });
     const outcome = await refusedCall();
     expect(outcome).toMatchObject({ kind: "give_up", status: 502, reason: "credential_missing" });
     expect(JSON.stringify(outcome)).toContain("none is configured");
   });
 
-  it("a parent resource is no fault: doctor shows it, and that exact would refuse it", async () => {
+  it("a parent resource is not a fault: doctor shows it, and that `exact` would reject it", async () => {
     upstream.on(`${prm}/mcp`, { body: { resource: upstream.url, authorization_servers: [upstream.url] } });
     await reconfigure({});
-    let told = "";
+    let output = "";
     const write = (text: string) => {
-      told += text;
+      output += text;
     };
     const deps = {
       discover: stack.upstreamOAuth.discover,
@@ -260,12 +257,12 @@ describe("a fault of an upstream, or of how it is configured, is named as what i
       write,
     };
     expect(await doctor(route(), deps)).toBe(true);
-    expect(told.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
-    expect(told).not.toContain("Nothing to do");
-    // So is metadata that a challenge names in vain, where the well-known places have it.
+    expect(output.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
+    expect(output).not.toContain("Nothing to do");
+    // Nor is unusable metadata that a challenge names, if the well-known URLs have it.
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer resource_metadata="/gone"' } });
-    told = "";
+    output = "";
     expect(await doctor(route(), deps)).toBe(true);
-    expect(told.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
+    expect(output.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
   });
 });

@@ -21,7 +21,7 @@ async function doctor(id: string) {
 }
 
 it.each(["files", "open"])(
-  "an upstream that redirects within its host is asked where it leads, and doctor says so: %s",
+  "a redirect of an upstream within its host is followed, and doctor reports it: %s",
   async (id) => {
     const wrongScheme = `${upstream.mcp.replace("http:", "https:")}/`;
     for (const location of [

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { opensRoute } from "../../src/config/check-identities.ts";
+import { isValidForRoute } from "../../src/config/check-identities.ts";
 import { problemsOf } from "./problems-of.ts";
 
 const a = { id: "a", resource: "https://a.test" };
 const b = { id: "b", resource: "https://b.test/team" };
-const opened = (audience: string, listed?: Parameters<typeof opensRoute>[1]) =>
-  [a, b].filter((route) => opensRoute(audience, listed, route)).map(({ id }) => id);
+const opened = (audience: string, listed?: Parameters<typeof isValidForRoute>[1]) =>
+  [a, b].filter((route) => isValidForRoute(audience, listed, route)).map(({ id }) => id);
 
 describe("the routes of a trusted issuer's audience", () => {
   test("a URL: only the route with this resource", () => {

@@ -82,22 +82,22 @@ describe("every TCP listener authenticates its peer", () => {
 describe("a peer is authenticated by a secret", () => {
   const peers = peerAuthentication("127.0.0.1:1", { envoySecrets: [fresh, old] });
   it("accepts the old and the new one during rotation", () => {
-    expect([fresh, old].map((one) => peers.judge(one))).toEqual(["proven", "proven"]);
+    expect([fresh, old].map((one) => peers.verify(one))).toEqual(["proven", "proven"]);
   });
   it.each([`${fresh}x`, fresh.slice(1), `${fresh}, ${old}`, fresh.toUpperCase(), "x"])(
     "rejects %s",
     (shown) => {
-      expect(peers.judge(shown)).toBe("wrong");
+      expect(peers.verify(shown)).toBe("wrong");
     },
   );
   it("no value is missing, several values are wrong", () => {
-    expect([peers.judge(undefined), peers.judge(""), peers.judge([fresh, fresh])]).toEqual([
+    expect([peers.verify(undefined), peers.verify(""), peers.verify([fresh, fresh])]).toEqual([
       "missing",
       "missing",
       "wrong",
     ]);
   });
   it("a Unix socket requires no secret", () => {
-    expect(peerAuthentication("unix:/a", { envoySecrets: [fresh] }).judge(undefined)).toBe("proven");
+    expect(peerAuthentication("unix:/a", { envoySecrets: [fresh] }).verify(undefined)).toBe("proven");
   });
 });

@@ -181,10 +181,11 @@ describe("policy language", () => {
     const operand: Record<string, string> = { in: "[a, b]", not_in: "[a, b]" };
     const criteria = Object.entries(policyVocabulary).flatMap(([name, words]) => {
       const key = name === "claim" ? "claim/team" : name;
-      if (words.looksAt === "none") return [`${key}: true`];
-      if (words.looksAt === "address") return [`${key}: [10.0.0.0/8, '::1']`];
-      if (words.looksAt === "date") return [`${key}: {after: 2020-01-01, before: 2030-01-01T00:00:00Z}`];
-      if (words.looksAt === "time") return [`${key}: {timezone: Europe/Berlin, after: '8:00', before: 6PM}`];
+      if (words.operandType === "none") return [`${key}: true`];
+      if (words.operandType === "address") return [`${key}: [10.0.0.0/8, '::1']`];
+      if (words.operandType === "date") return [`${key}: {after: 2020-01-01, before: 2030-01-01T00:00:00Z}`];
+      if (words.operandType === "time")
+        return [`${key}: {timezone: Europe/Berlin, after: '8:00', before: 6PM}`];
       return words.matchers.map((word) => `${key}: {${word}: ${operand[word] ?? "a"}}`);
     });
     const { config } = load(

@@ -62,15 +62,15 @@ describe("the image", () => {
 describe("Compose", () => {
   const compose = join(root, "deploy/compose");
 
-  it("fits the Compose Specification", () => {
+  it("matches the Compose Specification", () => {
     const ajv = new Ajv2019({ strict: false, validateFormats: false, allErrors: true });
-    // Draft 4's `id` anchors, which newer validators refuse; nothing refers to them.
+    // Draft 4's `id` anchors, which newer validators reject; nothing refers to them.
     const isAnchor = (key: string, value: unknown) =>
       key === "$schema" || (key === "id" && typeof value === "string");
     const rules = JSON.parse(
       JSON.stringify(composeSchema, (key, value) => (isAnchor(key, value) ? undefined : value)),
     );
-    // Newer than the schema that the package carries.
+    // Newer than the schema in the package.
     const { name, ...described } = parse(readFileSync(join(compose, "compose.yaml"), "utf8"));
     expect(name).toMatch(/^[a-z-]+$/);
     const valid = ajv.validate(rules, described);

@@ -37,7 +37,7 @@ describe("Helm chart", () => {
     expect(written).toEqual(JSON.parse(JSON.stringify(valuesSchema())));
   });
 
-  it.each(["values.yaml", ...examples.map((file) => `examples/${file}`)])("%s fits its schema", (file) => {
+  it.each(["values.yaml", ...examples.map((file) => `examples/${file}`)])("%s matches its schema", (file) => {
     const valid = ajv.validate(valuesSchema(), parse(readFileSync(join(chart, file), "utf8")));
     expect([valid, ajv.errorsText()]).toEqual([true, "No errors"]);
   });
@@ -49,12 +49,12 @@ describe("Helm chart", () => {
     { env: [{ name: "A", value: "a secret in the values" }] },
     { config: { listen: { grpc: 50051 } } },
     { terminationGracePeriodSeconds: 5 },
-  ])("the schema refuses %j", (values) => {
+  ])("the schema rejects %j", (values) => {
     expect(ajv.validate(valuesSchema(), values)).toBe(false);
   });
 
   it.each(examples)(
-    "%s is rendered as it stands in deploy/kubernetes/rendered (where there is Helm)",
+    "%s is rendered as in deploy/kubernetes/rendered (if Helm is installed)",
     async (file) => {
       if (helm === undefined) return expect(rendered(file).length).toBeGreaterThan(5);
       const now = await renderChart(helm, join(chart, "examples", file));
@@ -68,7 +68,7 @@ describe("Helm chart", () => {
   });
 
   it.each(examples)(
-    "%s makes a routes file without a problem, and pods that are nobody and write nowhere",
+    "%s renders a valid routes file, and pods that run as nobody with a read-only file system",
     async (file) => {
       const folder = await mkdtemp(join(tmpdir(), "chart-"));
       const all = rendered(file);
@@ -112,7 +112,7 @@ describe("access to the ports", () => {
       const rules: { ports: { port: string }[]; from?: object[] }[] = Object(policy?.spec).ingress;
       expect(rules.length).toBeGreaterThan(0);
       for (const { ports, from = [] } of rules) {
-        // Envoy's own port is the world's.
+        // Envoy's own port is public.
         if (ports.every(({ port }) => port === "https")) continue;
         expect(from.length).toBeGreaterThan(0);
         for (const peer of from)
@@ -134,14 +134,14 @@ describe("access to the ports", () => {
   });
 });
 
-/** What the checks of one route say of it: from each sample, wherever it stands. */
+/** The check context of a route in each sample. */
 const contextsOf: Record<string, (all: readonly Manifest[]) => unknown[]> = {
   "envoy-gateway.yaml": (all) =>
     all
       .map((manifest) => Object(manifest.spec).extAuth?.contextExtensions)
       .filter((list) => list !== undefined)
       .map((list: { name: string; value?: string }[]) =>
-        // The secret is no part of it.
+        // Without the secret.
         Object.fromEntries(list.filter(({ value }) => value).map(({ name, value }) => [name, value])),
       ),
   "istio.yaml": (all) =>
@@ -191,7 +191,7 @@ routes:
     }
   });
 
-  it.each(["envoy-gateway.yaml", "istio.yaml"])("%s fits the schemas of its kinds", (file) => {
+  it.each(["envoy-gateway.yaml", "istio.yaml"])("%s matches the schemas of its kinds", (file) => {
     const all = manifests(join(kubernetes, file));
     expect(all.length).toBeGreaterThan(3);
     for (const manifest of all) validateManifest(manifest);

@@ -42,12 +42,11 @@ const models = [
   HTTPRouteFilter,
   SecurityPolicy,
 ];
-/** No package carries their schemas: a few lines each, looked at by eye. */
+/** No package contains their schemas: a few lines each, reviewed manually. */
 const unchecked = ["monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule"];
 
 /**
- * Checks an object against the schema its makers publish.
- * @throws Error that says what does not fit, or that the kind is unknown here.
+ * Checks an object against its published schema. @throws Error that names what does not match, or that the kind is unknown here.
  */
 export function validateManifest(manifest: Manifest): void {
   const { apiVersion, kind } = manifest;

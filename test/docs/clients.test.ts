@@ -9,7 +9,7 @@ const read = (file: string) => readFileSync(join(root, file), "utf8");
 const text = read("docs/clients.md");
 const url = "https://notes.example.com";
 
-/** By client, each block as its format's parser reads it: exactly what the client's documentation names. */
+/** By client, each block as parsed: exactly what the client's documentation names. */
 const documented: Readonly<Record<string, readonly (readonly [language: string, content: unknown])[]>> = {
   "Claude Code": [
     ["sh", [["claude", "mcp", "add", "--transport", "http", "notes", url]]],

@@ -59,7 +59,7 @@ const commandNames = (command: Command, parents: readonly string[] = []): string
     return one.commands.length === 0 ? [path.join(" ")] : commandNames(one, path);
   });
 
-describe("docs/compatibility.md names what the code has, and nothing else", () => {
+describe("docs/compatibility.md names everything in the code, and nothing else", () => {
   it("metrics, with their types and labels", () => {
     const metrics = createMetrics().registry.getMetricsAsArray();
     const documented = rows("Metrics").map(([name, type, labels]) => [first(name), type, names(labels)]);

@@ -179,11 +179,12 @@ wait
     for (const denied of ["write_file", "edit_file", "move_file", "create_directory"])
       expect(names).not.toContain(denied);
     // The bridge's response names the folders it may read.
-    const [place = ""] = /\/[^\s"\\]*files/.exec(await called(client, "list_allowed_directories")) ?? [];
-    expect(await called(client, "read_text_file", { path: join(place, "readme.txt") })).toContain(
+    const [allowedFolder = ""] =
+      /\/[^\s"\\]*files/.exec(await called(client, "list_allowed_directories")) ?? [];
+    expect(await called(client, "read_text_file", { path: join(allowedFolder, "readme.txt") })).toContain(
       "from a server that speaks stdio",
     );
-    const written = called(client, "write_file", { path: join(place, "x"), content: "x" });
+    const written = called(client, "write_file", { path: join(allowedFolder, "x"), content: "x" });
     await expect(written).rejects.toThrow(
       'MCP error -32602: The tool "write_file" is not allowed for you here. Do not call it again.',
     );

@@ -81,10 +81,10 @@ describe("Envoy with the generated configuration and two replicas", () => {
       .replaceAll('"timeout":"2s"', '"timeout":"20s"');
     const running = await envoy({ bootstrap, folder: dirname(file), adminPort });
     closers.push(running.close);
-    const place = { envoyPort: port, ca: tls };
+    const address = { envoyPort: port, ca: tls };
     return {
       two,
-      ask: (path: string) => throughEnvoy(place, { url: `https://h.example.com${path}` }),
+      ask: (path: string) => throughEnvoy(address, { url: `https://h.example.com${path}` }),
       /** Envoy's health state of the second replica's HTTP and gRPC listeners. */
       async flags() {
         const text = await (await fetch(`http://127.0.0.1:${adminPort}/clusters`)).text();

@@ -42,7 +42,7 @@ describe("A route with a changed upstream", () => {
     const { until } = checks.routes().former.get("swap")?.[0] ?? { until: 0 };
     expect(until).toBeLessThanOrEqual(Date.now() + 60_000);
     const route = checks.routes().byId("swap");
-    expect(route && checks.routes().leadingTo(route, hashOfA, until)).toBeUndefined();
+    expect(route && checks.routes().withUpstream(route, hashOfA, until)).toBeUndefined();
   });
 
   it("uses a new credential for the same upstream at once", async () => {
@@ -67,7 +67,7 @@ describe("A route with a changed upstream", () => {
     expect((await ask()).status).toBe(503);
     const { until } = checks.routes().former.get("swap")?.[0] ?? { until: 0 };
     const route = checks.routes().byId("swap");
-    expect(route && checks.routes().leadingTo(route, undefined, until)).toBe(route);
+    expect(route && checks.routes().withUpstream(route, undefined, until)).toBe(route);
   });
 
   it("stops serving the old upstream at once when it is disabled or removed, and does not start again", async () => {

@@ -50,7 +50,7 @@ describe("a valid request", () => {
     expect(Object.keys(person.metadata)).not.toEqual(expect.arrayContaining(["machine"]));
   });
 
-  test("removes the TE from every other header, identity headers, and all cookies", async () => {
+  test("removes the external token from every other header, identity headers, and all cookies", async () => {
     const token = await checks.token();
     const answer = await checks.ask({
       headers: {

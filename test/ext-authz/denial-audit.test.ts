@@ -38,9 +38,9 @@ routes:
 
 describe("denials in the audit trail", () => {
   it("contain the token's user, client and grant, so that one does not hide another", async () => {
-    let tell: CheckDeps["onDenial"];
-    const checks = await startChecks(yaml, { onDenial: (...refusal) => tell?.(...refusal) });
-    tell = createDenialAudit(checks);
+    let record: CheckDeps["onDenial"];
+    const checks = await startChecks(yaml, { onDenial: (...refusal) => record?.(...refusal) });
+    record = createDenialAudit(checks);
     const show = (token: string, url = "https://mcp.test/") =>
       checks.ask({ url, headers: { authorization: `Bearer ${token}` } });
     const seconds = Math.floor(Date.now() / 1000);
@@ -89,13 +89,13 @@ describe("denials in the audit trail", () => {
       pending.push(written);
       return written;
     };
-    const tell = createDenialAudit({ store: { audit }, logger });
+    const record = createDenialAudit({ store: { audit }, logger });
     for (let time = 0; time < 3; time += 1) {
-      tell(forbidden, "r1");
-      tell({ ...forbidden, userId: "company/bob" }, "r2");
-      tell(challenged("revoked"), "r3");
+      record(forbidden, "r1");
+      record({ ...forbidden, userId: "company/bob" }, "r2");
+      record(challenged("revoked"), "r3");
       for (const reason of ["bad_signature", "no_token", "unknown_issuer", "upstream_token_expired"])
-        tell(challenged(reason), "r4");
+        record(challenged(reason), "r4");
     }
     await Promise.all(pending);
     const events = await store.auditEvents({ limit: 10 });

@@ -34,10 +34,15 @@ const always = (credential: Credential) => () => credential;
 describe("the outcomes of finding the upstream's credential", () => {
   test("an upstream token replaces the external token: exactly one Authorization, and its connection in the metadata", async () => {
     const ask = await given(
-      always({ kind: "credential", headers: [["authorization", "Bearer TI"]], connection: "c", version: 3 }),
+      always({
+        kind: "credential",
+        headers: [["authorization", "Bearer upstream-token"]],
+        connection: "c",
+        version: 3,
+      }),
     );
     const answer = await ask();
-    expect(answer.set.authorization).toBe("Bearer TI");
+    expect(answer.set.authorization).toBe("Bearer upstream-token");
     expect(answer.removed).not.toContain("authorization");
     expect(answer.metadata).toMatchObject({ connection: "c", version: 3, path: "/v1/x" });
   });
@@ -46,7 +51,7 @@ describe("the outcomes of finding the upstream's credential", () => {
     const ask = await given(
       always({
         kind: "credential",
-        headers: [["authorization", "DPoP TI"]],
+        headers: [["authorization", "DPoP upstream-token"]],
         proof: async (method, target) => [["dpop", `${method} ${target}`]],
       }),
     );
@@ -133,7 +138,9 @@ describe("unexpected failures deny the request", () => {
 });
 
 test("a cached check is synchronous: it does no I/O and verifies no signature", async () => {
-  const ask = await given(always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }));
+  const ask = await given(
+    always({ kind: "credential", headers: [["authorization", "Bearer upstream-token"]] }),
+  );
   expect((await ask()).status).toBe(0);
   const authorization = `Bearer ${await checks.token({ aud: "https://mcp.test/v1" })}`;
   const read = readRequestFacts(
@@ -153,7 +160,9 @@ test("a cached check is synchronous: it does no I/O and verifies no signature", 
   const deps: CheckDeps = {
     ...checks,
     peers: anyPeer,
-    upstreamTokens: { find: always({ kind: "credential", headers: [["authorization", "Bearer TI"]] }) },
+    upstreamTokens: {
+      find: always({ kind: "credential", headers: [["authorization", "Bearer upstream-token"]] }),
+    },
     sessionFromCookieHeader: () => undefined,
   };
   const cold = check(facts, deps);

@@ -117,7 +117,7 @@ describe("a malformed check is denied with a reason", () => {
     expect(shown).toMatch(/^[0-9a-f-]{36}$/);
   });
 
-  test("every refusal leaves one line with its reason", async () => {
+  test("every denial logs one line with its reason", async () => {
     const before = checks.log.length;
     await checks.ask(http({ path: "/a/../b" }, { "x-request-id": "r-9" }));
     const lines = checks.log.slice(before).map((line) => JSON.parse(line));

@@ -10,7 +10,7 @@ import { envoyService } from "./envoy-service.ts";
 
 export const issuer = "https://auth.test";
 
-/** A check's answer as Envoy would decode it. */
+/** A check's response as Envoy decodes it. */
 export interface Answer {
   status: number;
   headers: Record<string, string>;
@@ -33,13 +33,13 @@ export interface Asked {
   url?: string;
   headers?: Record<string, string>;
   body?: string;
-  /** Sends exactly this in place of what is made of the above. */
+  /** Sends exactly this instead of a request built from the above. */
   attributes?: object;
   rawHeaders?: [string, string][];
   context?: Record<string, string>;
 }
 
-/** The real check service over real gRPC; asked with Envoy's own definitions. */
+/** The real check service over real gRPC, called with Envoy's own definitions. */
 export async function startChecks(
   yaml: string,
   {
@@ -104,7 +104,7 @@ export async function startChecks(
         () => undefined,
       );
     },
-    /** Asks as Envoy does for a request to `url`. */
+    /** Sends a check like Envoy does for a request to `url`. */
     async ask({ url = "https://mcp.test/", method: verb = "POST", headers = {}, ...rest }: Asked = {}) {
       const { host, pathname, search } = new URL(url);
       const http = {
@@ -129,9 +129,9 @@ export async function startChecks(
         }),
       );
     },
-    /** Writes a sign-in record: alice's as it is from the start, but for what is given. */
+    /** Writes a sign-in record: alice's initial one, with these changes. */
     signedIn,
-    /** An external token as our authorization server issues it, for a grant that is in the store (unless `grant_id` says otherwise). */
+    /** An external token as issued by the authorization server, for a grant in the store (unless `grant_id` is set). */
     async token(claims: Record<string, unknown> = {}, options: TokenOptions = {}) {
       const grantId = options.grantId ?? `grant-${Math.random().toString(36).slice(2)}`;
       if (!options.noGrant) {

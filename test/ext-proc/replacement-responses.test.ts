@@ -19,7 +19,7 @@ let refusals: UpstreamRejection[];
 beforeAll(async () => {
   gateway = await startGateway({
     upstream: (request, response) => upstream(request, response),
-    upstreamRefused: (refusal) => {
+    upstreamRejected: (refusal) => {
       refusals.push(refusal);
       return Promise.resolve(decide(refusal));
     },
@@ -46,7 +46,7 @@ const refuses = (
 
 function call(path: string, options: { token?: string; body?: string } = {}) {
   const { token = gateway.token, body = "{}" } = options;
-  return throughEnvoy(gateway.place, {
+  return throughEnvoy(gateway.address, {
     url: "https://mcp.test/",
     path,
     method: "POST",
@@ -191,13 +191,13 @@ describe("an upstream's 401 to a token we injected", () => {
       kind: "give_up",
       status: 502,
       reason: "token_rejected_again",
-      message: "it was in vain",
+      message: "it did not help",
     });
     const answer = await call("/mcp");
     expect([answer.status, answer.header("www-authenticate")]).toEqual([502, undefined]);
     expect(JSON.parse(answer.body)).toMatchObject({
       error: "token_rejected_again",
-      error_description: "it was in vain",
+      error_description: "it did not help",
     });
     decide = () => ({
       kind: "give_up",
@@ -214,7 +214,7 @@ describe("an upstream's 401 to a token we injected", () => {
     });
   });
 
-  it("is counted by its status and by what became of it", async () => {
+  it("is counted by its status and its outcome", async () => {
     const before = await scraped(gateway.metrics, "upstream_rejections_total");
     const outcomes: RejectionOutcome[] = [
       { kind: "consent", scopes: [], reason: "refused" },
@@ -306,7 +306,7 @@ describe("any other response", () => {
       send = (event) => response.write(event);
       end = () => response.end();
     };
-    const stream = await openThroughEnvoy(gateway.place, {
+    const stream = await openThroughEnvoy(gateway.address, {
       url: "https://mcp.test/mcp",
       headers: { authorization: `Bearer ${gateway.token}`, accept: "text/event-stream" },
     });

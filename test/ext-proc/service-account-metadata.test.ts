@@ -7,7 +7,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 type Fields = Record<string, string | number>;
 const checked = { route: "notes", user: "service-account/ci", path: "/mcp", request_id: "r" };
 
-/** What a check of any version proves: the value in its place, by the name of this version. */
+/** What a check of any version proves: the value at its position, under the name of this version. */
 const proofs = await createMetadataProofs({
   store: {
     signingKeys: { ensure: async (_purpose: string, make: () => Promise<SigningKey>) => [await make()] },

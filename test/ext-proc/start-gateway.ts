@@ -15,13 +15,13 @@ import { startChecks } from "../ext-authz/start-checks.ts";
 import { anyPeer } from "../support/any-peer.ts";
 
 /**
- * A real Envoy with the bootstrap that we print, the real check and challenge services, and `upstream`. What becomes of a
- * refusal is `upstreamRefused`'s to say, so that each outcome can be called up; with the real decision see test/system/e2e.
+ * A real Envoy with the generated bootstrap, the real check and challenge services, and `upstream`. `upstreamRefused` decides the
+ * outcome of a rejection, so that each outcome can be tested; for the real decision see test/system/e2e.
  */
 export async function startGateway(options: {
   upstream: RequestListener;
-  upstreamRefused: ExternalProcessorDeps["upstreamTokens"]["handleRejection"];
-  /** More routes, and the hosts they are on. */
+  upstreamRejected: ExternalProcessorDeps["upstreamTokens"]["handleRejection"];
+  /** Further routes, and their hosts. */
   more?: {
     readonly names: readonly string[];
     readonly routes: (upstream: string) => readonly object[];
@@ -85,7 +85,7 @@ export async function startGateway(options: {
         ...checks,
         maxWatchedStreams: options.more?.mostWatchedStreams ?? 4_096,
         peers: anyPeer,
-        upstreamTokens: { handleRejection: options.upstreamRefused },
+        upstreamTokens: { handleRejection: options.upstreamRejected },
       }),
     ],
   });
@@ -95,7 +95,7 @@ export async function startGateway(options: {
     adminPort,
   });
   beforeClose(proxy.close);
-  // While Envoy still asks for its health: draining waits, for seconds, until it has heard.
+  // While Envoy still polls the health: draining waits for seconds until Envoy has noticed.
   beforeClose(() => grpc.drain(100));
   const token = await checks.token();
 
@@ -111,10 +111,10 @@ export async function startGateway(options: {
     machineToken: () => checks.token({ refreshable: false }),
     grpcAddress: grpc.address,
     metrics: checks.metrics,
-    /** The sidecar is gone: nobody answers on its port. */
+    /** The sidecar is gone: nothing listens on its port. */
     stopSidecar: () => grpc.drain(100),
-    /** Where `throughEnvoy` finds it. */
-    place: { envoyPort: port, ca: authority },
+    /** The address for `throughEnvoy`. */
+    address: { envoyPort: port, ca: authority },
     close: checks.close,
   };
 }

@@ -17,7 +17,7 @@ beforeAll(async () => {
       received = request.headers;
       upstream(request, response);
     },
-    upstreamRefused: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
+    upstreamRejected: async () => ({ kind: "consent", scopes: [], reason: "refused" }),
   });
   token = await gateway.guardedToken();
 });
@@ -49,7 +49,7 @@ const request = (method: string) => ({
 describe("the response to tools/list on a route with a tool policy", () => {
   it("shows only allowed tools, with the correct length", async () => {
     upstream = answers(JSON.stringify(list("open", "secret")), { "content-type": "application/json" });
-    const answer = await throughEnvoy(gateway.place, request("tools/list"));
+    const answer = await throughEnvoy(gateway.address, request("tools/list"));
     expect(answer.status).toBe(200);
     expect(JSON.parse(answer.body)).toEqual(list("open"));
     expect(received["accept-encoding"]).toBeUndefined();
@@ -69,7 +69,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
       };
     };
     // The headers are sent after the first chunk has been seen.
-    const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
+    const stream = await openThroughEnvoy(gateway.address, request("tools/list"));
     sendRest();
     expect(JSON.parse(await text(stream))).toEqual(list(...names, "open"));
   });
@@ -94,7 +94,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
         for (let at = 0; at < body.length; at += 100_000) response.write(body.slice(at, at + 100_000));
         response.end();
       };
-      const answer = await throughEnvoy(gateway.place, request("tools/list"));
+      const answer = await throughEnvoy(gateway.address, request("tools/list"));
       expect(answer.status).toBe(200);
       const arrived = isStream ? answer.body.replace(/^event: message\ndata: |\n\n$/g, "") : answer.body;
       const { id, result } = JSON.parse(arrived);
@@ -111,7 +111,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
       response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
       send = (event) => response.write(event);
     };
-    const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
+    const stream = await openThroughEnvoy(gateway.address, request("tools/list"));
     send(": hello\n\n");
     expect(String((await once(stream, "data"))[0])).toBe(": hello\n\n");
     send(`data: ${JSON.stringify(list("open", "secret"))}\n\n`);
@@ -127,7 +127,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
       [body, { "content-type": "text/plain" }],
     ] as const) {
       upstream = answers(bytes, headers);
-      const answer = await throughEnvoy(gateway.place, request("tools/list"));
+      const answer = await throughEnvoy(gateway.address, request("tools/list"));
       expect([answer.status, JSON.parse(answer.body).error]).toEqual([502, "tools_list_unreadable"]);
       expect(answer.body).not.toContain("secret");
     }
@@ -142,7 +142,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
       response.writeHead(200, { "content-type": type });
       response.end(send(JSON.stringify(list("secret")).slice(0, -3)));
     };
-    const stream = await openThroughEnvoy(gateway.place, request("tools/list"));
+    const stream = await openThroughEnvoy(gateway.address, request("tools/list"));
     // Which of the two the client sees depends on whether it already has the headers.
     const seen = await text(stream).catch((error: Error) => error.message);
     expect(stream.statusCode === 200 ? seen : `${stream.statusCode}${seen}`).toMatch(/^(aborted|503)/);
@@ -154,7 +154,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
       incoming.resume();
       response.writeHead(401, { "www-authenticate": "Bearer" }).end();
     };
-    const answer = await throughEnvoy(gateway.place, request("tools/list"));
+    const answer = await throughEnvoy(gateway.address, request("tools/list"));
     expect([answer.status, answer.header("www-authenticate")]).toEqual([
       401,
       expect.stringContaining("https://guarded.test/.well-known/oauth-protected-resource"),
@@ -164,7 +164,7 @@ describe("the response to tools/list on a route with a tool policy", () => {
   it("leaves responses to other calls unchanged", async () => {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, result: { content: [], note: list("secret") } });
     upstream = answers(body, { "content-type": "application/json", "content-encoding": "identity" });
-    const answer = await throughEnvoy(gateway.place, request("tools/call"));
+    const answer = await throughEnvoy(gateway.address, request("tools/call"));
     expect([answer.status, answer.body]).toEqual([200, body]);
   });
 });

@@ -150,7 +150,7 @@ describe("trusted foreign issuers", () => {
     ["a logout token's type", "wrong_type", {}, { typ: "logout+jwt" }],
     ["a binding to a key", "wrong_type", { cnf: { jkt: "x" } }, {}],
     ["another issuer", "unknown_issuer", { iss: "https://evil.test" }, {}],
-  ])("refused: %s (%s)", async (_name, refusal, claims, header) => {
+  ])("rejected: %s (%s)", async (_name, refusal, claims, header) => {
     expect(await verify(await sign(claims, header), a)).toMatchObject({ ok: false, rejection: refusal });
   });
 
@@ -260,10 +260,10 @@ describe("the cache of verified tokens", () => {
     const token = await checks.token(claims, { grantId });
     const { createExternalTokens } = await import("../../src/external-tokens/create-external-tokens.ts");
     const notifications = { subscribe: () => () => {}, healthy: () => false };
-    const deaf = createExternalTokens({ ...checks, store: { ...store, notifications }, fetch });
+    const stalled = createExternalTokens({ ...checks, store: { ...store, notifications }, fetch });
     const owners = () =>
       Promise.all(
-        [externalTokens, deaf].map(async (tokens) => {
+        [externalTokens, stalled].map(async (tokens) => {
           const verified = await tokens.verify(token, a);
           const identified = await tokens.identify(token);
           return [verified, identified].map((one) => one.ok && one.caller.delegatedBy);
@@ -304,7 +304,7 @@ describe("the cache of verified tokens", () => {
     expect(await owners()).toEqual(both());
     await checks.reload(yaml(foreign.url));
     expect(await owners()).toEqual(both("company/alice"));
-    deaf.close();
+    stalled.close();
   });
 
   test("a token that is too long is not identified, even if it is valid", async () => {

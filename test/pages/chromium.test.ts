@@ -121,7 +121,7 @@ describe("the consent page in Chromium", () => {
 test.each([
   ["error", () => appOf(stack, "nobody").request().url.href],
   ["signed out", () => "https://auth.test/.pomerium/sign_out"],
-])("the %s page has nothing against accessibility", async (_name, url) => {
+])("the %s page has no accessibility violations", async (_name, url) => {
   const page = await chromium.newPage({ bypassCSP: true });
   await page.goto(url());
   expect(await violations(page)).toEqual([]);

@@ -155,7 +155,7 @@ describe("the body is limited", () => {
   it.each([
     ["an empty one", Buffer.alloc(0)],
     ["none, as if Envoy were not configured to send it", undefined],
-  ])("refuses %s", (_, body) => {
+  ])("rejects %s", (_, body) => {
     expect(small.decide({ ...post(""), body })).toMatchObject({ kind: "deny", reason: "body_missing" });
   });
   it("supports nesting as deep as fits into the limit", () => {

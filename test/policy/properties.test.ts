@@ -121,10 +121,10 @@ describe("for any policy and request", () => {
         fc.array(rule(anything), { maxLength: 3 }),
         fc.anything(),
         input,
-        (rules, stranger, request) => {
+        (rules, anyCaller, request) => {
           const policy = compiled(rules);
           expect(["allow", "deny", "deny_call"]).toContain(
-            policy.decide({ ...request, caller: untyped(stranger) }).kind,
+            policy.decide({ ...request, caller: untyped(anyCaller) }).kind,
           );
         },
       ),

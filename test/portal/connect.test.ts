@@ -7,7 +7,7 @@ import { alice } from "../upstream-oauth/start-oauth-client.ts";
 import { type Browser, startPortal } from "./start-portal.ts";
 
 const done = "https://app.test/done?x=1";
-const place = "https://mcp.test/.pomerium/mcp";
+const clientBase = "https://mcp.test/.pomerium/mcp";
 const files = "id: files, from: https://mcp.test";
 
 describe("connecting in the browser", () => {
@@ -23,10 +23,10 @@ describe("connecting in the browser", () => {
   afterEach(async () => {
     await Promise.all([upstream.close(), stack.close()]);
   });
-  const connectUrl = (query: Record<string, string> = {}, at = place) =>
+  const connectUrl = (query: Record<string, string> = {}, at = clientBase) =>
     `${at}/connect?${new URLSearchParams({ redirect_url: done, ...query })}`;
   const callbackUrl = (params: URLSearchParams) =>
-    `${place}/client/oauth/callback/${callbackId({ id: "files" }, upstream.url)}?${params}`;
+    `${clientBase}/client/oauth/callback/${callbackId({ id: "files" }, upstream.url)}?${params}`;
   async function leave(browser: Browser, query: Record<string, string> = {}) {
     const answer = await browser.connect(connectUrl(query));
     if (!answer.location) throw new Error(`${answer.status}: ${answer.body}`);
@@ -65,8 +65,8 @@ describe("connecting in the browser", () => {
     const { location } = await leave(browser);
     const params = upstream.agree(location);
     for (const userId of [alice, "company/bob", undefined]) {
-      const stranger = await stack.browser(userId);
-      const answer = await stranger.open(callbackUrl(params));
+      const otherBrowser = await stack.browser(userId);
+      const answer = await otherBrowser.open(callbackUrl(params));
       expect(answer.status).toBe(userId ? 400 : 403);
       expect(answer.body).toMatch(/[Rr]equest id/);
       expect(answer.location).toBeUndefined();
@@ -121,7 +121,7 @@ describe("connecting in the browser", () => {
     "https://auth.test/",
     "https://auth.test/oauth/authorize?x",
     "https://open.test/",
-  ])("is no open redirector: 400 for redirect_url=%s", async (redirect_url) => {
+  ])("is not an open redirector: 400 for redirect_url=%s", async (redirect_url) => {
     const browser = await stack.browser(alice);
     const answer = await browser.open(connectUrl({ redirect_url }));
     expect([answer.status, answer.location]).toEqual([400, undefined]);
@@ -160,7 +160,7 @@ describe("connecting in the browser", () => {
 
   it("connect_error says who denied, with which error code, but not the upstream's description", async () => {
     const browser = await stack.browser(alice);
-    const told = ({ location }: { location?: URL }) =>
+    const failureOf = ({ location }: { location?: URL }) =>
       ["reason", "server", "status", "upstream"].map((name) =>
         location?.searchParams.get(`connect_error_${name}`),
       );
@@ -171,14 +171,14 @@ describe("connecting in the browser", () => {
     ]) {
       upstream.on("/register", { status: 400, body: { error } });
       const refused = await browser.connect(connectUrl());
-      expect(told(refused)).toEqual(["registration_rejected", host, "400", word]);
+      expect(failureOf(refused)).toEqual(["registration_rejected", host, "400", word]);
     }
     upstream.on("/register", { status: 201, body: { client_id: "c" } });
     const { location } = await leave(browser);
     const params = upstream.agree(location, { error: "invalid_scope", error_description: "call us" });
     params.delete("code");
     const refused = await browser.open(callbackUrl(params));
-    expect(told(refused)).toEqual(["authorization_rejected", host, null, "invalid_scope"]);
+    expect(failureOf(refused)).toEqual(["authorization_rejected", host, null, "invalid_scope"]);
   });
 
   it("the portal shows the discovery fault in the words of the documentation", async () => {
@@ -236,20 +236,20 @@ describe("connecting in the browser", () => {
 
   it("our client document exists on hosts with a discovered server, 404 on others", async () => {
     const browser = await stack.browser();
-    const answer = await browser.open(`${place}/client/metadata.json`);
-    expect(JSON.parse(answer.body).client_id).toBe(`${place}/client/metadata.json`);
+    const answer = await browser.open(`${clientBase}/client/metadata.json`);
+    expect(JSON.parse(answer.body).client_id).toBe(`${clientBase}/client/metadata.json`);
     expect(answer.headers["access-control-allow-origin"]).toBe("*");
     expect((await browser.open("https://open.test/.pomerium/mcp/client/metadata.json")).status).toBe(404);
   });
 
   it("so do the document of our confidential client and its public keys, never the private ones", async () => {
     const browser = await stack.browser();
-    const document = JSON.parse((await browser.open(`${place}/client/confidential.json`)).body);
+    const document = JSON.parse((await browser.open(`${clientBase}/client/confidential.json`)).body);
     expect(document).toMatchObject({
-      client_id: `${place}/client/confidential.json`,
+      client_id: `${clientBase}/client/confidential.json`,
       token_endpoint_auth_method: "private_key_jwt",
       token_endpoint_auth_signing_alg: "ES256",
-      jwks_uri: `${place}/client/jwks.json`,
+      jwks_uri: `${clientBase}/client/jwks.json`,
     });
     const answer = await browser.open(document.jwks_uri);
     const members = JSON.parse(answer.body).keys.map((key: object) => Object.keys(key).sort());

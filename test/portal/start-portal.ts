@@ -8,24 +8,24 @@ import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
-/** One answer, redirects not followed. */
+/** One response, redirects not followed. */
 export interface Answer {
   readonly status: number;
   readonly location?: URL;
   readonly headers: Readonly<Record<string, string | undefined>>;
-  /** Of `Set-Cookie`, by name; "" for one that is taken away. */
+  /** Values of `Set-Cookie`, by name; "" for a removed cookie. */
   readonly cookies: Readonly<Record<string, string>>;
   readonly setCookie: readonly string[];
   readonly body: string;
 }
-/** A signed-in browser: sends its cookies, keeps what it is given. */
+/** A signed-in browser: sends and stores cookies. */
 export interface Browser {
-  /** Of the host it is signed in on. */
+  /** The host it is signed in on. */
   readonly cookies: Map<string, string>;
   open(url: string | URL): Promise<Answer>;
   /** Presses a button of the form on a page that `open` got from `url`. */
   press(url: string | URL, page: Answer, decision: "allow" | "deny"): Promise<Answer>;
-  /** Opens a connect link and agrees to what the issuer's host asks; the last answer. */
+  /** Opens a connect link and confirms on the issuer's host; returns the last response. */
   connect(url: string | URL): Promise<Answer>;
 }
 
@@ -73,7 +73,7 @@ export async function startPortal(routesYaml: string) {
 
   return {
     ...stack,
-    /** A browser of `userId` with a session on `host`, handed over from one on the issuer's host; nobody: signed out. */
+    /** A browser of `userId` with a session on `host`, handed over from one on the issuer's host; absent: signed out. */
     async browser(userId?: string, host = "mcp.test"): Promise<Browser & { parentName: string }> {
       const jars = new Map<string, Map<string, string>>();
       const jarOf = (name: string) => jars.get(name) ?? jars.set(name, new Map()).get(name) ?? new Map();

@@ -68,7 +68,7 @@ describe("only Envoy may call: mTLS on the gRPC listener", () => {
   });
   test.each<[string, () => ChannelCredentials]>([
     ["none", () => trusting()],
-    ["another CA's", () => trusting(pair(made.strangers))],
+    ["another CA's", () => trusting(pair(made.unrelated))],
     ["plain text", () => credentials.createInsecure()],
   ])("%s: no answer", async (_name, how) => {
     await expect(ask(server.address, how())).rejects.toMatchObject({

@@ -59,12 +59,12 @@ describe("the public listener while draining", () => {
     const closed = sidecar.close();
     expect(await other(...metadata)).toEqual([200, "close"]);
     expect(await peer()(...metadata)).toEqual([200, "close"]);
-    const told = performance.now();
+    const notifiedAt = performance.now();
     expect(await balancer("health", "/readyz")).toEqual([503, "close"]);
     // Its workers may notice later. (A late answer of a stalled machine is ignored.)
     for (let late = 0; late < 3; late++) {
       const answer = await peer()(...metadata).catch(String);
-      if (performance.now() - told < healthSpreadMs) expect(answer).toEqual([200, "close"]);
+      if (performance.now() - notifiedAt < healthSpreadMs) expect(answer).toEqual([200, "close"]);
     }
     await closed;
     await expect(peer()(...metadata)).rejects.toThrow("ECONNREFUSED");

@@ -66,7 +66,7 @@ async function providersToken({ provider }: OidcServer, sub: string): Promise<st
   return token.issue({ use: "logout" });
 }
 
-const tell = (token: string) =>
+const postLogoutToken = (token: string) =>
   stack.fetch("https://auth.test/.pomerium/sign_in/back_channel_logout", {
     method: "POST",
     headers: { "content-type": "application/x-www-form-urlencoded" },
@@ -77,9 +77,9 @@ const whoami = async () => JSON.parse((await browser.open("https://auth.test/who
 describe("back-channel logout", () => {
   test("a replayed logout token does not end later sessions, on any replica", async () => {
     const token = await logoutToken({ jti: "replayed" });
-    expect((await tell(token)).status).toBe(200);
+    expect((await postLogoutToken(token)).status).toBe(200);
     await app.tokens(browser, "alice");
-    expect((await tell(token)).status).toBe(400);
+    expect((await postLogoutToken(token)).status).toBe(400);
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
     // Only the database knows of the first use.
     expect(await stack.store.usedValues.isTaken("logout_token", '["company","replayed"]')).toBe(true);
@@ -88,14 +88,14 @@ describe("back-channel logout", () => {
   test("a logout token that is sent again after our failure still works", async () => {
     const token = await logoutToken();
     await stack.databaseProxy.cut();
-    expect((await tell(token)).status).not.toBe(200);
+    expect((await postLogoutToken(token)).status).not.toBe(200);
     await stack.databaseProxy.restore();
-    await expect.poll(async () => (await tell(token)).status, { timeout: 60_000 }).toBe(200);
+    await expect.poll(async () => (await postLogoutToken(token)).status, { timeout: 60_000 }).toBe(200);
     expect(await whoami()).toEqual({});
   });
 
   test("ends the user's browser sessions, and causes a recheck at the next refresh", async () => {
-    expect((await tell(await providersToken(stack.company, "alice"))).status).toBe(200);
+    expect((await postLogoutToken(await providersToken(stack.company, "alice"))).status).toBe(200);
     expect(await whoami()).toEqual({});
     const asked = stack.company.counts.tokens.refresh_token ?? 0;
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
@@ -117,11 +117,11 @@ describe("back-channel logout", () => {
     ["is from an unknown provider", { iss: "https://login.test" }, "RS256"],
     ["has no issuer", { iss: undefined }, "RS256"],
     ["is signed with an unsupported algorithm", {}, "ML-DSA-44"],
-  ])("a token that %s is refused", async (_name, claims, alg) => {
-    expect((await tell(await logoutToken(claims, alg))).status).toBe(400);
+  ])("a token that %s is rejected", async (_name, claims, alg) => {
+    expect((await postLogoutToken(await logoutToken(claims, alg))).status).toBe(400);
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
     // The only fault.
-    expect((await tell(await logoutToken())).status).toBe(200);
+    expect((await postLogoutToken(await logoutToken())).status).toBe(200);
     expect(await whoami()).toEqual({});
   });
 
@@ -133,9 +133,9 @@ describe("back-channel logout", () => {
     const entry = `{id: other, name: Other, issuer: "${other.issuer}", client_id: sidecar, client_secret: s}`;
     await stack.reload((yaml) => yaml.replace("providers:", `providers:\n    - ${entry}`));
     // With the other's issuer and its own key.
-    expect((await tell(await logoutToken({ iss: other.issuer }))).status).toBe(400);
+    expect((await postLogoutToken(await logoutToken({ iss: other.issuer }))).status).toBe(400);
     // The other provider has an alice, too.
-    expect((await tell(await providersToken(other, "alice"))).status).toBe(200);
+    expect((await postLogoutToken(await providersToken(other, "alice"))).status).toBe(200);
     await stack.reload((yaml) => yaml.replace(`\n    - ${entry}`, ""));
     await other.close();
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
@@ -144,7 +144,7 @@ describe("back-channel logout", () => {
   test("a token for another client is rejected", async () => {
     const token = await providersToken(stack.company, "alice");
     await stack.reload((yaml) => yaml.replace("client_id: sidecar", "client_id: somebody-else"));
-    expect((await tell(token)).status).toBe(400);
+    expect((await postLogoutToken(token)).status).toBe(400);
     await stack.reload((yaml) => yaml.replace("client_id: somebody-else", "client_id: sidecar"));
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
@@ -153,7 +153,7 @@ describe("back-channel logout", () => {
     const [header, payload, signature] = (await logoutToken()).split(".");
     const bent = `${header}.${payload}.${signature?.split("").reverse().join("")}`;
     for (const token of [bent, `${header}.${payload}.`, "x", ""])
-      expect((await tell(token)).status).toBe(400);
+      expect((await postLogoutToken(token)).status).toBe(400);
     expect(await whoami()).toMatchObject({ userId: "company/alice" });
   });
 });

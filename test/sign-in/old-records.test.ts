@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { SignInProvider } from "../../src/config/config.ts";
-import { judgeOldRecord } from "../../src/sign-in/providers.ts";
+import { migrateOldRecord } from "../../src/sign-in/providers.ts";
 import { encryption } from "../../src/store/encryption/encryption.ts";
 import { createPeople } from "../../src/store/people.ts";
 import type { SignInSession } from "../../src/store/sign-in-sessions.ts";
@@ -18,7 +18,7 @@ const ceo = "ceo@example.com";
 const old: SignInSession = {
   ...{ userId, providerId: "company", subject: "alice", name: "Alice", groups: ["staff"] },
   ...{ email: ceo, claims: { sub: "alice", email: ceo, email_verified: true, employment: "staff" } },
-  ...{ checkedAt: new Date(), unjudged: true },
+  ...{ checkedAt: new Date(), emailUnchecked: true },
 };
 
 describe("a sign-in record from before the upgrade", () => {
@@ -28,7 +28,7 @@ describe("a sign-in record from before the upgrade", () => {
     claims: { user: "sub", email: "email", name: "name", groups: "groups" },
   };
   const judged = (source: Partial<SignInProvider>, record: Partial<SignInSession> = {}) =>
-    judgeOldRecord({ ...old, ...record }, [{ ...provider, ...source }]);
+    migrateOldRecord({ ...old, ...record }, [{ ...provider, ...source }]);
 
   test.each<[string, Partial<SignInProvider>, Partial<SignInSession>]>([
     ["without email_verified", {}, {}],
@@ -41,7 +41,7 @@ describe("a sign-in record from before the upgrade", () => {
     ["of a removed provider", { id: "another", trustEmail: true }, {}],
   ])("loses an address %s, wherever it stood, and nothing else", (_, source, record) => {
     const left = judged(source, record);
-    expect(left).toMatchObject({ userId, name: "Alice", groups: ["staff"], unjudged: true });
+    expect(left).toMatchObject({ userId, name: "Alice", groups: ["staff"], emailUnchecked: true });
     expect(JSON.stringify(left)).not.toContain(ceo);
     if (!record.claims) expect(left?.claims.employment).toBe("staff");
   });
@@ -59,8 +59,8 @@ describe("a sign-in record from before the upgrade", () => {
 
   test("is distinguished from a new record, even if a replica of the earlier version has copied the new one", async () => {
     const backend = await backends.postgres();
-    const store = await backend.open({ judgePerson: () => undefined });
-    const { unjudged: _, ...today } = { ...old, tokensAt: 1 };
+    const store = await backend.open({ migratePerson: () => undefined });
+    const { emailUnchecked: _, ...today } = { ...old, tokensAt: 1 };
     await store.signInSessions.put(today);
     expect(await store.signInSessions.find(userId)).toEqual(today);
     const { encrypt, decrypt } = encryption(await makeKeys("k1"));
@@ -129,7 +129,7 @@ describe("a sign-in record from before the upgrade", () => {
           async () => {
             const answer = await whoami(browser);
             answers.push(JSON.stringify(answer));
-            return (await stack.store.signInSessions.find(userId))?.unjudged ?? answer.email;
+            return (await stack.store.signInSessions.find(userId))?.emailUnchecked ?? answer.email;
           },
           { timeout: 60_000 },
         )

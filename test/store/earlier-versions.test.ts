@@ -87,8 +87,8 @@ async function look(query: Query): Promise<[{ columns: Row[]; rules: Row[] }, Ro
 
 /** Reads everything that `rowsOfVersion` wrote, with the current code. */
 async function readAll(target: Target, version: string): Promise<void> {
-  const place = "url" in target ? { url: target.url, dir: "/nonexistent" } : target;
-  const store = await openStore({ ...place, keys: await makeKeys("k1"), logger });
+  const location = "url" in target ? { url: target.url, dir: "/nonexistent" } : target;
+  const store = await openStore({ ...location, keys: await makeKeys("k1"), logger });
   try {
     const { userId } = connection;
     expect(await store.upstreamTokens.find(connection)).toMatchObject({
@@ -107,7 +107,7 @@ async function readAll(target: Target, version: string): Promise<void> {
     expect(await store.browserSessions.isLive(hashedHandle("b1"))).toBe(true);
     expect(await store.signInSessions.find(userId)).toMatchObject({
       groups: ["staff"],
-      unjudged: true,
+      emailUnchecked: true,
     });
     expect(await store.signingKeys.list("external_token")).toMatchObject([{ kid: "k-old" }]);
     expect(await store.auditEvents({ limit: 10 })).toMatchObject([{ action: "grant.created" }]);

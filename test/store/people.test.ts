@@ -49,7 +49,7 @@ function scripted(options: { entries?: number; bytes?: number } = {}) {
         resolve();
       };
     },
-    tell: (change: Change) => {
+    notify: (change: Change) => {
       for (const listener of listeners) listener(change);
     },
   };
@@ -58,12 +58,12 @@ const changed: Change = { table: "browser_session", userId };
 
 describe("people by their sign-in records", () => {
   test("a cached person is returned synchronously, and is the same object until the record changes", async () => {
-    const { people, state, tell } = scripted();
+    const { people, state, notify } = scripted();
     const first = await people.find(userId);
     expect(people.find(userId)).toBe(first);
     expect(state.reads).toBe(1);
     state.record = record(["after"]);
-    tell(changed);
+    notify(changed);
     expect(await people.find(userId)).toMatchObject({ groups: ["after"] });
     expect(state.reads).toBe(2);
   });
@@ -71,11 +71,11 @@ describe("people by their sign-in records", () => {
   test.each<Change>([changed, { table: "everything" }])(
     "a record that changes while it is read is not cached",
     async (change) => {
-      const { people, state, hold, tell } = scripted();
+      const { people, state, hold, notify } = scripted();
       const release = hold();
       const old = people.find(userId);
       state.record = record(["after"]);
-      tell(change);
+      notify(change);
       // A caller after the change does not share the earlier result.
       const current = people.find(userId);
       release();
@@ -86,10 +86,10 @@ describe("people by their sign-in records", () => {
   );
 
   test("a person whose record is gone does not stay cached", async () => {
-    const { people, state, tell } = scripted();
+    const { people, state, notify } = scripted();
     await people.find(userId);
     state.record = undefined;
-    tell(changed);
+    notify(changed);
     expect(await people.find(userId)).toBeUndefined();
     // Nor is a person who signs in a moment later missing.
     state.record = record(["again"]);

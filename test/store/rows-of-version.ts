@@ -10,7 +10,11 @@ export interface WrittenRow {
 }
 
 const later = new Date(Date.now() + 86_400_000);
-const place = { user_id: connection.userId, route_id: connection.routeId, upstream: connection.upstream };
+const connectionColumns = {
+  user_id: connection.userId,
+  route_id: connection.routeId,
+  upstream: connection.upstream,
+};
 
 /** The rows that each migration introduced, as written at that time; a migration without an entry fails the test. */
 const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promise<WrittenRow[]>>> = {
@@ -34,7 +38,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
       {
         table: "upstream_token",
         values: {
-          ...place,
+          ...connectionColumns,
           ...(await encrypt("upstream_token", [userId, routeId, upstream], part)),
           expires_at: later,
           refreshable: true,
@@ -42,7 +46,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
       },
       {
         table: "upstream_demand",
-        values: { ...place, scopes: '["more"]', demanded_at: new Date() },
+        values: { ...connectionColumns, scopes: '["more"]', demanded_at: new Date() },
       },
       {
         table: "pending_authorization",

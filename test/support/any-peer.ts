@@ -1,4 +1,4 @@
 import type { PeerAuthentication } from "../../src/config/listeners.ts";
 
-/** As on a Unix socket: whoever is there is Envoy. */
-export const anyPeer: PeerAuthentication = { judge: () => "proven", rejected: () => {} };
+/** As on a Unix socket: every peer counts as Envoy. */
+export const anyPeer: PeerAuthentication = { verify: () => "proven", rejected: () => {} };

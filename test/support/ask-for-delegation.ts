@@ -1,7 +1,7 @@
 import type { RequestedDelegations } from "../../src/store/delegations.ts";
 import type { Store } from "../../src/store/store.ts";
 
-/** The grant of a service account that asks an owner for connections, as `service-accounts create` makes it. */
+/** The grant of a service account that requests an owner's connections, as created by `service-accounts create`. */
 export function askForDelegation(
   store: Pick<Store, "authorizationServerRecords">,
   { grantId, ...asked }: RequestedDelegations & { readonly grantId: string },

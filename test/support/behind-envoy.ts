@@ -1,6 +1,6 @@
 import Koa from "koa";
 
-/** An app to which requests come as Envoy and the public endpoint hand them over. */
+/** An app that receives requests as passed on by Envoy and the public endpoint. */
 export function behindEnvoy(): Koa {
   const app = new Koa();
   app.proxy = true;

@@ -4,16 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type CertificateAuthority, certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 
-/** Certificates of two authorities that know nothing of each other, in a folder that `close` removes. */
+/** Certificates of two unrelated CAs, in a folder that `close` removes. */
 export async function certificates(): Promise<{
   readonly ours: CertificateAuthority;
-  readonly strangers: CertificateAuthority;
+  readonly unrelated: CertificateAuthority;
   close(): Promise<void>;
 }> {
   const folder = await mkdtemp(join(tmpdir(), "certificates-"));
   return {
     ours: await certificateAuthority(join(folder, "ours"), ["envoy.internal", "sidecar.internal"]),
-    strangers: await certificateAuthority(join(folder, "strangers"), ["envoy.internal"]),
+    unrelated: await certificateAuthority(join(folder, "strangers"), ["envoy.internal"]),
     close: () => rm(folder, { recursive: true, force: true }),
   };
 }

@@ -2,8 +2,8 @@ import { writeSync } from "node:fs";
 import type { Reporter, TestModule } from "vitest/node";
 
 /**
- * Vitest reporter whose last words are `N passed, M failed`, alone on a line, after everything else, and before
- * them what failed and why, for those who see only the end of a log. A file that could not be loaded, a failed
+ * Vitest reporter whose last line is `N passed, M failed`, preceded by what failed and why, for readers who see only the end of a log. A
+ * file that could not be loaded, a failed
  * hook and an unhandled error count as failed; a run without a test fails.
  */
 export function closingLine(): Reporter {
@@ -16,7 +16,7 @@ function count(modules: readonly TestModule[], unhandledErrors: readonly Failure
   let passed = 0;
   const failures: string[] = [];
   const failed = (what: string, errors: readonly Failure[]) => {
-    // The message's end tells most: a log's tail stands there.
+    // The end of the message is the most useful: it contains the tail of a log.
     const why = errors.map(({ message = "" }) => message.slice(0, 300) + message.slice(300).slice(-1_200));
     failures.push(`FAILED ${what}: ${why.join("\n")}`);
   };

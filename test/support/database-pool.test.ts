@@ -11,11 +11,11 @@ afterAll(() => server.close());
 
 const run = (name: string, statement: string) =>
   connected(urlOf(server.url, name), async (client) => (await client.query(statement)).rows);
-/** What a database keeps under whatever name. */
+/** What identifies a database regardless of its name. */
 const idOf = async (name: string) =>
   (await run(name, "select oid from pg_database where datname = current_database()"))[0].oid;
 
-it("a database given back is used again, without rows, counting from the start, out of reach of who had it", async () => {
+it("a returned database is reused, without rows, with reset sequences, and inaccessible to its previous user", async () => {
   const name = await takeDatabase(server.url);
   const id = await idOf(name);
   await run(name, "insert into used_value (kind, name, expires_at) values ('k', 'n', now())");
@@ -40,7 +40,7 @@ it.each([
   "create function f() returns int language sql as 'select 1'",
   "do $$ begin execute format('alter database %I set work_mem = 1000', current_database()); end $$",
   "delete from kysely_migration",
-])("a database in which more than rows was changed is not used again: %s", async (statement) => {
+])("a database in which more than rows was changed is not reused: %s", async (statement) => {
   const name = await takeDatabase(server.url);
   const id = await idOf(name);
   await run(name, statement);

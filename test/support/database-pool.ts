@@ -3,14 +3,14 @@ import pg from "pg";
 import { migrate } from "../../src/store/migrate.ts";
 
 /*
- * Making a database copies eight megabytes and dropping one waits for a checkpoint; a thousand tests need one each. So a migrated
- * one that is given back is emptied, under a name that nobody knows, for whoever asks next, of whichever file.
+ * Creating a database copies eight megabytes and dropping one waits for a checkpoint; a thousand tests need one each. So a returned
+ * migrated database is emptied and renamed, and any test file can reuse it.
  */
 
-/** Database of the shared Postgres that has all migrations and no rows. Nobody stays connected to it: it is copied. */
+/** Database of the shared Postgres with all migrations and no rows. There are no open connections to it, because it is copied. */
 const template = "migrated";
 
-/** What a test may have changed beside rows: an emptied database is used again only if none of it differs from the template's. */
+/** What a test may have changed in addition to rows: an emptied database is reused only if it equals the template's. */
 const shape = `
 with ours as (
   select oid from pg_namespace where nspname not in ('pg_catalog', 'information_schema') and nspname not like 'pg\\_%'
@@ -42,7 +42,7 @@ with ours as (
 )
 select md5(string_agg(part, E'\\n' order by part)) as shape from parts`;
 
-/** Rows of all tables but the migrations' own, and the sequences back at their first value. Truncating takes ten times as long. */
+/** Deletes the rows of all tables except the migrations' own, and resets the sequences. Truncating takes ten times as long. */
 const emptied = `
 do $$
 declare one record;
@@ -55,7 +55,7 @@ begin
   loop perform setval(one.name, one.seqstart, false); end loop;
 end $$`;
 
-/** Makes the template and the list of those that are free, once per run. */
+/** Creates the template and the list of free databases, once per run. */
 export async function startDatabasePool(serverUrl: string): Promise<void> {
   await connected(serverUrl, async (server) => {
     await server.query(`create database ${template}`);
@@ -74,13 +74,13 @@ export async function takeDatabase(serverUrl: string): Promise<string> {
     );
     if (rows[0]) return rows[0].name;
     const name = freshName();
-    // By its log: a copy of the files waits for two checkpoints of whatever all others have written.
+    // Copied by its log: a copy of the files waits for two checkpoints of all other writes.
     await server.query(`create database ${name} template ${template} strategy wal_log`);
     return name;
   });
 }
 
-/** Ends all its connections. From then on nobody reaches it by `name`; it is dropped if more than its rows was changed. */
+/** Ends all its connections. It is no longer accessible as `name`, and is dropped if more than its rows was changed. */
 export async function giveDatabaseBack(serverUrl: string, name: string): Promise<void> {
   await connected(serverUrl, async (server) => {
     const next = freshName();
@@ -90,7 +90,7 @@ export async function giveDatabaseBack(serverUrl: string, name: string): Promise
       ]);
       await server.query(`alter database ${name} rename to ${next}`);
     } catch {
-      // Somebody came back at once.
+      // A client has reconnected at once.
       await dropDatabase(server, name);
       return;
     }
@@ -117,7 +117,7 @@ export function urlOf(serverUrl: string, name: string): string {
   return url.href;
 }
 
-/** Runs `work` on a connection of its own. */
+/** Runs `work` on a separate connection. */
 export async function connected<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

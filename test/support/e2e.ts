@@ -8,7 +8,7 @@ import { type Stack, type StackOptions, startStack } from "../../dev/demo/stack.
 import { copyEmbeddedTestDatabase } from "./embedded-database.ts";
 import { type HttpBrowser, httpBrowser, type SignInFor } from "./http-browser.ts";
 
-/** Somebody with an account at the company and another at the upstream. */
+/** A user with an account at the company and another at the upstream. */
 export type User = "alice" | "bob";
 
 const cli = join(import.meta.dirname, "../../src/main.ts");
@@ -21,29 +21,29 @@ const people = {
   bob: { company: { login: "bob", password: "builder" }, upstream: { login: "bobby", password: "hammer" } },
 } as const;
 
-/** A whole stack on test hosts, and people who walk through its pages without a screen. */
+/** A complete stack on test hosts, and users who go through its pages headlessly. */
 export interface E2e extends Stack {
   /** The user's browser: one per user, with its cookies. */
   browser(user: User): HttpBrowser;
   /** Accounts of the user by the origin of the sign-in form. */
   signIn(user: User): SignInFor;
-  /** An MCP client of the user for `url` (default: the everything route); `connect()` runs what it has to. */
+  /** An MCP client of the user for `url` (default: the everything route); `connect()` runs the flow. */
   client(user: User, url?: string, options?: { scope?: string; fetch?: typeof fetch }): Promise<McpClient>;
-  /** Runs our command beside the sidecar, as an operator types it. @returns what it prints */
+  /** Runs the command line while the sidecar serves, like an operator. @returns its output */
   command(...args: string[]): Promise<string>;
-  /** A TE of the user for `url`, by the whole flow. */
+  /** An external token of the user for `url`, obtained by the whole flow. */
   externalToken(user: User, url?: string): Promise<string>;
 }
 
-/** As `startStack` takes them, and: a test about the embedded database says so. */
+/** As for `startStack`; a test about the embedded database sets this. */
 export interface E2eOptions extends Partial<StackOptions> {
   readonly database?: "embedded";
 }
 
 /**
- * Starts the stack on `https://auth.test`, `https://everything.test` and `https://open.test` in a folder of its
- * own; `close` stops it and removes the folder. Without a `DATABASE_URL` in `env` the stack of a test file has a database of its
- * own on the shared Postgres, which starts in half the time of an embedded one; outside Vitest nothing is shared.
+ * Starts the stack on `https://auth.test`, `https://everything.test` and `https://open.test` in a separate folder; `close` stops it and
+ * removes the folder. Without a `DATABASE_URL` in `env`, the stack of a test file has its own database on the shared Postgres, which
+ * starts in half the time of an embedded one; outside Vitest nothing is shared.
  */
 export async function startE2e({ database: kind, ...options }: E2eOptions = {}): Promise<E2e> {
   const folder = options.folder ?? (await mkdtemp(join(tmpdir(), "e2e-")));
@@ -54,7 +54,7 @@ export async function startE2e({ database: kind, ...options }: E2eOptions = {}):
   const database = kind === undefined && !options.env?.DATABASE_URL ? await sharedDatabase() : undefined;
   if (database) closers.push(database.close);
   const env = { ...(database && { DATABASE_URL: database.url }), ...options.env };
-  // Making one takes most of the time that a stack takes to start.
+  // Creating one takes most of a stack's start time.
   if (!options.folder && !env.DATABASE_URL) await copyEmbeddedTestDatabase(join(folder, "data"));
   const stack = await startStack({
     urls: { issuer: "https://auth.test", everything: "https://everything.test", open: "https://open.test" },
@@ -118,7 +118,7 @@ export async function startE2e({ database: kind, ...options }: E2eOptions = {}):
     },
     async close() {
       for (const made of clients) await made.close();
-      // Nobody is served any more: nothing to drain, which takes seconds.
+      // No requests are in progress: skips draining, which takes seconds.
       stack.sidecar().kill("SIGKILL");
       await stack.close();
       await closeRest();
@@ -126,7 +126,7 @@ export async function startE2e({ database: kind, ...options }: E2eOptions = {}):
   };
 }
 
-/** Vitest's part of it is there in its workers only. */
+/** Vitest's part exists in its workers only. */
 async function sharedDatabase() {
   if (!process.env.VITEST) return undefined;
   const { createTestDatabase } = await import("./postgres.ts");

@@ -9,8 +9,8 @@ import { migrate } from "../../src/store/migrate.ts";
 const root = join(import.meta.dirname, "../..");
 
 /**
- * A folder with an empty, migrated embedded database of the caller's own. A copy: making one takes seconds of work, so the
- * original is made once per set of migrations and kept under node_modules.
+ * A folder with an empty, migrated embedded database for the caller. A copy: creating one takes seconds, so the original is created once
+ * per set of migrations and kept under node_modules.
  */
 export async function createEmbeddedTestDatabase(): Promise<{ dir: string; close: () => Promise<void> }> {
   const dir = await mkdtemp(join(tmpdir(), "store-"));
@@ -18,10 +18,10 @@ export async function createEmbeddedTestDatabase(): Promise<{ dir: string; close
   return { dir, close: () => rm(dir, { recursive: true, force: true }) };
 }
 
-/** Puts an empty, migrated embedded database into the folder `dir`, which need not be there yet. */
+/** Copies an empty, migrated embedded database to the folder `dir`, which is created if missing. */
 export async function copyEmbeddedTestDatabase(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
-  // A thousand files: Node's own `cp` needs four times the work.
+  // A thousand files: Node's own `cp` takes four times as long.
   await promisify(execFile)("cp", ["-R", `${await original()}/.`, dir]);
 }
 
@@ -36,7 +36,7 @@ async function original(): Promise<string> {
   await mkdir(cache, { recursive: true });
   const making = await mkdtemp(join(cache, "making-"));
   await migrate({ dir: making });
-  // Of several who make it at once, the first wins.
+  // If several create it concurrently, the first one is used.
   await rename(making, made).catch(() => rm(making, { recursive: true, force: true }));
   return made;
 }

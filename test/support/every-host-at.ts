@@ -1,6 +1,6 @@
 import { Agent, buildConnector, type RequestInit as UndiciInit, fetch as undiciFetch } from "undici";
 
-/** A fetch that reaches every https host as plain http on one loopback port; plain http goes where its URL says. */
+/** A fetch that sends every https request as plain http to one loopback port; plain http is unchanged. */
 export function everyHostAt(port: number): { fetch: typeof globalThis.fetch; close(): Promise<void> } {
   const connect = buildConnector({});
   const agent = new Agent({
@@ -12,7 +12,7 @@ export function everyHostAt(port: number): { fetch: typeof globalThis.fetch; clo
     if (url.protocol === "http:") return undiciFetch(url, init);
     return undiciFetch(`http://${url.host}${url.pathname}${url.search}`, { ...init, dispatcher: agent });
   };
-  // The library's own types of the fetch standard and TypeScript's differ in name only.
+  // The library's types of the fetch standard and TypeScript's differ in name only.
   const fetch: unknown = reach;
   return { fetch: fetch as typeof globalThis.fetch, close: () => agent.destroy() };
 }

@@ -7,14 +7,14 @@ import { collectTemporaryFiles } from "./temporary-files.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** Superuser's URL of the one Postgres that all test files share; each makes a database of its own. */
+    /** Superuser's URL of the Postgres that all test files share; each creates its own database. */
     postgresUrl: string;
   }
 }
 
 /**
- * One Postgres per run, started before the first test file and stopped after the last, whatever their outcome; the run's temporary
- * files go with it. What may have to be installed is, before any test's time runs; where that fails, the tests that need it say so.
+ * One Postgres per run, started before the first test file and stopped after the last, whatever their outcome; the run's temporary files
+ * are removed then. Required programs are installed before any test's timeout starts; if that fails, the tests that need them report it.
  */
 export default async function globalSetup(project: TestProject) {
   await Promise.allSettled([envoyBinary(), chromiumBinary()]);

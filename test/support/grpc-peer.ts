@@ -13,9 +13,9 @@ const process = envoyService(
   "envoy.service.ext_proc.v3.ExternalProcessor",
 ).Process;
 
-/** What a check left for the answer of the upstream, as it is on the wire. */
+/** The metadata that a check left for the upstream's response, as on the wire. */
 export type WireMetadata = Record<string, { stringValue?: string; numberValue?: number }>;
-/** What a check came to: a gRPC code that is not 0, or what the request goes on with. */
+/** The result of a check: a gRPC code other than 0, or the changes to the request. */
 export interface PeerCheck {
   readonly code: number;
   readonly details: string;
@@ -24,18 +24,18 @@ export interface PeerCheck {
   readonly metadata: WireMetadata;
 }
 
-/** Where the stack's own listeners are, and what Envoy proves itself with (`listen` of the routes file). */
+/** The addresses of the stack's listeners, and Envoy's secret (`listen` of the routes file). */
 export async function listenOf(
   stack: Pick<Stack, "configFile">,
 ): Promise<{ grpc: string; http: string; admin: string; envoy_secret: string }> {
   return parse(await readFile(stack.configFile, "utf8")).listen;
 }
 
-/** Somebody who talks to the gRPC port directly. */
+/** A peer that calls the gRPC port directly. */
 export function grpcPeer(address: string) {
   const client = new Client(address, credentials.createInsecure());
   return {
-    /** Asks whether `headers` may go to `host`. */
+    /** Sends a check for `headers` to `host`. */
     check(
       host: string,
       headers: Record<string, string>,
@@ -54,7 +54,7 @@ export function grpcPeer(address: string) {
       };
       const request = { attributes: { request: { http }, context_extensions: options.context ?? {} } };
       const metadata = metadataOf(options.metadata);
-      // Not served by the short way.
+      // Not served without grpc-js.
       if (options.compressed) metadata.set("grpc-internal-encoding-request", "gzip");
       return new Promise((resolve) =>
         client.makeUnaryRequest(
@@ -67,7 +67,7 @@ export function grpcPeer(address: string) {
         ),
       );
     },
-    /** Says what an upstream answered to the request with this metadata; resolves with what becomes of that. */
+    /** Sends an upstream's response to the request with this metadata; resolves with the result. */
     process(
       fields: WireMetadata | undefined,
       headers: Record<string, string>,

@@ -1,7 +1,7 @@
 import { type HTMLElement, parse } from "node-html-parser";
 import { CookieJar } from "tough-cookie";
 
-/** What came back after redirects; for a redirect that `stopAt` caught, its target and no text. */
+/** The response after redirects; for a redirect that `stopAt` matched, its target and no text. */
 export interface Page {
   readonly url: URL;
   readonly status: number;
@@ -9,15 +9,15 @@ export interface Page {
   readonly html: string;
 }
 
-/** A browser without a screen or JavaScript: cookies, redirects and forms. */
+/** A headless browser without JavaScript: cookies, redirects and forms. */
 export interface HttpBrowser {
   readonly jar: CookieJar;
   open(url: string | URL): Promise<Page>;
-  /** Sends the page's form that has all of `values` as fields (else the first); `button` is `name=value`. */
+  /** Submits the page's form that has all of `values` as fields (else the first); `button` is `name=value`. */
   submit(page: Page, values: Readonly<Record<string, string>>, button?: string): Promise<Page>;
   /**
-   * Goes on from `page` as a person who agrees: fills sign-in forms with what `signIn` knows for their
-   * origin, presses Allow (else the first button) of every other form, until there is no form or `stopAt` catches.
+   * Continues from `page` like a user who agrees: fills sign-in forms with the account that `signIn` has for their origin, presses Allow
+   * (else the first button) of every other form, until there is no form or `stopAt` matches.
    */
   agree(page: Page, signIn: SignInFor): Promise<Page>;
 }
@@ -27,7 +27,7 @@ export type SignInFor = (origin: string) => { login: string; password: string } 
 
 /**
  * @param options.stopAt redirect targets that are not followed: the MCP client's redirect URI
- * @param options.jar another browser's cookies: its person is signed in here, too
+ * @param options.jar another browser's cookies: its user is signed in here, too
  */
 export function httpBrowser(options: {
   fetch: typeof globalThis.fetch;

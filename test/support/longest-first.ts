@@ -1,19 +1,19 @@
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /**
- * What takes longest, longest first: begun last, it would run alone at the end. Vitest orders by what it measured itself, which on
- * a fresh clone is nothing; the rest is left to it. Those that share processes come last, one after the other: each goes on in the
- * process of the one before.
+ * The slowest test files, slowest first: started last, they would run alone at the end. Vitest orders the others by its own
+ * measurements, of which a fresh clone has none. Files that share processes come last, one after the other: each continues in the
+ * process of the previous one.
  */
 const longest = [
   "system/faults/faults",
   "system/e2e/demo",
-  "compatibility/zoo",
+  "compatibility/catalog",
   "compatibility/tokens",
   "system/clients/other-clients",
   "store/encryption-at-rest",
   "cli/operator-commands",
-  "attacks/slow-strangers",
+  "attacks/slow-clients",
   "system/browser/pages",
   "attacks/neighbour-holds-our-ports",
   "store/earlier-versions",
@@ -29,11 +29,11 @@ const longest = [
 
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const place = ({ moduleId, project }: TestSpecification) => {
+    const rank = ({ moduleId, project }: TestSpecification) => {
       const index = longest.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
       if (index >= 0) return index;
       return project.name === "sharing" ? longest.length + 1 : longest.length;
     };
-    return (await super.sort(files)).toSorted((one, other) => place(one) - place(other));
+    return (await super.sort(files)).toSorted((one, other) => rank(one) - rank(other));
   }
 }

@@ -3,7 +3,7 @@ import type { Stack } from "../../dev/demo/stack.ts";
 
 type Place = Pick<Stack, "fetch" | "urls">;
 
-/** An authorization request, and what belongs to it. */
+/** An authorization request with its verifier. */
 export interface Asked {
   readonly url: URL;
   readonly verifier: string;
@@ -11,7 +11,7 @@ export interface Asked {
   readonly redirectUri: string;
 }
 
-/** What an MCP client, honest or not, sends to our authorization server through Envoy. */
+/** Requests of an MCP client, honest or not, to the authorization server through Envoy. */
 export function oauthRequests({ fetch, urls }: Place) {
   const { issuer } = urls;
 
@@ -32,7 +32,7 @@ export function oauthRequests({ fetch, urls }: Place) {
     return body.client_id;
   }
 
-  /** An authorization request for the open route, with a verifier of its own; `changes` replaces parameters. */
+  /** An authorization request for the open route, with its own verifier; `changes` replaces parameters. */
   function ask(clientId: string, redirectUri: string, changes: Record<string, string> = {}): Asked {
     const verifier = randomBytes(32).toString("base64url");
     const url = new URL(`${issuer}/oauth/authorize`);

@@ -3,7 +3,7 @@ import { type RawAnswer, throughEnvoy } from "./through-envoy.ts";
 
 const ping = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" });
 
-/** An MCP `ping` to `url` as a client sends it that holds `token`. */
+/** An MCP `ping` to `url` from a client with `token`. */
 export function pingThroughEnvoy(
   stack: Pick<Stack, "envoyPort" | "ca">,
   url: string,

@@ -9,8 +9,8 @@ import {
 } from "./database-pool.ts";
 
 /**
- * A database of the caller's own on the shared Postgres, without rows: migrated, or `empty`. After `close`, which ends open
- * connections, nobody reaches it by its URL.
+ * A separate database for the caller on the shared Postgres, without rows: migrated, or `empty`. After `close`, which ends open
+ * connections, its URL is no longer valid.
  */
 export async function createTestDatabase(
   options: { readonly empty?: boolean } = {},

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 
-/** From a second after now on every call is answered 401. What a stalled machine answers late counts from when it was asked. */
+/** Requires that every call is answered 401 from one second on. On a stalled machine, the start of the call counts. */
 export async function rejectedWithinASecond(call: () => Promise<{ readonly status: number }>): Promise<void> {
   for (const since = performance.now(); ; await delay(20)) {
     const askedAt = performance.now();

@@ -1,7 +1,7 @@
 import type { Metrics } from "../../src/telemetry/metrics.ts";
 
 /**
- * What a scraper reads of one metric, every series of it: labels as they are printed, and the value.
+ * All series of one metric as scraped: labels as printed, and the value.
  * @param name without the product's prefix; of a histogram with `_count`
  */
 export async function scraped(

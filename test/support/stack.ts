@@ -5,45 +5,45 @@ import { type Components, compose, type Foundation } from "../../src/compose.ts"
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
-import { judgeOldRecord } from "../../src/sign-in/providers.ts";
+import { migrateOldRecord } from "../../src/sign-in/providers.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { backends } from "../store/backends.ts";
 import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
 
-/** By default nothing is fetched, and no token is refreshed ahead. */
+/** By default nothing is fetched, and no token is refreshed in the background. */
 export type StackOptions = Partial<
   Pick<Foundation, "trustedFetch" | "untrustedFetch" | "resolveHost" | "refreshAheadEveryMs">
 >;
 
-/** All components of one replica. `createX({ ...replica, part })` builds one of them again, with another part. */
+/** All components of one replica. `createX({ ...replica, part })` builds one of them with a replaced dependency. */
 export interface Replica extends Components, Pick<Foundation, "resolveHost" | "refreshAheadEveryMs" | "now"> {
-  /** `close` runs before what is there already closes. */
+  /** `close` runs before earlier parts are closed. */
   beforeClose(close: () => unknown): void;
   /** Closes it and its store. */
   close(): Promise<void>;
 }
 
-/** The first replica, and what all replicas have in common. */
+/** The first replica, and what all replicas share. */
 export interface Stack extends Replica {
   /** Log lines of all replicas, all levels. */
   readonly log: string[];
-  /** Lets the components' clock run ahead, ms. */
+  /** Moves the components' clock forward, ms. */
   readonly clock: { offset: number };
   /** Between the replicas and the database. */
   readonly databaseProxy: TcpProxy;
-  /** Runs one statement on the database, past the proxy. */
+  /** Runs one statement on the database, bypassing the proxy. */
   query(statement: string): Promise<Record<string, unknown>[]>;
-  /** Puts another routes file in force, or a changed one. */
+  /** Loads another or a changed routes file. */
   reload(yaml: string | ((current: string) => string)): Promise<void>;
   /** Another replica on the same database. */
   replica(): Promise<Replica>;
-  /** Closes all replicas, the newest first, and deletes what the stack made. */
+  /** Closes all replicas, the newest first, and deletes everything that the stack created. */
   close(): Promise<void>;
 }
 
 /**
- * All components, wired as in production, on a routes file and a database of their own. Nothing listens.
+ * All components, wired as in production, with a separate routes file and database. Nothing listens.
  * @param yaml the routes file
  */
 export async function startStack(yaml: string, options: StackOptions = {}): Promise<Stack> {
@@ -95,7 +95,7 @@ async function start(
       url: url.href,
       logger,
       metrics,
-      judgePerson: (record) => judgeOldRecord(record, table.config.signIn.providers),
+      migratePerson: (record) => migrateOldRecord(record, table.config.signIn.providers),
     });
     own.beforeClose(store.close);
     const components = await compose({ ...common, store, metrics });
@@ -128,7 +128,7 @@ async function load(file: string, yaml: string, before?: RouteTable): Promise<Ro
 
 const noFetching = () => Promise.reject(new Error("nothing is fetched in this test"));
 
-/** Closes the last first; what has closed once does not close again. */
+/** Closes the last part first, and each only once. */
 function inReverse() {
   const closers: (() => unknown)[] = [];
   return {

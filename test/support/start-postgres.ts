@@ -7,16 +7,16 @@ import pg from "pg";
 import { freePort } from "../../dev/demo/free-port.ts";
 
 export interface PostgresServer {
-  /** Of the database `postgres`, as its superuser. */
+  /** URL of the database `postgres`, as its superuser. */
   readonly url: string;
-  /** Stops the server as a fast shutdown does, keeping its data and port. */
+  /** Stops the server (fast shutdown), keeping its data and port. */
   stop(): Promise<void>;
   start(): Promise<void>;
-  /** Stops it for good and deletes its data. */
+  /** Stops it and deletes its data. */
   close(): Promise<void>;
 }
 
-/** A real Postgres of its own on a free loopback port, its data in a temporary folder; as root it runs as user `postgres`. */
+/** A separate real Postgres on a free loopback port, with its data in a temporary folder; as root it runs as user `postgres`. */
 export async function startPostgres(
   tls?: Readonly<{ certificate: string; key: string }>,
 ): Promise<PostgresServer> {
@@ -33,7 +33,7 @@ export async function startPostgres(
     password: "postgres",
     persistent: true,
     createPostgresUser: process.getuid?.() === 0,
-    // The password is no secret: checking it costs a third of what connecting does.
+    // The password is not a secret: without it, connecting takes a third less time.
     initdbFlags: ["--no-sync", "--encoding=UTF8", "--set=scram_iterations=1"],
     postgresFlags: [
       "-h127.0.0.1",
@@ -70,7 +70,7 @@ export async function startPostgres(
   return { url, stop: () => server.stop(), start, close };
 }
 
-/** Stops the server and deletes its data however this process ends: a shell waits for the far end of its input to close. */
+/** Stops the server and deletes its data however this process ends: a shell waits until its standard input is closed. */
 function cleanUpOnDeath(folder: string): () => void {
   const script = 'cat; kill -INT "$(head -n 1 "$0/data/postmaster.pid")" && sleep 1; rm -rf "$0"';
   const shell = spawn("/bin/sh", ["-c", script, folder], {
@@ -83,7 +83,7 @@ function cleanUpOnDeath(folder: string): () => void {
   return () => input.end();
 }
 
-/** "Ready to accept connections" is logged a moment before it is true. */
+/** "Ready to accept connections" is logged slightly before it is true. */
 async function answering(url: string): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 60_000 });

@@ -3,17 +3,17 @@ import { freePort } from "../../dev/demo/free-port.ts";
 
 export interface TcpProxy {
   readonly port: number;
-  /** Breaks the connections that are up and refuses new ones until `restore`. */
+  /** Breaks open connections and rejects new ones until `restore`. */
   cut(): Promise<void>;
-  /** Keeps connections up, and takes new ones, but lets no byte through in either direction until `restore`. */
+  /** Keeps connections open and accepts new ones, but passes no bytes in either direction until `restore`. */
   blackHole(): void;
   restore(): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * A wire to cut, on a free loopback port.
- * @param options.fromTarget makes what rewrites a connection's bytes on their way back from the target
+ * A TCP proxy that can be interrupted, on a free loopback port. @param options.fromTarget creates a filter for the bytes that a
+ * connection gets from the target
  */
 export async function startTcpProxy(
   target: { host: string; port: number },
@@ -32,7 +32,7 @@ export async function startTcpProxy(
       socket.on("error", () => {});
       socket.on("close", () => {
         pairs.delete(pair);
-        // A black hole does not tell one end that the other has gone.
+        // A black hole does not notify one end that the other is gone.
         if (swallowing) return;
         near.destroy();
         far.destroy();
@@ -47,7 +47,7 @@ export async function startTcpProxy(
         resolve();
       });
     });
-  // Not any that the system picks: while the wire is cut, it might pick that one for somebody else.
+  // Not a port chosen by the system: while the proxy is interrupted, the system might assign it again.
   const port = await freePort();
   await listen(port);
   const cut = async () => {

@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /**
- * Makes one temporary folder for a whole run and points `TMPDIR` at it: all that this process and those it starts put under
- * `os.tmpdir()` is in there. `remove` deletes it. A worker cannot do this on its own: Vitest ends workers without an `exit` event.
+ * Creates one temporary folder for a whole run and sets `TMPDIR` to it: everything that this process and its children create under
+ * `os.tmpdir()` is inside. `remove` deletes it. A worker cannot do this itself: Vitest ends workers without an `exit` event.
  */
 export async function collectTemporaryFiles(): Promise<{ remove: () => Promise<void> }> {
   const before = process.env.TMPDIR;
   const folder = await mkdtemp(join(tmpdir(), "mcp-auth-"));
-  // Postgres runs as another user and has its data in there.
+  // Postgres runs as another user and stores its data there.
   await chmod(folder, 0o711);
   process.env.TMPDIR = folder;
   return {

@@ -5,11 +5,11 @@ import { text } from "node:stream/consumers";
 import { connect as connectTls } from "node:tls";
 import type { Stack } from "../../dev/demo/stack.ts";
 
-/** What to send: nothing in it is tidied up on the way. */
+/** The request, sent without normalization. */
 export interface RawRequest {
-  /** Public URL; its path goes out as written in `path`, when that is given. */
+  /** Public URL; `path`, if set, replaces its path verbatim. */
   readonly url: string;
-  /** Sent as it stands: dot segments, encoded slashes. */
+  /** Sent verbatim: dot segments, encoded slashes. */
   readonly path?: string;
   readonly method?: string;
   /** A list sends the header once per value. */
@@ -17,7 +17,7 @@ export interface RawRequest {
   readonly body?: string;
 }
 
-/** An answer with its body read. Header names in lower case, one entry per header line. */
+/** A response with its body. Header names in lower case, one entry per header line. */
 export interface RawAnswer {
   readonly status: number;
   readonly headers: readonly (readonly [name: string, value: string])[];
@@ -27,14 +27,14 @@ export interface RawAnswer {
 
 type Place = Pick<Stack, "envoyPort" | "ca">;
 
-/** Sends one HTTP/1.1 request on a connection of its own and reads the answer to its end. */
+/** Sends one HTTP/1.1 request on a new connection and reads the whole response. */
 export async function throughEnvoy(stack: Place, request: RawRequest): Promise<RawAnswer> {
   const response = await openThroughEnvoy(stack, request);
   const body = await text(response);
   return answer(response.statusCode ?? 0, pairs(response.rawHeaders), body);
 }
 
-/** Like `throughEnvoy`, but hands the answer over as soon as its headers are here: for event streams. */
+/** Like `throughEnvoy`, but returns the response as soon as its headers have arrived: for event streams. */
 export function openThroughEnvoy(stack: Place, request: RawRequest): Promise<IncomingMessage> {
   const url = new URL(request.url);
   return new Promise((resolve, reject) => {
@@ -89,7 +89,7 @@ export async function throughEnvoyHttp2(stack: Place, request: RawRequest): Prom
   }
 }
 
-/** Writes `bytes` on a TLS connection and returns all that comes back until the other side closes. */
+/** Writes `bytes` on a TLS connection and returns everything received until the peer closes it. */
 export async function bytesThroughEnvoy(stack: Place, host: string, bytes: string | Buffer): Promise<string> {
   const socket = connectTls({
     host: "127.0.0.1",
@@ -112,7 +112,7 @@ function pairs(raw: readonly string[]): [string, string][] {
   );
 }
 
-/** Node's header types want arrays that may be written to. */
+/** Node's header types require mutable arrays. */
 function copy(headers: RawRequest["headers"] = {}): Record<string, string | string[]> {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name, typeof value === "string" ? value : [...value]]),

@@ -9,7 +9,7 @@ import {
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
-/** A span as a collector sees it; ids in hex. */
+/** A span as received by the collector; ids in hex. */
 export interface CollectedSpan {
   readonly service: string;
   readonly traceId: string;

@@ -204,14 +204,14 @@ describe("consent", () => {
 
   it("a client document has one callback of one route; the one without an id is for hosts with one OAuth route", async () => {
     const id = callbackId(stack.route(), upstream.url);
-    const place = "https://mcp.test/.pomerium/mcp/client";
+    const clientBase = "https://mcp.test/.pomerium/mcp/client";
     expect(stack.upstreamOAuth.clientMetadataDocument(host)).toMatchObject({
-      client_id: `${place}/metadata.json`,
-      redirect_uris: [`${place}/oauth/callback`],
+      client_id: `${clientBase}/metadata.json`,
+      redirect_uris: [`${clientBase}/oauth/callback`],
     });
     expect(stack.upstreamOAuth.clientMetadataDocument(host, { id, confidential: true })).toMatchObject({
-      client_id: `${place}/${id}/confidential.json`,
-      redirect_uris: [`${place}/oauth/callback/${id}`],
+      client_id: `${clientBase}/${id}/confidential.json`,
+      redirect_uris: [`${clientBase}/oauth/callback/${id}`],
     });
     for (const other of ["", "x", id.slice(1), `${id}x`, callbackId({ id: "another" }, upstream.url)])
       expect(stack.upstreamOAuth.clientMetadataDocument(host, { id: other })).toBeUndefined();
@@ -290,27 +290,27 @@ describe("consent", () => {
       "more redirect URIs",
       (uri: string) => ({ client_id: "c", redirect_uris: [uri, "https://evil.test/callback"] }),
     ],
-  ])("a registration that answers with %s is refused", async (_what, answer) => {
+  ])("a registration that answers with %s is rejected", async (_what, answer) => {
     const body = typeof answer === "function" ? answer(discoveredCallback()) : answer;
     upstream.on("/register", { status: 201, body });
     const result = await stack.upstreamOAuth.begin({ userId: alice, route: stack.route(), returnTo });
     expect(result).toMatchObject({ ok: false, code: "registration_rejected" });
   });
 
-  it("a token of the client document from before there was one per server is refreshed, and renewed by consent once that is gone", async () => {
+  it("a token of the client document from before there was one per server is refreshed, and replaced by consent when that document is gone", async () => {
     const settings =
       "upstream_oauth: {allowed_private_hosts: [127.0.0.1], client_id_metadata_document: always}";
     await stack.close();
     stack = await startOAuthClient(route(), { settings });
-    const place = "https://mcp.test/.pomerium/mcp/client";
-    upstream.clients.add(`${place}/metadata.json`);
+    const clientBase = "https://mcp.test/.pomerium/mcp/client";
+    upstream.clients.add(`${clientBase}/metadata.json`);
     upstream.refreshTokens.add("old-refresh-token");
     const old = {
       ...key(upstream),
       issuer: upstream.url,
       tokenEndpoint: `${upstream.url}/token`,
-      clientId: `${place}/metadata.json`,
-      redirectUri: `${place}/oauth/callback`,
+      clientId: `${clientBase}/metadata.json`,
+      redirectUri: `${clientBase}/oauth/callback`,
       accessToken: "old",
       tokenType: "Bearer",
       refreshToken: "old-refresh-token",
@@ -587,7 +587,7 @@ describe("consent", () => {
     ["an access token that is no text", { access_token: { a: 1 } }],
     ["an unknown type", { token_type: "mac" }],
     ["a DPoP token nobody asked for", { token_type: "DPoP" }],
-  ])("a token answer with %s is refused", async (_what, fields) => {
+  ])("a token response with %s is rejected", async (_what, fields) => {
     Object.assign(upstream.tokenFields, fields);
     const { location, state } = await begin();
     expect(await finish(upstream.agree(location), state)).toMatchObject({ ok: false, code: "token_invalid" });

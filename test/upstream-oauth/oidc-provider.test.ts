@@ -123,12 +123,12 @@ describe("with a real authorization server (oidc-provider)", () => {
   describe("that takes signed assertions only (private_key_jwt)", () => {
     const clientAuthMethods = ["private_key_jwt" as const];
     const redirectUri = "https://mcp.test/.pomerium/mcp/client/oauth/callback";
-    const place = "https://mcp.test/.pomerium/mcp/client";
-    const documentUrl = () => `${place}/${callbackId(stack.route(), server.issuer)}/confidential.json`;
+    const clientBase = "https://mcp.test/.pomerium/mcp/client";
+    const documentUrl = () => `${clientBase}/${callbackId(stack.route(), server.issuer)}/confidential.json`;
     /** The server's view of the published documents. */
     const fetch: typeof globalThis.fetch = async (input) => {
       const url = input instanceof Request ? input.url : String(input);
-      if (url === `${place}/jwks.json`) return Response.json(stack.upstreamOAuth.clientJwks());
+      if (url === `${clientBase}/jwks.json`) return Response.json(stack.upstreamOAuth.clientJwks());
       if (url === documentUrl())
         return Response.json(
           stack.upstreamOAuth.clientMetadataDocument("mcp.test", {
@@ -197,7 +197,7 @@ describe("with a real authorization server (oidc-provider)", () => {
           fetch,
           clients: [
             { ...common, client_id: "own", jwks: { keys: [jwk] } },
-            { ...common, client_id: "ours", jwks_uri: `${place}/jwks.json` },
+            { ...common, client_id: "ours", jwks_uri: `${clientBase}/jwks.json` },
           ],
         },
         () => {

@@ -18,17 +18,17 @@ export interface Seen {
 export interface Scripted {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Objects go out as JSON. */
+  /** Objects are sent as JSON. */
   readonly body?: unknown;
-  /** The answer stays open after its body, until the client ends it: then this is called. */
+  /** The response stays open after its body; called when the client ends it. */
   readonly onEnd?: () => void;
-  /** Of such an answer: takes what writes more of it, and what ends it. */
+  /** For such a response: gets functions that write more and that end it. */
   readonly onOpen?: (write: (text: string) => void, end: () => void) => void;
 }
 /**
- * A server of the legacy HTTP+SSE transport: it takes no POST where its stream is.
+ * A server of the legacy HTTP+SSE transport: it accepts no POST at the URL of its stream.
  *
- * @param endpoint what its first event names; undefined: no such event comes
+ * @param endpoint named by its first event; undefined: there is no such event
  * @param onEnd the client has ended the stream
  */
 export function legacyServer(
@@ -43,12 +43,12 @@ export function legacyServer(
 }
 
 /**
- * A whole server of that transport: what is posted to its endpoint is answered over the stream.
+ * A complete server of that transport: messages posted to its endpoint are answered over the stream.
  *
- * @param endpoint what the first event names
- * @param options.post answers a message that was posted, by `say` over the stream, or ends that; default: with a result
+ * @param endpoint named by the first event
+ * @param options.post responds to a posted message, by `say` over the stream, or ends the stream; default: with a result
  * @param options.at path of the stream
- * @param options.to path of the endpoint; default: as `endpoint` says
+ * @param options.to path of the endpoint; default: as in `endpoint`
  */
 export function legacySession(
   server: Pick<ScriptedServer, "on">,
@@ -77,24 +77,24 @@ export function legacySession(
   server.on(to, (seen) => post((message) => write(`data: ${JSON.stringify(message)}\n\n`), seen, end));
 }
 
-/** A value, or a function of the request; `undefined` from it hangs for ever. */
+/** A value, or a function of the request; if it returns `undefined`, the request hangs indefinitely. */
 type Script = Scripted | ((seen: Seen) => Scripted | undefined | Promise<Scripted | undefined>);
 
-/** A real HTTP server on loopback that answers by path, 404 elsewhere, and remembers who came. */
+/** A real HTTP server on loopback that responds by path, 404 elsewhere, and records its requests. */
 export interface ScriptedServer {
   readonly url: string;
   readonly host: string;
   readonly seen: Seen[];
-  /** Of a TLS server: the name that each connection asked for (SNI). */
+  /** For a TLS server: the name that each connection requested (SNI). */
   readonly names: string[];
-  /** Paths asked for, in order. */
+  /** Requested paths, in order. */
   paths(): string[];
   on(path: string, script: Script): void;
   off(path: string): void;
   close(): Promise<void>;
 }
 
-/** @param tls PEM: the server is asked by https, as `localhost` */
+/** @param tls PEM: the server uses https, as `localhost` */
 export async function scriptedServer(
   scripts: Readonly<Record<string, Script>> = {},
   tls?: { readonly key: string; readonly cert: string },

@@ -1,26 +1,26 @@
 import { createHash, randomUUID } from "node:crypto";
 import { type ScriptedServer, type Seen, scriptedServer } from "./scripted-server.ts";
 
-/** An MCP server and its authorization server on one loopback origin, whose every answer a test can replace. */
+/** An MCP server and its authorization server on one loopback origin; a test can replace every response. */
 export interface ScriptedUpstream extends ScriptedServer {
-  /** `URL/mcp`: what a route's `to` names. */
+  /** `URL/mcp`: a route's `to`. */
   readonly mcp: string;
-  /** The authorization server's metadata; changes show at the next fetch. */
+  /** The authorization server's metadata; changes apply to the next fetch. */
   readonly metadata: Record<string, unknown>;
   readonly registered: { clientId: string; body: Record<string, unknown> }[];
   /** Token requests, in order. */
   readonly tokenRequests: URLSearchParams[];
-  /** What the next answers of the token endpoint are, in place of tokens. */
+  /** The next responses of the token endpoint, instead of tokens. */
   readonly tokenAnswers: { status?: number; body: unknown; headers?: Record<string, string> }[];
   /** Clients the server knows; registering adds one. */
   readonly clients: Set<string>;
-  /** Fields laid over every token answer; `undefined` takes one away. */
+  /** Members that override every token response; `undefined` removes one. */
   readonly tokenFields: Record<string, unknown>;
   /** Runs before a token request is answered. */
   beforeToken?: () => Promise<void>;
-  /** The person agrees on the page at `location`: the callback's parameters. */
+  /** The user consents on the page at `location`: returns the callback's parameters. */
   agree(location: string, extra?: Record<string, string>): URLSearchParams;
-  /** Refresh tokens that are good. */
+  /** Valid refresh tokens. */
   readonly refreshTokens: Set<string>;
 }
 

@@ -4,19 +4,19 @@ import type { UpstreamOAuthDeps } from "../../src/upstream-oauth/upstream-oauth.
 import { createUpstreamTokens } from "../../src/upstream-tokens/create-upstream-tokens.ts";
 import { type Stack, type StackOptions, startStack } from "../support/stack.ts";
 
-/** We as OAuth client of upstreams. */
+/** The gateway as OAuth client of upstreams. */
 export interface OAuthClientStack extends Stack {
   route(id?: string): Route;
-  /** @param settings in place of those that it was started with */
+  /** @param settings replace those that it was started with */
   reconfigure(routesYaml: string, settings?: string): Promise<void>;
-  /** A whole authorization flow of `userId`, as long as the server's part is played by `agree`. */
+  /** A whole authorization flow of `userId`; `agree` plays the server's part. */
   connect(agree: (location: string) => URLSearchParams, userId?: string, routeId?: string): Promise<void>;
 }
 
 export const alice = "company/alice";
 export const host = "mcp.test";
 
-/** `settings` is YAML of the top level, `providers` of those who sign people in; loopback is open unless it says otherwise. */
+/** `settings` is YAML of the top level, `providers` of `sign_in.providers`; loopback is allowed unless the settings differ. */
 export async function startOAuthClient(
   routesYaml: string,
   options: { settings?: string; providers?: string } & Pick<StackOptions, "resolveHost"> &
@@ -49,7 +49,7 @@ export async function startOAuthClient(
       const returnTo = "https://mcp.test/done";
       const asked = { userId, route: route(routeId), returnTo };
       let begun = await upstreamOAuth.begin(asked);
-      // The person goes on from the page that says where the way leads, and for what.
+      // The user continues from the page that shows the destination and the scopes.
       if (!begun.ok && begun.notice) begun = await upstreamOAuth.begin({ ...asked, shown: begun.notice });
       if (!begun.ok) throw new Error(begun.message);
       for (let next: { location: string; state: string } | undefined = begun; next; ) {

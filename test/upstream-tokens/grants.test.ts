@@ -285,7 +285,7 @@ describe("grants without consent", () => {
       "id_jag: {idp_token_url: IDP, idp_client_id: us, client_id: svc",
     ].flatMap((auth) => [
       [auth, undefined],
-      // The operator names it: it needs no place in allowed_private_hosts.
+      // The operator names it: it does not have to be in allowed_private_hosts.
       [auth, "upstream_oauth: {timeout: 3s}"],
     ]),
   )(
@@ -348,7 +348,7 @@ describe("grants without consent", () => {
       ["access token that is a JWT", accessJwt],
     ] as const;
 
-    it.each(cases)("is renewed, and the new one is sent: %s", async (_name, { yaml, expired }) => {
+    it.each(cases)("is refreshed, and the new one is sent: %s", async (_name, { yaml, expired }) => {
       await signedIn({ ...expired(), tokensAt: 1 });
       await stack.reconfigure(yaml());
       const fresh = { idToken: jwt(now() + 300), accessToken: "fresh", accessTokenExpiresAt: now() + 300 };
@@ -363,7 +363,7 @@ describe("grants without consent", () => {
       expect([[fresh.idToken], [fresh.accessToken]]).toContainEqual(subjectTokens());
     });
 
-    it.each(cases)("is never sent if it cannot be renewed: %s", async (_name, { yaml, expired }) => {
+    it.each(cases)("is never sent if it cannot be refreshed: %s", async (_name, { yaml, expired }) => {
       await stack.reconfigure(yaml());
       for (const [outcome, kind] of [
         ["unavailable", "unavailable"],
@@ -379,7 +379,7 @@ describe("grants without consent", () => {
       expect(subjectTokens()).toEqual([]);
     });
 
-    it("is not renewed again if the provider returned no newer one after its expiry", async () => {
+    it("is not refreshed again if the provider returned no newer one after its expiry", async () => {
       await signedIn({ ...idToken.expired(), tokensAt: Date.now() });
       await stack.reconfigure(idToken.yaml());
       refreshSignIn = () => Promise.reject(new Error("asked again"));

@@ -377,9 +377,13 @@ describe("upstream tokens", () => {
     });
 
     it("a token is never refreshed with a different client than it was issued to", async () => {
-      const place = { issuer: upstream.url, redirectUri: (await stored())?.redirectUri ?? "" };
+      const registrationKey = { issuer: upstream.url, redirectUri: (await stored())?.redirectUri ?? "" };
       const clientId = (await stored())?.clientId ?? "";
-      await stack.store.clientRegistrations.delete(place.issuer, place.redirectUri, clientId);
+      await stack.store.clientRegistrations.delete(
+        registrationKey.issuer,
+        registrationKey.redirectUri,
+        clientId,
+      );
       await stack.connect(upstream.agree, "company/bob");
       expect(upstream.registered.map((one) => one.clientId)).toEqual([clientId, expect.any(String)]);
       await expire();

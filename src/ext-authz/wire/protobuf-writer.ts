@@ -30,7 +30,7 @@ export function backwardsWriter(): BackwardsWriter {
   let written = 0;
 
   /** Reserves `count` bytes and returns their position. May replace `bytes`. */
-  function room(count: number): number {
+  function reserve(count: number): number {
     if (written + count > bytes.length) {
       const larger = Buffer.allocUnsafeSlow(Math.max(bytes.length * 2, written + count));
       bytes.copy(larger, larger.length - written, bytes.length - written);
@@ -41,13 +41,13 @@ export function backwardsWriter(): BackwardsWriter {
   }
   function number(value: number): void {
     if (value < 0x80) {
-      const at = room(1);
+      const at = reserve(1);
       bytes[at] = value;
       return;
     }
     let count = 1;
     for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 128)) count++;
-    let at = room(count);
+    let at = reserve(count);
     let rest = value;
     for (; rest >= 0x80; rest = Math.floor(rest / 128)) bytes[at++] = (rest % 128) | 0x80;
     bytes[at] = rest;
@@ -55,7 +55,7 @@ export function backwardsWriter(): BackwardsWriter {
   function presentString(field: number, value: string): void {
     if (value.length > shortString || !shortAscii(value)) {
       const length = Buffer.byteLength(value);
-      const at = room(length);
+      const at = reserve(length);
       bytes.write(value, at, length, "utf8");
       number(length);
     }
@@ -64,7 +64,7 @@ export function backwardsWriter(): BackwardsWriter {
   /** For a short string, a call into the runtime costs more than a loop. */
   function shortAscii(value: string): boolean {
     const { length } = value;
-    const at = room(length);
+    const at = reserve(length);
     for (let index = 0; index < length; index++) {
       const code = value.charCodeAt(index);
       if (code >= 0x80) {
@@ -84,7 +84,7 @@ export function backwardsWriter(): BackwardsWriter {
       number(field << 3);
     },
     double(field, value) {
-      const at = room(8);
+      const at = reserve(8);
       bytes.writeDoubleLE(value, at);
       number((field << 3) | 1);
     },
@@ -93,7 +93,7 @@ export function backwardsWriter(): BackwardsWriter {
     },
     presentString,
     raw(encoded) {
-      const at = room(encoded.length);
+      const at = reserve(encoded.length);
       bytes.set(encoded, at);
     },
     message(field, end) {

@@ -10,7 +10,7 @@ import { unauthenticatedConnections, withSocketMode } from "../unauthenticated-c
 import { createHealthService, healthNoticeMs, healthSpreadMs } from "./health.ts";
 import { type GrpcService, type ServedMethod, serveUnary } from "./unary.ts";
 
-/** In bytes: room for thousands of concurrent checks, because waiting for a window update costs an event loop turn. */
+/** In bytes: enough for thousands of concurrent checks, because waiting for a window update costs an event loop turn. */
 const windowBytes = 4 * 1024 * 1024;
 /** A connection without a call is closed after this time, ms; Envoy sends health checks immediately. */
 const firstCallMs = 10_000;

@@ -108,7 +108,7 @@ export function serveUnary(
   const envoys = new WeakSet<Http2Session>();
   const listener: StreamListener = (stream, headers, ...rest) => {
     const method = methods.get(String(headers[":path"]));
-    const peer = peers.judge(headers[envoySecretHeader]);
+    const peer = peers.verify(headers[envoySecretHeader]);
     const { session } = stream;
     let onProvenByMessage = () => {};
     if (peer === "proven") {

@@ -56,13 +56,13 @@ function kindOf(ctx: Context, prefix: string): "registrations" | "authorizations
   const own = prefix.toLowerCase();
   if (method === "POST" && (path === "/oauth/register" || path === `${own}/mcp/register`))
     return "registrations";
-  const begins =
+  const startsFlow =
     path === "/oauth/authorize" ||
     path === `${own}/mcp/authorize` ||
     path === `${own}/mcp/connect` ||
     path === `${own}/sign_in`;
   const posted = method === "POST" && path.endsWith("/authorize");
-  return (method === "GET" || method === "HEAD" || posted) && begins ? "authorizations" : undefined;
+  return (method === "GET" || method === "HEAD" || posted) && startsFlow ? "authorizations" : undefined;
 }
 
 /**

@@ -78,18 +78,18 @@ const forwarded =
 /**
  * First on the public listener, after the health check: only accepts requests from Envoy.
  *
- * @param believed whether forwarded headers are trusted: Envoy has authenticated or is the only peer of a socket. Otherwise (loopback
+ * @param trustForwarded whether forwarded headers are trusted: Envoy has authenticated or is the only peer of a socket. Otherwise (loopback
  *   without a secret) the request counts as the peer's own.
  * @param onProven called with each connection of Envoy.
  */
 export function envoyOnly(
   peers: PeerAuthentication,
-  believed: boolean,
+  trustForwarded: boolean,
   onProven: (connection: Socket) => void,
 ): Middleware {
   return async (ctx, next) => {
     const { headers } = ctx.req;
-    if (peers.judge(headers[envoySecretHeader]) !== "proven") {
+    if (peers.verify(headers[envoySecretHeader]) !== "proven") {
       peers.rejected();
       ctx.status = 403;
       ctx.set("cache-control", "no-store");
@@ -98,7 +98,7 @@ export function envoyOnly(
     }
     onProven(ctx.req.socket);
     delete headers[envoySecretHeader];
-    if (!believed) for (const name in headers) if (forwarded.test(name)) delete headers[name];
+    if (!trustForwarded) for (const name in headers) if (forwarded.test(name)) delete headers[name];
     await next();
   };
 }

@@ -64,7 +64,7 @@ async function hold(claim: string, path: string, dir: string, watchMs: number): 
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
     }
-    const found = await look(path);
+    const found = await readLock(path);
     if (found === undefined) continue;
     const known = found.holder !== process.pid && found.namespace === (await namespace);
     const alive = known ? isAlive(found.holder) : heldHere.has(path) || (await isTouched(path, watchMs));
@@ -97,7 +97,7 @@ interface Found {
 }
 
 /** Undefined: the lock was just released. */
-async function look(path: string): Promise<Found | undefined> {
+async function readLock(path: string): Promise<Found | undefined> {
   try {
     const [{ ino: inode, mtimeMs: touchedAt }, text] = await Promise.all([
       stat(path),
@@ -121,7 +121,7 @@ async function removeStale(path: string, guard: string, found: Found): Promise<v
     return;
   }
   try {
-    const now = await look(path);
+    const now = await readLock(path);
     const same =
       now?.holder === found.holder && now.inode === found.inode && now.touchedAt === found.touchedAt;
     if (same) await rm(path, { force: true });

@@ -128,11 +128,11 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
       await reopening?.catch(() => {});
       closed = true;
       // The last checkpoint writes; without disk space the next process recovers instead.
-      const room = await requireSpace(dataDir).then(
+      const hasSpace = await requireSpace(dataDir).then(
         () => true,
         () => false,
       );
-      if (room) await current?.close();
+      if (hasSpace) await current?.close();
     },
   };
 }

@@ -86,12 +86,12 @@ const reconnectMs = { first: 50, max: 1_000 };
 /**
  * Listens on a dedicated connection, and verifies with heartbeats over another connection that changes arrive: a half-open socket
  * looks healthy for minutes. On every new connection, subscribers get `everything`, because notifications in the meantime are lost.
- * @param options.heart connection for heartbeats; reaches the database the same way as writes
+ * @param options.heartbeatDb connection for heartbeats; reaches the database the same way as writes
  */
 export function listenPostgres(options: {
   listenUrl: string;
   tls?: PostgresTls;
-  heart: Kysely<Tables>;
+  heartbeatDb: Kysely<Tables>;
   clock: DatabaseClock;
   timeoutMs: number;
   logger: Logger;
@@ -144,7 +144,7 @@ export function listenPostgres(options: {
       // `close` was called while connecting.
       if (stop.signal.aborted) return;
       hub.emit({ table: "everything" });
-      beat();
+      sendHeartbeat();
       logger.debug({ reason: await end.promise }, "notification connection ended");
     } finally {
       connection = undefined;
@@ -174,7 +174,7 @@ export function listenPostgres(options: {
   }
 
   let beating = false;
-  async function beat(): Promise<void> {
+  async function sendHeartbeat(): Promise<void> {
     report();
     if (connection !== undefined && beats.silentMs() > silenceMs) {
       stalled = true;
@@ -186,7 +186,7 @@ export function listenPostgres(options: {
       const sentAt = Date.now();
       const id = beats.sending();
       const { rows } = await sql<{ now: Date }>`
-        select pg_notify(${ownChannel}, ${id}), clock_timestamp() as now`.execute(options.heart);
+        select pg_notify(${ownChannel}, ${id}), clock_timestamp() as now`.execute(options.heartbeatDb);
       beats.sent(id);
       if (rows[0]) options.clock.measure(rows[0].now, sentAt, Date.now());
     } catch (error) {
@@ -196,7 +196,7 @@ export function listenPostgres(options: {
     }
   }
 
-  const timer = setInterval(beat, heartbeatEveryMs);
+  const timer = setInterval(sendHeartbeat, heartbeatEveryMs);
   timer.unref();
   const done = keepListening();
   return {

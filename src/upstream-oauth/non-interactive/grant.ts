@@ -142,7 +142,7 @@ export function requestAt(
 export function toToken(
   route: Route,
   subject: TokenSubject,
-  place: TokenSource,
+  source: TokenSource,
   clientId: string,
   answer: TokenAnswer,
   scopes: readonly string[],
@@ -156,16 +156,16 @@ export function toToken(
   }
   return {
     ...upstreamConnection(subject.userId, route),
-    issuer: place.issuer,
-    tokenEndpoint: place.tokenEndpoint,
-    revocationEndpoint: place.as?.revocation_endpoint,
+    issuer: source.issuer,
+    tokenEndpoint: source.tokenEndpoint,
+    revocationEndpoint: source.as?.revocation_endpoint,
     clientId,
     accessToken: answer.accessToken,
     tokenType: answer.tokenType,
     expiresAt: answer.expiresAt,
     // No refresh token: a new request does the same, and shows that access is still allowed.
     scopes: answer.scopes ?? scopes,
-    resource: place.resource,
+    resource: source.resource,
     dpopKey,
   };
 }
@@ -210,8 +210,8 @@ function refreshedWithoutSuccess(session: SignInSession, which: SignInToken): bo
 /** Unix ms; infinite if the expiry is unknown. */
 function endOf(session: SignInSession, which: SignInToken): number {
   const { accessTokenExpiresAt, [which]: value } = session;
-  const said = which === "accessToken" ? accessTokenExpiresAt : undefined;
-  return (said ?? expiryOf(value) ?? Number.POSITIVE_INFINITY) * 1000;
+  const known = which === "accessToken" ? accessTokenExpiresAt : undefined;
+  return (known ?? expiryOf(value) ?? Number.POSITIVE_INFINITY) * 1000;
 }
 
 function expiryOf(token: string | undefined): number | undefined {

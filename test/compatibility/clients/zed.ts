@@ -1,4 +1,4 @@
-import type { Client } from "../zoo.ts";
+import type { Client } from "../catalog.ts";
 
 export default {
   title: "Zed",

@@ -1,4 +1,4 @@
-import type { Upstream } from "../zoo.ts";
+import type { Upstream } from "../catalog.ts";
 
 export default {
   title: "Atlassian (v1/mcp/authv2), as it was in July 2026",

@@ -1,4 +1,4 @@
-import type { Upstream } from "../zoo.ts";
+import type { Upstream } from "../catalog.ts";
 
 export default {
   title: "Mercado Pago",

@@ -13,7 +13,7 @@ import { loginsOfAlice, passForeignPages, watchedPage } from "./walk.ts";
 
 /** Writes missing screenshots, or all with `IMAGES=new`. */
 const images = process.env.IMAGES_DIR ?? join(import.meta.dirname, "../../../docs/images");
-const anew = process.env.IMAGES === "new";
+const overwrite = process.env.IMAGES === "new";
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const logo = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 40"><rect width="40" height="40" fill="#0b6e4f"/><path d="M10 28V12h6l4 9 4-9h6v16h-5V19l-4 9h-2l-4-9v9z" fill="#fff"/></svg>`;
 const portal = "https://auth.test/.pomerium/routes";
@@ -90,7 +90,7 @@ describe("every page that users see, in Chromium", () => {
       if (wide) problems.push(`${where}: wider than the screen`);
       for (const violation of await violations(page)) problems.push(`${where}: ${violation}`);
       const file = join(images, `${name}-${width}-${colorScheme}.png`);
-      if ((keep || process.env.IMAGES_DIR) && (anew || !existsSync(file)))
+      if ((keep || process.env.IMAGES_DIR) && (overwrite || !existsSync(file)))
         await page.screenshot({ path: file, fullPage: true });
     }
     const unnamed = await page.evaluate(

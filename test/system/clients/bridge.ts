@@ -15,12 +15,12 @@ export async function connectProgram(
 }
 
 /**
- * Connects through mcp-remote, as clients do that know programs only: it signs in, and carries messages to `url`.
+ * Connects through mcp-remote, like clients that support only stdio servers: it signs in, and forwards messages to `url`.
  * @param proxy its `proxy.js`
- * @param options.args more of its arguments: `--transport sse-only`
- * @param options.home holds its tokens; used again, nobody has to sign in again
- * @param options.walk goes where it sends the person
- * @throws Error with what it printed, when it does not connect
+ * @param options.args additional arguments: `--transport sse-only`
+ * @param options.home holds its tokens; if it is reused, no new sign-in is needed
+ * @param options.walk opens the URL that it sends the user to
+ * @throws Error with its output if it does not connect
  */
 export async function connectBridge(
   proxy: string,
@@ -35,7 +35,7 @@ export async function connectBridge(
   const transport = new StdioClientTransport({
     command: process.execPath,
     args: [proxy, url, ...(options.args ?? [])],
-    // No browser of the system is to be found.
+    // It must not find a browser of the system.
     env: {
       PATH: dirname(process.execPath),
       HOME: options.home,

@@ -5,12 +5,11 @@ import { mcpClient } from "../../../dev/demo/mcp-client.ts";
 import { runClient, type World, withWorld } from "./long/world.ts";
 
 /*
- * `make clients`: unmodified clients and servers of others, each in its own way: the server is added, the person signs in
- * and allows in Chromium, tools are listed, one is called, by the agents with a stand-in for their model. Names as
- * arguments run these only.
+ * `make clients`: unmodified third-party clients and servers, each in its own way: the server is added, the user signs in and allows in
+ * Chromium, tools are listed, one is called, by agents with a stand-in for their model. Arguments select clients by name.
  */
 
-/** A client or server, and what is done with it; the texts say what worked. */
+/** A client or server, and its test; the texts describe what worked. */
 interface Scenario {
   readonly name: string;
   readonly version: string;
@@ -26,12 +25,12 @@ const npm = (name: string, file = "long/package.json") =>
   pinned(file, new RegExp(`"${name}": "(?:npm:.*@)?([\\d.]+)"`));
 const pip = (name: string, file: string) => pinned(file, new RegExp(`^${name}==(\\S+)$`, "m"));
 
-/** Fails unless the text is there: what a client printed is the proof. */
+/** Fails unless the client's output contains the text. */
 function expectText(printed: string, expected: RegExp): void {
   if (!expected.test(printed)) throw new Error(`${expected} is not in:\n${printed.slice(-3000)}`);
 }
 
-/** `again` works after the token has expired, without the person: by the refresh token. */
+/** `again` works after the token has expired, without the user, with the refresh token. */
 async function afterExpiry(world: World, again: () => Promise<unknown>): Promise<void> {
   await delay(world.tokenSeconds * 1000);
   const { trips } = world.person;
@@ -77,7 +76,7 @@ const scenarios: readonly Scenario[] = [
     async steps(world, worked) {
       const { run } = await runClient(world, "codex", "SSL_CERT_FILE");
       const codex = join(world.clients.npm, "codex");
-      // Adding begins a login at once; it is ended, so that the next step is the only one.
+      // Adding starts a login at once; it is ended, so that the next step is the only login.
       await run(codex, ["mcp", "add", "everything", "--url", world.url], {
         until: /Added global MCP server/,
       });
@@ -97,7 +96,7 @@ const scenarios: readonly Scenario[] = [
           `model_providers.stand_in=${provider}`,
         ],
         ...["-c", 'mcp_servers.everything.default_tools_approval_mode="approve"', "--skip-git-repo-check"],
-        // Without this it may begin before the server has answered.
+        // Without this it may start before the server has responded.
         ...["-c", "mcp_servers.everything.required=true"],
       ];
       await afterExpiry(world, async () =>
@@ -143,7 +142,7 @@ const scenarios: readonly Scenario[] = [
         type: [
           [/Type your message/, "/mcp auth everything"],
           [/> \/mcp auth everything/, "\r"],
-          // It asks before it opens a browser.
+          // It asks before opening a browser.
           [/2\. No/, "\r"],
         ],
         until: /Successfully authenticated/,
@@ -266,7 +265,7 @@ const scenarios: readonly Scenario[] = [
     version: await pip("fastmcp", "long/fastmcp.txt"),
     async steps(world, worked) {
       const { fetch } = world.stack;
-      // Driven by the SDK's client, which resolves names as it is told: FastMCP takes no redirect URI on loopback.
+      // Uses the SDK's client, whose name resolution can be configured: FastMCP accepts no redirect URI on loopback.
       const client = await mcpClient({
         url: world.routes.fastmcpOAuth,
         fetch,
@@ -330,7 +329,7 @@ const scenarios: readonly Scenario[] = [
   })),
 ];
 
-/** What the small programs of this folder print. */
+/** Output of the small programs in this folder. */
 async function ownProgram(printed: Promise<string>, worked: (what: string) => void): Promise<void> {
   expectText(await printed, /tools .*whoami[\s\S]*answered ally[\s\S]*answered ally/);
   worked("sign-in by registration, tools listed, a call");

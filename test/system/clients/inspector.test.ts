@@ -14,11 +14,11 @@ afterEach(async () => {
   for (const step of cleanUp.splice(0).reverse()) await step();
 });
 
-test("MCP Inspector in Chromium: connects by OAuth with nothing but the URL, and calls a tool", {
+test("MCP Inspector in Chromium: connects by OAuth with only the URL, and calls a tool", {
   timeout: 300_000,
 }, async () => {
   const find = await installClients();
-  // It resolves names by itself: localhost it is.
+  // It resolves names itself, so this uses localhost.
   const stack = await startE2e({ urls: undefined });
   cleanUp.push(() => stack.close());
   const home = await mkdtemp(join(tmpdir(), "inspector-"));
@@ -55,8 +55,8 @@ test("MCP Inspector in Chromium: connects by OAuth with nothing but the URL, and
   page.setDefaultTimeout(60_000);
   await page.goto(address);
 
-  // The switch beside the server: to the authorization server in this tab, and back when all is said. Its input
-  // has no size while the page is still being laid out, so the event goes to the element, not to a place.
+  // The switch next to the server: redirects to the authorization server in this tab, and back. Its input has no size during layout, so
+  // the event is sent to the element, not to coordinates.
   await page.getByRole("switch").last().dispatchEvent("click");
   await page.waitForURL((url) => url.origin === stack.openid.issuer);
   const logins: Readonly<Record<string, { login: string; password: string }>> = {
@@ -85,7 +85,7 @@ test("MCP Inspector in Chromium: connects by OAuth with nothing but the URL, and
   expect(stack.upstream.counts.registrations + stack.upstream.counts.authorizations).toBe(1);
 });
 
-/** Its own page, with the secret it wants to be opened with. */
+/** Its page, with the secret that it requires. */
 function addressOf(inspector: ChildProcess): Promise<string> {
   let said = "";
   return new Promise((resolve, reject) => {

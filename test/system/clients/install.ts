@@ -23,7 +23,7 @@ async function isInstalled(at: string): Promise<boolean> {
   return (await changed("node_modules/.package-lock.json")) > (await changed("package-lock.json"));
 }
 
-/** npm belongs to the system's Node, as in the Makefile: under the one that runs the tests it took minutes on some networks. */
+/** Uses npm of the system's Node, as in the Makefile: with the Node that runs the tests, it took minutes on some networks. */
 function withSystemNpm(): NodeJS.ProcessEnv {
   const PATH = process.env.PATH?.split(":")
     .filter((one) => !one.endsWith("node_modules/.bin"))
@@ -31,7 +31,7 @@ function withSystemNpm(): NodeJS.ProcessEnv {
   return { ...process.env, PATH };
 }
 
-/** Installs the clients of `package-lock.json` on first use (a minute). Resolves with a way to their files. */
+/** Installs the clients of `package-lock.json` on first use (a minute). Resolves with a function that returns their paths. */
 export async function installClients(): Promise<(specifier: string) => string> {
   if (!(await isInstalled(folder))) {
     process.stderr.write("==> installing other people's MCP clients (a minute, once)\n");
@@ -42,7 +42,7 @@ export async function installClients(): Promise<(specifier: string) => string> {
   return (specifier) => join(folder, "node_modules", specifier);
 }
 
-/** The Python SDK in a virtual environment of its own, on first use. Resolves with its interpreter. */
+/** Installs the Python SDK into a separate virtual environment on first use. Resolves with its interpreter. */
 export async function installPythonSdk(): Promise<string> {
   return join(
     await environment(join(folder, ".venv"), join(folder, "requirements.txt"), "the MCP SDK for Python"),
@@ -50,26 +50,26 @@ export async function installPythonSdk(): Promise<string> {
   );
 }
 
-/** What `make clients` runs: folders of programs, and programs. */
+/** The programs of `make clients`, and their folders. */
 export interface LongClients {
   /** Programs of npm packages: Claude Code, Codex, Gemini CLI, opencode, supergateway. */
   readonly npm: string;
   readonly fastmcp: string;
   readonly mcpProxy: string;
-  /** The programs of `go/` and `rust/`; undefined: there is no Go, no Rust. */
+  /** The programs of `go/` and `rust/`; undefined: Go or Rust is not installed. */
   readonly go?: string;
   readonly rust?: string;
 }
 
 const long = join(folder, "long");
 
-/** Installs what `make clients` runs into `long/`, on first use (five minutes, 2 GB; Rust takes most of both). */
+/** Installs the programs of `make clients` into `long/` on first use (five minutes, 2 GB, mostly for Rust). */
 export async function installLongClients(): Promise<LongClients> {
   if (!(await isInstalled(long))) {
     process.stderr.write(
       "==> installing Claude Code, Codex, Gemini CLI, opencode, supergateway (a minute or two, once)\n",
     );
-    // Not `ci`, which wants all platforms' programs of opencode in the lock file: not every registry has them.
+    // Not `ci`, which requires the programs of opencode for all platforms in the lock file: not every registry has them.
     await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {
       cwd: long,
       env: withSystemNpm(),
@@ -101,12 +101,12 @@ export async function installLongClients(): Promise<LongClients> {
   };
 }
 
-/** A virtual environment at `at` with what `requirements` pins. Resolves with its folder of programs. */
+/** A virtual environment at `at` with the packages that `requirements` pins. Resolves with its folder of programs. */
 async function environment(at: string, requirements: string, name: string): Promise<string> {
   const bin = join(at, "bin");
   if (!(await there(join(at, "installed")))) {
     process.stderr.write(`==> installing ${name} (a minute, once)\n`);
-    // Not all of it is ever loaded: what is, Python compiles then.
+    // Only a part is loaded: Python compiles that on demand.
     const pip = "-m pip install --quiet --disable-pip-version-check --no-compile";
     const install = `[ -e "$AT/installed" ] || { python3 -m venv "$AT" && "$AT/bin/python" ${pip} -r "$WANTED" && touch "$AT/installed"; }`;
     await oneAtATime(requirements, install, { env: { ...process.env, AT: at, WANTED: requirements } });

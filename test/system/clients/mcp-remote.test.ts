@@ -12,7 +12,7 @@ import { httpBrowser } from "../../support/http-browser.ts";
 import { connectBridge } from "./bridge.ts";
 import { installClients, installPythonSdk } from "./install.ts";
 
-describe("mcp-remote, which clients of programs reach us by", { timeout: 180_000 }, () => {
+describe("mcp-remote, used by clients that support only stdio servers", { timeout: 180_000 }, () => {
   let stack: E2e;
   let legacy: ChildProcess;
   let home: string;
@@ -24,7 +24,7 @@ describe("mcp-remote, which clients of programs reach us by", { timeout: 180_000
       stdio: "ignore",
     });
     home = await mkdtemp(join(tmpdir(), "mcp-remote-"));
-    // It resolves names by itself: localhost it is.
+    // It resolves names itself, so this uses localhost.
     stack = await startE2e({
       urls: undefined,
       config: (config) => {
@@ -79,7 +79,7 @@ describe("mcp-remote, which clients of programs reach us by", { timeout: 180_000
   });
 });
 
-/** Resolves once somebody listens at the port. */
+/** Resolves when something listens on the port. */
 async function listening(port: number): Promise<void> {
   for (let tries = 0; tries < 600; tries += 1) {
     const socket = connect(port, "127.0.0.1");

@@ -15,7 +15,7 @@ afterEach(() => {
   return stack?.close();
 });
 
-/** Where the person's browser is sent in the end: the client's redirect URI with its parameters. */
+/** The final redirect of the user's browser: the client's redirect URI with its parameters. */
 async function walk(location: string | URL, { fetch, signIn }: E2e): Promise<URL> {
   const browser = httpBrowser({ fetch, stopAt: (url) => url.href.startsWith(redirectUri) });
   return (await browser.agree(await browser.open(location), signIn("alice"))).url;
@@ -31,14 +31,14 @@ test("a client of the 2025-03-26 revision, from before protected-resource metada
   const { Client } = await from("old-sdk/dist/esm/client/index.js");
   const { StreamableHTTPClientTransport } = await from("old-sdk/dist/esm/client/streamableHttp.js");
   const asked: string[] = [];
-  // That version takes no other fetch.
+  // That version does not support a custom fetch.
   vi.stubGlobal("fetch", (input: URL | string, init?: RequestInit) => {
     asked.push(new URL(input).pathname);
     return running.fetch(input, init);
   });
   const memory: SignInState<unknown, { access_token: string }> = {};
   const options = { authProvider: clientProvider(memory, redirectUri) };
-  // It names no resource either: the host says it, which has to have one route only.
+  // It names no resource either: the host determines it, so it must have only one route.
   const url = new URL(running.urls.open);
   const transport = new StreamableHTTPClientTransport(url, options);
   await expect(new Client({ name: "old", version: "1" }).connect(transport)).rejects.toThrow();
@@ -57,7 +57,7 @@ test("a client of the 2025-03-26 revision, from before protected-resource metada
 
 test("the Python SDK", { timeout: 300_000 }, async () => {
   const python = await installPythonSdk();
-  // It resolves names by itself: localhost it is.
+  // It resolves names itself, so this uses localhost.
   const running = await startE2e({ urls: undefined });
   stack = running;
   const child = spawn(

@@ -8,8 +8,8 @@ import { clientProvider, type SignInState } from "../conformance/sign-in-state.t
 import { installClients } from "./install.ts";
 
 /*
- * The OAuth client of every minor version of the SDK that came out in the twelve months to November 2026, each
- * with nothing but the URL: 401, metadata, registration, sign-in, both consents, and a call.
+ * The OAuth client of every minor version of the SDK released in the twelve months to November 2026, each with only the URL: 401,
+ * metadata, registration, sign-in, both consents, and a call.
  */
 interface Transport {
   finishAuth(code: string | URLSearchParams): Promise<void>;
@@ -37,7 +37,7 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(() => stack.close());
 
-/** Both major versions, whose classes stand in different files. */
+/** Both major versions, whose classes are in different files. */
 async function load(name: string): Promise<Sdk> {
   const from = async (path: string) => import(pathToFileURL(find(path)).href);
   if (name.startsWith("client-")) return from(`${name}/${mainOf(name)}`);
@@ -53,7 +53,7 @@ function mainOf(name: string): string {
   return typeof main === "string" ? main : (main.default ?? main.node);
 }
 
-describe("the TypeScript SDK's own OAuth client, unmodified, with nothing but the URL", () => {
+describe("the TypeScript SDK's own OAuth client, unmodified, with only the URL", () => {
   test.each(versions)("%s", async (name) => {
     const { Client, StreamableHTTPClientTransport } = await load(name);
     const memory: SignInState<unknown, { access_token: string }> = {};
@@ -73,7 +73,7 @@ describe("the TypeScript SDK's own OAuth client, unmodified, with nothing but th
     await browser.agree(await browser.open(location), stack.signIn("alice"));
     const params = await callback.promise;
     expect(params.get("state")).toBe(memory.state);
-    // The second major version wants all of the answer, to see who it is from (RFC 9207).
+    // The second major version requires the whole response, to check its issuer (RFC 9207).
     await first.finishAuth(name.startsWith("client-") ? params : (params.get("code") ?? ""));
     const client = new Client({ name, version: "1" });
     await client.connect(transport());

@@ -84,15 +84,15 @@ afterAll(async () => {
 });
 
 test("clients reach a host without DNS, by HTTP/1.1, HTTP/2, fetch and raw bytes", async () => {
-  const place = { envoyPort, ca };
+  const address = { envoyPort, ca };
   const url = "https://hello.test/";
-  expect((await throughEnvoy(place, { url })).body).toContain("Hello from Envoy");
-  expect((await throughEnvoyHttp2(place, { url })).header("content-type")).toBe("text/html");
+  expect((await throughEnvoy(address, { url })).body).toContain("Hello from Envoy");
+  expect((await throughEnvoyHttp2(address, { url })).header("content-type")).toBe("text/html");
   const http = loopbackFetch(ca.ca, envoyPort);
   expect((await http.fetch(url)).status).toBe(200);
   await http.close();
   const bytes = "GET / HTTP/1.1\r\nHost: hello.test\r\nConnection: close\r\n\r\n";
-  expect(await bytesThroughEnvoy(place, "hello.test", bytes)).toMatch(/^HTTP\/1\.1 200 OK/);
+  expect(await bytesThroughEnvoy(address, "hello.test", bytes)).toMatch(/^HTTP\/1\.1 200 OK/);
 });
 
 test("Chromium trusts the temporary certificate and nothing else", async () => {

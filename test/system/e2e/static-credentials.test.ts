@@ -4,7 +4,7 @@ import { type OpenServer, openServer } from "../../../dev/demo/open-server.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 
 const key = "k-31415926";
-const places = ["none", "key", "headers"] as const;
+const routeNames = ["none", "key", "headers"] as const;
 
 describe("static credentials of the routes file, through Envoy", () => {
   let upstream: OpenServer;
@@ -21,7 +21,7 @@ describe("static credentials of the routes file, through Envoy", () => {
       mcp: { server: { upstream_auth } },
     });
     stack = await startE2e({
-      names: places.map((place) => `${place}.test`),
+      names: routeNames.map((routeName) => `${routeName}.test`),
       config: (config) => ({
         ...config,
         routes: [
@@ -42,11 +42,11 @@ describe("static credentials of the routes file, through Envoy", () => {
   });
 
   /** Connects as `user` with an MCP client that sends credential headers, calls a tool, and returns the headers that arrived. */
-  async function arrivedAt(place: (typeof places)[number], user: "alice" | "bob") {
-    const client = await stack.client(user, `https://${place}.test`, {
+  async function arrivedAt(routeName: (typeof routeNames)[number], user: "alice" | "bob") {
+    const client = await stack.client(user, `https://${routeName}.test`, {
       fetch: (input, init) => {
         const headers = new Headers(init?.headers);
-        if (new URL(String(input)).hostname === `${place}.test`) headers.set("x-api-key", "smuggled");
+        if (new URL(String(input)).hostname === `${routeName}.test`) headers.set("x-api-key", "smuggled");
         return stack.fetch(input, { ...init, headers });
       },
     });

@@ -18,14 +18,14 @@ export interface Replica {
 
 /** A replica that has not been started. */
 export function replica(
-  place: Pick<Replica, "file" | "admin" | "operations" | "listening"> & {
+  settings: Pick<Replica, "file" | "admin" | "operations" | "listening"> & {
     readonly logFile: string;
     readonly env: Readonly<Record<string, string>>;
   },
 ): Replica {
   let current: Sidecar | undefined;
   const running = () => {
-    if (!current) throw new Error(`${place.file} is not served`);
+    if (!current) throw new Error(`${settings.file} is not served`);
     return current;
   };
   async function end(signal: NodeJS.Signals) {
@@ -34,12 +34,12 @@ export function replica(
     current = undefined;
   }
   return {
-    ...place,
+    ...settings,
     process: running,
     kill: () => end("SIGKILL"),
     terminate: () => end("SIGTERM"),
     async start(more = {}) {
-      const { file: configFile, logFile, env } = place;
+      const { file: configFile, logFile, env } = settings;
       current = await sidecar({ configFile, logFile, env: { ...env, ...more } });
     },
     close: async () => current?.close(),

@@ -21,9 +21,9 @@ export function createSeed(deps: {
   readonly server: RotatingAuthorizationServer;
   readonly issuer: string;
   /** Public URL and upstream of a route. */
-  readonly place: (routeId: string) => { readonly resource: string; readonly upstream: string };
+  readonly urlsOf: (routeId: string) => { readonly resource: string; readonly upstream: string };
 }): Seed {
-  const { store, keys, server, issuer, place } = deps;
+  const { store, keys, server, issuer, urlsOf } = deps;
   const people = new Set<string>();
 
   /** A token is not valid without the person's sign-in record. */
@@ -48,7 +48,7 @@ export function createSeed(deps: {
       return id;
     },
     async call(userId, grantId, routeId) {
-      const { resource } = place(routeId);
+      const { resource } = urlsOf(routeId);
       const { kid, key } = keys.signer("external_token");
       const token = await new SignJWT({ client_id: "load", grant_id: grantId })
         .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
@@ -63,7 +63,7 @@ export function createSeed(deps: {
     },
     async connect(userId, routeId, lifeSeconds) {
       await signedIn(userId);
-      const { upstream } = place(routeId);
+      const { upstream } = urlsOf(routeId);
       const { accessToken, refreshToken, expiresAt } = server.issue(`${userId} ${routeId}`, lifeSeconds);
       await store.upstreamTokens.put(
         {

@@ -210,8 +210,8 @@ async function build(
   );
   const keys = await createSigningKeys({ store, logger });
   closers.push(async () => keys.close());
-  const place = (routeId: string) => ({ resource: resourceOf(routeId), upstream: upstreamOf(routeId) });
-  const seed = createSeed({ store, keys, server, issuer, place });
+  const urlsOf = (routeId: string) => ({ resource: resourceOf(routeId), upstream: upstreamOf(routeId) });
+  const seed = createSeed({ store, keys, server, issuer, urlsOf });
   const calls: Call[] = [];
   const grants = new Map<string, string>();
   for (const [index, userId] of users.entries()) {

@@ -138,27 +138,27 @@ function edited(seed: Buffer, list: readonly Edit[], corpus: readonly Buffer[]):
 
 function apply(bytes: Buffer, { kind, at, size, byte }: Edit, corpus: readonly Buffer[]): Buffer {
   if (bytes.length === 0) return Buffer.alloc(size % 64, byte);
-  const place = at % bytes.length;
+  const offset = at % bytes.length;
   const length = 1 + (size % 64);
   const put = (middle: Buffer, skip = 0) =>
-    Buffer.concat([bytes.subarray(0, place), middle, bytes.subarray(place + skip)]);
+    Buffer.concat([bytes.subarray(0, offset), middle, bytes.subarray(offset + skip)]);
   switch (kind) {
     case "flip":
-      return put(Buffer.of((bytes[place] ?? 0) ^ (1 << (byte % 8))), 1);
+      return put(Buffer.of((bytes[offset] ?? 0) ^ (1 << (byte % 8))), 1);
     case "set":
       return put(Buffer.of(byte), 1);
     case "delete":
       return put(Buffer.alloc(0), length);
     case "repeat":
       // Rarely large, to test limits.
-      return put(Buffer.alloc(byte === 0 ? size * 32 : length, bytes.subarray(place, place + length)));
+      return put(Buffer.alloc(byte === 0 ? size * 32 : length, bytes.subarray(offset, offset + length)));
     case "insert":
       return put(Buffer.alloc(length, byte));
     case "word":
       return put(dictionary[(byte * 256 + size) % dictionary.length] ?? Buffer.alloc(0));
     case "splice": {
       const other = corpus[size % corpus.length] ?? bytes;
-      return Buffer.concat([bytes.subarray(0, place), other.subarray(at % (other.length + 1))]);
+      return Buffer.concat([bytes.subarray(0, offset), other.subarray(at % (other.length + 1))]);
     }
   }
 }

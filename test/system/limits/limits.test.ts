@@ -46,8 +46,8 @@ async function inChunks(
     "x-mcp-auth-secret": secret,
   };
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const place = { host: "127.0.0.1", port, path, method: "POST", headers, agent: false };
-    const outgoing = request(place, resolve).once("error", reject);
+    const options = { host: "127.0.0.1", port, path, method: "POST", headers, agent: false };
+    const outgoing = request(options, resolve).once("error", reject);
     outgoing.write(form.slice(0, 40));
     outgoing.end(form.slice(40));
   });

@@ -1,9 +1,9 @@
 import { text } from "node:stream/consumers";
 import { type Listener, listen } from "../../../../dev/demo/listen.ts";
 
-/** A stand-in for a model's API: it calls one tool, then says what came back. */
+/** A stand-in for a model's API: it calls one tool, then repeats the result. */
 export interface Model extends Pick<Listener, "url" | "close"> {
-  /** Paths that were asked, and which tools were offered: what to look at when no call was made. */
+  /** Requested paths and offered tools, for debugging if no call was made. */
   readonly asked: string[];
 }
 
@@ -56,7 +56,7 @@ interface Tool {
 
 type Answer = { readonly say: string } | { readonly call: Tool };
 
-/** Wherever in the list it stands: each API nests it in its own way. */
+/** At any depth: each API nests it differently. */
 function toolIn(value: unknown, end: string, namespace?: string): Tool | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   if ("name" in value && typeof value.name === "string" && value.name.endsWith(end))

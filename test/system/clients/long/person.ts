@@ -8,18 +8,18 @@ import type { E2e } from "../../../support/e2e.ts";
 
 /** Alice in Chromium. */
 export interface Person {
-  /** A folder to put first on PATH: its commands open a browser as the system's do, and lead to this person. */
+  /** A folder to put first on PATH: its commands replace the system's commands for opening a browser. */
   readonly bin: string;
   /**
-   * Goes from `url` through sign-in and every consent to the client's own page, in a browser without cookies, as on
-   * a first day. The same URL again is the same trip.
+   * Goes from `url` through sign-in and every consent to the client's own page, in a browser without cookies. The same URL again returns
+   * the same result.
    * @returns where the browser ended
-   * @throws Error with the page's text, when a page comes that a person could not pass
+   * @throws Error with the page's text if a page cannot be passed
    */
   walk(url: string): Promise<URL>;
-  /** Walks every authorization URL that stands in `text`, what a client printed. @returns where the last one ended */
+  /** Opens every authorization URL in `text`, a client's output. @returns where the last one ended */
   walkAll(text: string): Promise<URL | undefined>;
-  /** How many trips there were. */
+  /** Number of opened URLs. */
   readonly trips: number;
   close(): Promise<void>;
 }
@@ -28,7 +28,7 @@ const openers = ["xdg-open", "open", "sensible-browser", "x-www-browser", "www-b
 
 /**
  * Starts Chromium.
- * @param folder a place for the commands that clients open a browser with
+ * @param folder for the commands that clients open a browser with
  */
 export async function person(
   stack: Pick<E2e, "openid" | "ca" | "signIn" | "urls" | "resolve">,

@@ -20,7 +20,7 @@ const documents: Readonly<Record<string, object>> = {
   "https://chatgpt.com/oauth/codex/client.json": { client_name: "Codex", ...native },
 };
 
-/** Host names that the certificate has to name. */
+/** Host names that the certificate must contain. */
 export const documentHosts = Object.keys(documents).map((url) => new URL(url).hostname);
 
 /**

@@ -4,18 +4,18 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import type { Person } from "./person.ts";
 
-/** Variables that name more authorities to trust: Node's, and that of OpenSSL, Go and Rust. */
+/** Variables that name additional CAs: Node's, and that of OpenSSL, Go and Rust. */
 export type Trust = "NODE_EXTRA_CA_CERTS" | "SSL_CERT_FILE";
 
-/** Another project's program, run as its user runs it: in a home folder of its own. */
+/** A third-party program, run like its user does, in a separate home folder. */
 export interface ClientRunner {
   readonly home: string;
   /**
-   * Runs a command until it ends or printed what `until` matches; the person walks every authorization URL it prints.
-   * @param options.paste types the address where the browser ended, as clients without a callback server want it
-   * @param options.input what is typed at once; without it standard input is closed, except for `paste`
-   * @returns all it printed, without colours
-   * @throws Error with what it printed, when it failed, or did not end within two minutes
+   * Runs a command until it ends or its output matches `until`; the user opens every authorization URL that it prints.
+   * @param options.paste types the address where the browser ended, for clients without a callback server
+   * @param options.input typed at once; without it standard input is closed, except for `paste`
+   * @returns its output, without colors
+   * @throws Error with its output if it fails, or does not end within two minutes
    */
   run(command: string, args: readonly string[], options?: RunOptions): Promise<string>;
 }
@@ -23,19 +23,19 @@ export interface ClientRunner {
 export interface RunOptions {
   readonly until?: RegExp;
   readonly paste?: boolean;
-  /** In a terminal: some say nothing without one. */
+  /** In a terminal: some print nothing without one. */
   readonly terminal?: boolean;
   readonly input?: string;
-  /** What is typed into the terminal, each once what comes before it has been printed. */
+  /** Texts to type into the terminal, each after its prompt has been printed. */
   readonly type?: readonly (readonly [after: RegExp, keys: string])[];
   readonly env?: Readonly<Record<string, string>>;
   /** Seconds; default 120. */
   readonly timeout?: number;
-  /** Where a failure is part of what is shown. */
+  /** A failure is expected. */
   readonly mayFail?: boolean;
 }
 
-/** What follows runs in a terminal of its own; wide, so that no address is broken. */
+/** The command runs in a separate terminal, wide enough not to break URLs. */
 const terminal = [
   "python3",
   "-c",
@@ -44,9 +44,9 @@ const terminal = [
 ];
 
 /**
- * @param folder where home folders are made
- * @param ca PEM file of the authority that signed the gateway's certificate
- * @param trust the variable by which this client trusts it
+ * @param folder for home folders
+ * @param ca PEM file of the CA of the gateway's certificate
+ * @param trust the variable that makes this client trust it
  */
 export async function clientRunner(
   name: string,
@@ -59,7 +59,7 @@ export async function clientRunner(
     LANG: LANG ?? "C.UTF-8",
     TERM: TERM ?? "xterm-256color",
     HOME: home,
-    // Without a display some do not even try to open a browser.
+    // Without a display, some do not try to open a browser.
     DISPLAY: ":99",
     BROWSER: join(options.person.bin, "xdg-open"),
     [options.trust]: options.ca,
@@ -72,7 +72,7 @@ export async function clientRunner(
         cwd: home,
         env: { ...base, ...more.env },
         stdio: ["pipe", "pipe", "pipe"],
-        // Launchers start the program proper as a child: all of them are ended together.
+        // Launchers start the actual program as a child: all are ended together.
         detached: true,
       });
       const end = () => {
@@ -105,7 +105,7 @@ export async function clientRunner(
           );
           if (keys[0]?.[0].test(printed())) {
             const [, text = ""] = keys.shift() ?? [];
-            // A prompt is painted before it listens.
+            // A prompt is printed before it reads input.
             setTimeout(() => child.stdin.write(text), 4000);
           }
           if (!more.until?.test(printed())) return;

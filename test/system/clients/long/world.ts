@@ -19,7 +19,7 @@ import { type ClientRunner, clientRunner, type Trust } from "./run-client.ts";
 
 type Client = Awaited<ReturnType<typeof connectBridge>>;
 
-/** Servers of others behind the gateway: their public URLs. */
+/** Public URLs of third-party servers behind the gateway. */
 export type ServerRoutes = Readonly<
   Record<
     | "fastmcpOAuth"
@@ -33,30 +33,30 @@ export type ServerRoutes = Readonly<
   >
 >;
 
-/** The whole stack on localhost, which every client resolves by itself, servers of others, a person, a model. */
+/** The whole stack on localhost, which every client can resolve, with third-party servers, a user and a model. */
 export interface World {
   readonly stack: E2e;
   readonly clients: LongClients;
   readonly person: Person;
   readonly model: Model;
   readonly folder: string;
-  /** The MCP server whose tool `whoami` answers with the upstream's account. */
+  /** The MCP server whose tool `whoami` returns the upstream's account. */
   readonly url: string;
-  /** How long an external token lives. */
+  /** Lifetime of an external token. */
   readonly tokenSeconds: number;
   readonly routes: ServerRoutes;
-  /** Connects to `url` by mcp-remote (its folder among the packages), which keeps its tokens under `home`. */
+  /** Connects to `url` by mcp-remote (its package folder), which keeps its tokens under `home`. */
   bridge(name: string, url: string, home: string, args?: readonly string[]): Promise<Client>;
   /** Connects to a program that speaks MCP on its standard streams. */
   stdio(command: string, args: readonly string[], trust: Trust): Promise<Client>;
-  /** @throws Error unless the tool `whoami` is listed and answers `account` */
+  /** @throws Error unless the tool `whoami` is listed and returns `account` */
   whoami(client: Client, account: string): Promise<void>;
 }
 
 const tokenSeconds = 10;
 const root = join(import.meta.dirname, "../../../..");
 
-/** Installs and starts all, and stops it when `use` is done. */
+/** Installs and starts everything, and stops it when `use` has finished. */
 export async function withWorld(use: (world: World) => Promise<void>): Promise<void> {
   const closers: (() => unknown)[] = [];
   try {
@@ -87,7 +87,7 @@ async function start(closers: (() => unknown)[]): Promise<World> {
   };
   for (const name of keysOf(ports)) ports[name] = await freePort();
   const at = (port: number, path: string) => `http://127.0.0.1:${port}${path}`;
-  // Not on localhost: where authorization servers share a host, each has a redirect URI of its own.
+  // Not on localhost: if authorization servers share a host, each has its own redirect URI.
   const fastmcpHost = "https://fastmcp.test";
   const other = `https://127.0.0.1:${gateway}`;
   const upstreams: Readonly<Record<keyof ServerRoutes, string>> = {
@@ -212,7 +212,7 @@ async function endAll(child: ChildProcess): Promise<void> {
   await gone;
 }
 
-/** Resolves once somebody listens at the port. @throws Error after two minutes */
+/** Resolves when something listens on the port. @throws Error after two minutes */
 export async function listening(port: number): Promise<void> {
   for (let tries = 0; tries < 1200; tries += 1) {
     const socket = connect(port, "127.0.0.1");

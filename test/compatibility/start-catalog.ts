@@ -8,18 +8,18 @@ import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { configFile } from "../config/config-file.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { type Client, clients, hostsOf, isWalked, type Upstream, upstreams } from "./catalog.ts";
 import { type ScriptedVendors, scriptedVendors } from "./scripted-vendors.ts";
-import { type Client, clients, hostsOf, isWalked, type Upstream, upstreams } from "./zoo.ts";
 
-/** One stack for the whole zoo: a route per upstream and per client, through a real Envoy. */
-export interface Zoo {
+/** One stack for the whole catalog: a route per upstream and per client, through a real Envoy. */
+export interface Catalog {
   readonly stack: E2e;
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly clients: ReadonlyMap<string, Client>;
   readonly vendors: ScriptedVendors;
   /** Entries whose route is an error in the routes file, by route id. */
   readonly problems: ReadonlyMap<string, string>;
-  /** Reaches our hosts through Envoy, and the vendors'. */
+  /** Reaches the gateway's hosts through Envoy, and the vendors' hosts. */
   readonly fetch: typeof globalThis.fetch;
   close(): Promise<void>;
 }
@@ -27,18 +27,18 @@ export interface Zoo {
 export const upstreamRoute = (name: string) => `https://${name}.upstreams.test`;
 export const clientRoute = (name: string) => `https://${name}.clients.test`;
 
-export async function startZoo(): Promise<Zoo> {
-  const zoo = { upstreams: walked(await upstreams()), clients: walked(await clients()) };
+export async function startCatalog(): Promise<Catalog> {
+  const entries = { upstreams: walked(await upstreams()), clients: walked(await clients()) };
   const problems = new Map<string, string>();
   let stack: E2e | undefined;
-  const vendors = await scriptedVendors(zoo.upstreams, zoo.clients, {
+  const vendors = await scriptedVendors(entries.upstreams, entries.clients, {
     redirectUri: (name) => `${upstreamRoute(name)}/.pomerium/mcp/client/oauth/callback`,
     fetch: (url) => (stack as E2e).fetch(url),
   });
-  const hosts = [...zoo.upstreams.values(), ...zoo.clients.values()].flatMap(hostsOf);
+  const hosts = [...entries.upstreams.values(), ...entries.clients.values()].flatMap(hostsOf);
   const vendorHosts = new Set(hosts.filter((host) => host !== "localhost"));
-  // Known beforehand, since the sidecar is to trust the authority in it for hosts that no route names.
-  const folder = await mkdtemp(join(tmpdir(), "zoo-"));
+  // Created beforehand, since the sidecar must trust the CA in it for hosts that no route names.
+  const folder = await mkdtemp(join(tmpdir(), "catalog-"));
   try {
     stack = await startE2e({
       folder,
@@ -46,18 +46,18 @@ export async function startZoo(): Promise<Zoo> {
       env: {
         NODE_OPTIONS: `--import ${join(import.meta.dirname, "stand-in-names.ts")}`,
         NODE_EXTRA_CA_CERTS: join(folder, "ca.pem"),
-        ZOO_PORT: String(vendors.port),
+        CATALOG_PORT: String(vendors.port),
       },
       config: (config) => {
         const open = config.routes.find(({ id }) => id === "open")?.to;
         const routes = [
-          ...[...zoo.upstreams].map(([name, { to, settings = {} }]) => ({
+          ...[...entries.upstreams].map(([name, { to, settings = {} }]) => ({
             id: `upstream-${name}`,
             from: upstreamRoute(name),
             to,
             mcp: { server: settings },
           })),
-          ...[...zoo.clients].map(([name, { settings = {}, routePath = "" }]) => ({
+          ...[...entries.clients].map(([name, { settings = {}, routePath = "" }]) => ({
             id: `client-${name}`,
             from: `${clientRoute(name)}${routePath}`,
             to: open,
@@ -85,7 +85,7 @@ export async function startZoo(): Promise<Zoo> {
   const ours = loopbackFetch(ca.ca, envoyPort, { allowH2: false });
   const theirs = loopbackFetch(ca.ca, vendors.port);
   return {
-    ...zoo,
+    ...entries,
     problems,
     stack,
     vendors,
@@ -106,7 +106,7 @@ function walked<One>(all: ReadonlyMap<string, One>): Map<string, One> {
   return new Map([...all].filter(([name]) => isWalked(name)));
 }
 
-/** What a routes file with this one route is refused for; the others are to be tried all the same. */
+/** Why a routes file with this one route is rejected; the others are still tested. */
 function errorsOf(route: Record<string, unknown>): string | undefined {
   const file = {
     issuer: "https://auth.test",
@@ -118,7 +118,7 @@ function errorsOf(route: Record<string, unknown>): string | undefined {
   return loaded.ok ? undefined : loaded.problems.map(formatProblem).join("\n");
 }
 
-/** Envoy finds the vendors' hosts where the scripted ones listen; names and certificates stay. */
+/** Envoy connects to the scripted vendors instead of the real hosts; names and certificates are unchanged. */
 export function onLoopback(yaml: string, hosts: ReadonlySet<string>, port: number): string {
   const moved = JSON.stringify(parse(yaml), (_key, value: unknown) => {
     const isPlace =

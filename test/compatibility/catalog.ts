@@ -2,7 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-/** Where a habit is published. */
+/** Where a behavior is published. */
 export interface Source {
   /** Documentation, a file of a public repository, an issue thread, or the vendor's own metadata document. */
   readonly url: string;
@@ -11,136 +11,136 @@ export interface Source {
 }
 interface Entry {
   readonly title: string;
-  /** What is peculiar about it, for the table; plain text. */
+  /** Its distinctive behavior, for the table; plain text. */
   readonly habit: string;
   readonly sources: readonly [Source, ...Source[]];
   /** When the sources were read; YYYY-MM-DD. */
   readonly looked: string;
-  /** Members of this file that no source says. A file with guesses is run, and does not count. */
+  /** Members of this file without a source. A file with guesses is run, but not counted. */
   readonly guessed?: readonly string[];
 }
 export interface Answer {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Objects go out as JSON, text as it is. */
+  /** Objects are sent as JSON, text unchanged. */
   readonly body?: unknown;
 }
 type Json = Readonly<Record<string, unknown>>;
 
 /**
- * An upstream as its sources describe it, by its real URLs. What a file leaves out is answered as the RFCs say: see
- * `scripted-vendors.ts`. In bodies `$access_token`, `$refresh_token`, `$given_refresh_token`, `$client_id`, `$client_secret`,
+ * An upstream as its sources describe it, with its real URLs. Whatever a file omits is answered according to the RFCs: see `scripted-
+ * vendors.ts`. In bodies `$access_token`, `$refresh_token`, `$given_refresh_token`, `$client_id`, `$client_secret`,
  * `$redirect_uri` and `$scope` stand for the values of the request.
  */
 export interface Upstream extends Entry {
-  /** `to` of the route: the URL that its documentation gives to people. */
+  /** `to` of the route: the URL in its documentation. */
   readonly to: string;
-  /** Where its endpoint is below a `to` that is a host alone, and what people append to the route's URL in their client. */
+  /** Path of its endpoint if `to` is only a host; users append it to the route's URL in their client. */
   readonly path?: string;
-  /** `mcp.server` of the route; absent: nothing but the URL. */
+  /** `mcp.server` of the route; absent: only the URL is set. */
   readonly settings?: Json;
-  /** It serves those without a token, too. */
+  /** It also serves requests without a token. */
   readonly anonymous?: true;
-  /** To who has no token, or one that is good no more; default 401 with `Bearer`. */
+  /** Response to a request without a valid token; default 401 with `Bearer`. */
   readonly unauthorized?: Answer;
-  /** Public documents by URL; an `Answer` where it is not simply JSON with 200. */
+  /** Public documents by URL; an `Answer` if it is not JSON with status 200. */
   readonly documents?: Readonly<Record<string, Json | { readonly answer: Answer }>>;
-  /** To any other GET on its hosts; default 404. */
+  /** Response to any other GET on its hosts; default 404. */
   readonly elsewhere?: Answer;
   readonly registration?: {
-    /** Laid over what RFC 7591 says; `undefined` takes a member away. */
+    /** Overrides the response of RFC 7591; `undefined` removes a member. */
     readonly body?: Json;
     readonly status?: number;
-    /** It does not register us. */
+    /** It does not register clients. */
     readonly refuses?: Answer;
-    /** Members that a registration has to have, with these values. */
+    /** Members that a registration must have, with these values. */
     readonly wants?: Json;
   };
   readonly authorization?: {
-    /** Parameters that it does not work without, with these values (`*`: any). */
+    /** Required parameters, with these values (`*`: any). */
     readonly wants?: Readonly<Record<string, string>>;
-    /** Parameters that it answers with an error. */
+    /** Parameters that it rejects with an error. */
     readonly refuses?: readonly string[];
-    /** It sends the browser back with this error (and description) instead of a code. */
+    /** It redirects the browser back with this error (and description) instead of a code. */
     readonly fails?: Readonly<Record<string, string>>;
-    /** It shows an error of its own to whoever asks, as it does to clients or redirect URIs that it does not like. */
+    /** It shows its own error page, as it does for clients or redirect URIs that it rejects. */
     readonly shows?: Answer;
-    /** Parameters that it adds to its answer; `iss` for one. */
+    /** Parameters that it adds to its response, for example `iss`. */
     readonly adds?: Readonly<Record<string, string>>;
   };
   readonly token?: {
-    /** Ways to authenticate that really work, where the metadata says something else or nothing. */
+    /** Authentication methods that actually work, if the metadata is wrong or silent. */
     readonly methods?: readonly string[];
     readonly status?: number;
-    /** Answer to a code, in place of RFC 6749's; to a refresh, where that differs. */
+    /** Response to a code instead of RFC 6749's, and to a refresh if that differs. */
     readonly first?: Json;
     readonly refreshed?: Json;
-    /** Answer to a refresh token that it has revoked. */
+    /** Response to a revoked refresh token. */
     readonly refused?: Answer;
-    /** It keeps the refresh token at a refresh. */
+    /** It does not rotate refresh tokens. */
     readonly rotates?: false;
-    /** It gives no refresh token, or none that is of any use. */
+    /** It issues no usable refresh token. */
     readonly refreshes?: false;
-    /** Answer to every refresh. */
+    /** Response to every refresh. */
     readonly refusesRefreshes?: Answer;
     readonly wants?: Readonly<Record<string, string>>;
     readonly refuses?: readonly string[];
   };
-  /** It cannot be connected: what the person is told, and why that is the vendor's doing. */
+  /** It cannot be connected: the message for the user, and why the vendor causes it. */
   readonly refusal?: { readonly says: string; readonly why: string };
 }
 
 /**
- * A client as its sources describe it. In parameters, `$resource` is the URL that it was given, `$origin` that URL's origin. What a file
- * leaves out is as the 2025-11-25 revision of MCP says: the challenge's document, S256, `resource` at every step.
+ * A client as its sources describe it. In parameters, `$resource` is the URL that it was configured with, `$origin` that URL's origin.
+ * Whatever a file omits follows the 2025-11-25 revision of MCP: the challenge's document, S256, `resource` at every step.
  */
 export interface Client extends Entry {
   /** Path of the route's own `from`; default none. */
   readonly routePath?: string;
-  /** What people append to the route's URL when they give it to this client; default nothing. */
+  /** What users append to the route's URL in this client; default nothing. */
   readonly path?: string;
-  /** What it posts to the registration endpoint. */
+  /** Its registration request. */
   readonly registers?: Json;
   /** Its Client ID Metadata Document, by its real URL. */
   readonly document?: { readonly url: string; readonly body: Json };
   /** The redirect URI that it sends; default: the first that it registers. Loopback ports may differ from the registered one. */
   readonly redirectUri?: string;
-  /** Where it looks for protected resource metadata, in order; `server-root`: it takes the MCP server for its authorization server. */
+  /** Where it looks for protected resource metadata, in order; `server-root`: it treats the MCP server as the authorization server. */
   readonly discovers?: readonly ("challenge" | "resource-path" | "resource-root" | "server-root")[];
-  /** It goes no further when the metadata names another resource than the URL that it was given. */
+  /** It stops if the metadata names a resource other than its configured URL. */
   readonly comparesResource?: true;
   readonly discoveryHeaders?: Readonly<Record<string, string>>;
-  /** Well-known documents of an issuer that it asks for, in order. */
+  /** Well-known documents of an issuer that it requests, in order. */
   readonly metadata?: readonly ("oauth-authorization-server" | "openid-configuration")[];
-  /** Parameters of /authorize beyond client, redirect URI and PKCE. */
+  /** Parameters of /authorize in addition to client, redirect URI and PKCE. */
   readonly authorize?: Readonly<Record<string, string>>;
   readonly token?: {
-    /** How it authenticates; default: as its registration was answered. */
+    /** How it authenticates; default: as in the response to its registration. */
     readonly method?: "none" | "client_secret_post" | "client_secret_basic";
-    /** `client_id` in the body, beside Basic. */
+    /** Sends `client_id` in the body in addition to Basic. */
     readonly repeatsClientId?: true;
-    /** Parameters beyond code, redirect URI and verifier. */
+    /** Parameters in addition to code, redirect URI and verifier. */
     readonly parameters?: Readonly<Record<string, string>>;
     readonly headers?: Readonly<Record<string, string>>;
   };
-  /** Parameters of a refresh beyond the token; `false`: it never refreshes. */
+  /** Parameters of a refresh in addition to the token; `false`: it never refreshes. */
   readonly refresh?: Readonly<Record<string, string>> | false;
   /** Of its MCP requests. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly protocolVersion?: string;
-  /** `mcp.server` of the route, where the defaults do not do. */
+  /** `mcp.server` of the route, if the defaults do not work. */
   readonly settings?: Json;
-  /** It never says which server it means: a page of ours asks the person. */
+  /** It never names the server: a page of the gateway asks the user. */
   readonly personSaysServer?: true;
-  /** It cannot connect: what the person or the client is told, and why that is the client's doing. */
+  /** It cannot connect: the message for the user or the client, and why the client causes it. */
   readonly refusal?: { readonly says: string; readonly why: string };
 }
 
-/** Names of files that are walked alone while one is being written: `ZOO_ONLY=figma,vercel`. */
-const only = process.env.ZOO_ONLY?.split(",");
+/** Runs only these files, while one is being written: `CATALOG_ONLY=figma,vercel`. */
+const only = process.env.CATALOG_ONLY?.split(",");
 export const isWalked = (name: string) => only === undefined || only.includes(name);
 
-/** Every file of the zoo by its name. */
+/** Every file of the catalog by its name. */
 export const upstreams = () => load<Upstream>("upstreams");
 export const clients = () => load<Client>("clients");
 
@@ -156,7 +156,7 @@ async function load<One>(folder: string): Promise<Map<string, One>> {
   return new Map(loaded);
 }
 
-/** What two files may not have in common: requests and answers, whatever the hosts and the product are called. */
+/** What must differ between two files: requests and responses, regardless of host and product names. */
 export function fingerprint(entry: Upstream | Client): string {
   const { title: _, habit: __, sources: ___, looked: ____, guessed: _____, ...habits } = entry;
   const names: string[] = [];
@@ -183,7 +183,7 @@ function sorted(value: unknown): unknown {
   );
 }
 
-/** Hosts that an entry's files speak of. */
+/** Hosts that an entry mentions. */
 export function hostsOf(entry: Upstream | Client): string[] {
   const { sources: _, habit: __, ...rest } = entry;
   const found = JSON.stringify(rest).matchAll(/https:\/\/([a-z0-9.-]+)/gi);

@@ -26,14 +26,14 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     const [before, count] = [await stored(), asked()];
     const [second, third] = [await stack.replica(), await stack.replica()];
     const replicas = [stack, stack, second, third];
-    const outcomes = await Promise.all(replicas.map(({ signIn }) => signIn.renewTokens(before)));
+    const outcomes = await Promise.all(replicas.map(({ signIn }) => signIn.refreshTokens(before)));
     expect(outcomes).toEqual(["ok", "ok", "ok", "ok"]);
     const after = await stored();
     expect(after.accessToken).not.toBe(before.accessToken);
     expect(after.accessTokenExpiresAt).toBeGreaterThan(Date.now() / 1000);
-    expect(await stack.signIn.renewTokens(before)).toBe("ok");
+    expect(await stack.signIn.refreshTokens(before)).toBe("ok");
     expect(asked() - count).toBe(1);
-    expect(await stack.signIn.renewTokens(after)).toBe("ok");
+    expect(await stack.signIn.refreshTokens(after)).toBe("ok");
     for (const replica of [third, second]) await replica.close();
   });
 
@@ -42,7 +42,7 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     const { userId, checkedAt } = before;
     // Half of the recheck interval is left, so this is not an expired claim.
     await stack.store.signInSessions.claimCheck(userId, checkedAt, new Date(Date.now() - 1_800_000));
-    const waiting = stack.signIn.renewTokens(before);
+    const waiting = stack.signIn.refreshTokens(before);
     await stack.store.signInSessions.put({ ...before, tokensAt: Date.now(), checkedAt: new Date() });
     expect(await waiting).toBe("ok");
     expect(asked() - count).toBe(0);
@@ -53,7 +53,7 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     const [before, count] = [await stored(), asked()];
     const other = await stack.replica();
     expect(
-      await Promise.all([stack.signIn.recheck("company/alice"), other.signIn.renewTokens(before)]),
+      await Promise.all([stack.signIn.recheck("company/alice"), other.signIn.refreshTokens(before)]),
     ).toEqual(["ok", "ok"]);
     expect(asked() - count).toBe(1);
     expect((await stored()).accessToken).not.toBe(before.accessToken);
@@ -63,23 +63,23 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
   test("not while the provider is down, but immediately afterwards", async () => {
     const before = await stored();
     stack.company.outage(503);
-    expect(await stack.signIn.renewTokens(before)).toBe("unavailable");
+    expect(await stack.signIn.refreshTokens(before)).toBe("unavailable");
     expect(await stored()).toEqual(before);
     stack.company.outage(undefined);
-    expect(await stack.signIn.renewTokens(before)).toBe("ok");
+    expect(await stack.signIn.refreshTokens(before)).toBe("ok");
   });
 
   test("not without a refresh token", async () => {
     const { refreshToken: _, ...without } = await stored();
     await stack.store.signInSessions.put(without);
-    expect(await stack.signIn.renewTokens(without)).toBe("sign_in_again");
+    expect(await stack.signIn.refreshTokens(without)).toBe("sign_in_again");
   });
 
   test("a rejection ends the user's access, as in a recheck", async () => {
     await (await registeredApp(stack)).tokens(stack.browser(), "bob");
     const before = await stored("company/bob");
     stack.company.dismiss("bob");
-    expect(await stack.signIn.renewTokens(before)).toBe("rejected");
+    expect(await stack.signIn.refreshTokens(before)).toBe("rejected");
     expect(stack.gone).toEqual(["company/bob"]);
     expect(await stack.store.signInSessions.find("company/bob")).toBeUndefined();
   });
