@@ -3,8 +3,8 @@ import { createAuthorizationServer } from "./authorization-server/create-authori
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
 import { createSafeFetch } from "./egress/safe-fetch.ts";
-import { createAssertions } from "./external-tokens/assertions.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
+import { createAssertions } from "./external-tokens/identity-assertions.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
 import { createSigningKeys } from "./external-tokens/signing-keys.ts";
 import type { Route } from "./model/route.ts";
@@ -13,7 +13,7 @@ import { createRateLimiter } from "./policy/rate-limiter.ts";
 import { createCurrentPolicies } from "./policy/route-policy.ts";
 import { createConnectRouter } from "./portal/connect.ts";
 import { createConnectionsRouter } from "./portal/connections.ts";
-import type { PortalDeps } from "./portal/portal.ts";
+import type { PortalDeps } from "./portal/server-states.ts";
 import { createServersRouter } from "./portal/servers-api.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
 import { createPeople } from "./store/people.ts";

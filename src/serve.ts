@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
-import { followStoredRoutes } from "./admin/routes.ts";
+import { followStoredRoutes } from "./admin/stored-route-changes.ts";
 import { type Components, compose } from "./compose.ts";
 import type { Config } from "./config/config.ts";
 import { databaseExposure, isTcp, type PeerAuthentication, peerAuthentication } from "./config/listeners.ts";

@@ -9,7 +9,7 @@ import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
-import { challengeFilter } from "../../src/envoy-config/response-filter.ts";
+import { challengeFilter } from "../../src/envoy-config/ext-proc-filter.ts";
 import { createExternalProcessor } from "../../src/ext-proc/processor.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";

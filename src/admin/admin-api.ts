@@ -15,7 +15,7 @@ import {
   type RouteView,
   routeView,
   type StoredRouteChangesDeps,
-} from "./routes.ts";
+} from "./stored-route-changes.ts";
 
 export interface AdminApiDeps extends StoredRouteChangesDeps {
   readonly live: Pick<LiveConfig, "tryStoredRoutes" | "storedProblems">;

@@ -4,7 +4,7 @@ import { clientAddress } from "../server/http/request.ts";
 import { countPerHour } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { clientIdFault, readClientMetadata } from "./clients.ts";
+import { clientIdFault, readClientMetadata } from "./client-rules.ts";
 import { orUnavailable } from "./errors.ts";
 
 /** The result of a fetch. Kept as bytes, because a Response can be read only once. */

@@ -7,7 +7,7 @@ import { hideUrl, openCors, readForm, requestId } from "../server/http/request.t
 import { sendPage } from "../server/http/send-page.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { clientSource } from "./clients.ts";
+import { clientSource } from "./client-rules.ts";
 import { createInteractions } from "./interactions.ts";
 import { answerForExternalTokens } from "./introspection.ts";
 import { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";

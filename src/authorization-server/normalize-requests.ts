@@ -3,7 +3,7 @@ import { IncomingMessage } from "node:http";
 import { buffer } from "node:stream/consumers";
 import type { Context } from "koa";
 import { requestId } from "../server/http/request.ts";
-import { readClientMetadata } from "./clients.ts";
+import { readClientMetadata } from "./client-rules.ts";
 
 /** The media type of an endpoint. */
 export type BodyKind = "form" | "json";

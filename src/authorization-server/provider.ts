@@ -5,7 +5,7 @@ import { createFindAccount, tokenClaims } from "./accounts.ts";
 import { createRecordAdapter } from "./adapter.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { createClientFetches } from "./client-fetches.ts";
-import { applyClientMetadataRules } from "./clients.ts";
+import { applyClientMetadataRules } from "./client-rules.ts";
 import { type Explanation, explainError, type Failure, sendError } from "./errors.ts";
 import { createInteractionPolicy } from "./interaction-policy.ts";
 import { sentBasicWithoutSecret } from "./normalize-requests.ts";

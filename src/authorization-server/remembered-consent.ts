@@ -6,7 +6,7 @@ import type { ConsentPage } from "../pages/consent-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { clientSource, isLoopbackRedirect } from "./clients.ts";
+import { clientSource, isLoopbackRedirect } from "./client-rules.ts";
 import { orUnavailable } from "./errors.ts";
 import { browserRequest } from "./normalize-requests.ts";
 import { routeOfResource } from "./resources.ts";

@@ -2,7 +2,7 @@ import type Provider from "oidc-provider";
 import { errors, type KoaContextWithOIDC } from "oidc-provider";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { clientSource, isLoopbackRedirect } from "./clients.ts";
+import { clientSource, isLoopbackRedirect } from "./client-rules.ts";
 import { type Explanation, type Failure, sendError } from "./errors.ts";
 import { browserRequest } from "./normalize-requests.ts";
 import { hasAllowed } from "./remembered-consent.ts";

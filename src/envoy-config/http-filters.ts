@@ -1,8 +1,8 @@
 import type { Config } from "../config/config.ts";
 import { envoySecretHeader } from "../config/listeners.ts";
 import { affinityFilter, affinityState, sidecarGrpc } from "./clusters.ts";
+import { challengeFilter } from "./ext-proc-filter.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { challengeFilter } from "./response-filter.ts";
 import { checkTimeout } from "./timeouts.ts";
 
 /** For a retry policy: selects a host that has not failed yet, if there is one. */

@@ -1,7 +1,7 @@
 import type { PeerAuthentication } from "../config/listeners.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { Assertions } from "../external-tokens/assertions.ts";
 import type { Caller, ExternalTokens } from "../external-tokens/external-tokens.ts";
+import type { Assertions } from "../external-tokens/identity-assertions.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import type { PolicyTable } from "../policy/policy.ts";

@@ -7,8 +7,8 @@ import {
 } from "@grpc/grpc-js";
 import { provenByMessage, shownBy } from "../config/listeners.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./budgets.ts";
 import { rewriteEndpoints } from "./endpoint-events.ts";
+import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./memory-and-cpu-limits.ts";
 import {
   type ExternalProcessorDeps,
   externalProcessor,

@@ -4,7 +4,7 @@ import { denialBody } from "../policy/policy.ts";
 import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { RejectionOutcome } from "../upstream-tokens/upstream-tokens.ts";
-import type { WorkBudget } from "./budgets.ts";
+import type { WorkBudget } from "./memory-and-cpu-limits.ts";
 import type { ExternalProcessorDeps, ProcessingResponse, UpstreamResponse } from "./protocol.ts";
 import type { BodyFilter } from "./tool-list.ts";
 

@@ -96,7 +96,7 @@ class ConnectEndpoints {
     return router;
   }
 
-  /** `GET /mcp/connect`: redirects the user to the upstream's authorization server, after this.#confirmation. */
+  /** `GET /mcp/connect`: redirects the user to the upstream's authorization server, after confirmation. */
   async #begin(ctx: Context): Promise<void> {
     hideUrl(ctx);
     const table = this.#deps.routes();
@@ -157,7 +157,7 @@ class ConnectEndpoints {
         },
       });
     }
-    // A session on this host may have been planted: the issuer's host identifies the user and asks for this.#confirmation.
+    // A session on this host may have been planted: the issuer's host identifies the user and asks for confirmation.
     const wanted = { route, returnTo, popup };
     const session = queryParameter(ctx, "session");
     const code = queryParameter(ctx, "confirmed");

@@ -11,7 +11,7 @@ import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { failureInWords, readFailureCode } from "../upstream-oauth/failures.ts";
-import { type PortalDeps, reachableRoutes, serverStates } from "./portal.ts";
+import { type PortalDeps, reachableRoutes, serverStates } from "./server-states.ts";
 
 /** The user's servers for the portal: those that policy allows, and those that are still connected although it no longer does. */
 export async function connectionEntries(

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
 import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { openCors, readBody, requestId } from "../server/http/request.ts";
-import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./portal.ts";
+import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./server-states.ts";
 
 /** The user that a request acts for, or why there is none. */
 export type IdentifiedUser =

@@ -2,6 +2,9 @@ import { createHmac, randomBytes, randomUUID, timingSafeEqual } from "node:crypt
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kysely, sql } from "kysely";
 import type { Logger } from "pino";
+import type { Database, StoreMetrics } from "./database.ts";
+import { type Encryption, rowName } from "./encryption/encryption.ts";
+import { DecryptionFailed } from "./errors.ts";
 import {
   asBound,
   type BoundRow,
@@ -14,10 +17,7 @@ import {
   type MacKey,
   type Row,
   tablesOf,
-} from "./bound-columns.ts";
-import type { Database, StoreMetrics } from "./database.ts";
-import { type Encryption, rowName } from "./encryption/encryption.ts";
-import { DecryptionFailed } from "./errors.ts";
+} from "./mac-columns.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { Tables } from "./tables.ts";
 

@@ -8,7 +8,7 @@ interface Encrypted {
 /** Written as JSON text and read as a value, which works with both drivers. */
 type Json<T> = ColumnType<T, string, string>;
 
-/** The MAC of the clear-text columns (bound-columns.ts); null: written by a version without MACs. */
+/** The MAC of the clear-text columns (mac-columns.ts); null: written by a version without MACs. */
 interface Bound {
   mac: string | null;
 }

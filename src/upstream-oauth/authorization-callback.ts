@@ -23,7 +23,10 @@ import type { FinishConsent, PendingConsent } from "./upstream-oauth.ts";
 /** How long the browser waits for the database, ms. */
 const browserTimeoutMs = 15_000;
 
-/** Completes authorizations that `AuthorizationRequests` started: callback, code, token (RFC 6749 sections 4.1.2 to 4.1.4). */
+/**
+ * Completes authorizations that `AuthorizationRequests` started: callback, code, token (RFC 6749 sections 4.1.2 to 4.1.4). The browser
+ * arrives at `portal/connect.ts`.
+ */
 export class AuthorizationCallbacks {
   readonly #deps: AuthorizationDeps;
   readonly #requests: AuthorizationRequests;

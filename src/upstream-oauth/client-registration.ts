@@ -311,3 +311,12 @@ export function isDue(found: ClientRegistration): boolean {
   const end = found.secretExpiresAt.getTime();
   return end - Date.now() < Math.max(60_000, (end - (registeredAt ?? end)) / 4);
 }
+
+/** A registration to replace. */
+export interface ReplacedClient {
+  readonly clientId: string;
+  /** Unix ms: a new registration may have the same client id. */
+  readonly registeredAt?: number;
+  /** Replaced for scopes that only one user's calls require. */
+  readonly stepUp?: boolean;
+}

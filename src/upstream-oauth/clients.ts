@@ -35,6 +35,7 @@ import {
   isExpiring,
   notesOf,
   type RegisteredScopes,
+  type ReplacedClient,
   registerClient,
   rotateClientSecret,
 } from "./client-registration.ts";
@@ -44,15 +45,6 @@ import { createRegistrationTrial, type RegistrationTrial } from "./registration-
 import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { allowedScopes } from "./www-authenticate.ts";
-
-/** A registration to replace. */
-export interface ReplacedClient {
-  readonly clientId: string;
-  /** Unix ms: a new registration may have the same client id. */
-  readonly registeredAt?: number;
-  /** Replaced for scopes that only one user's calls require. */
-  readonly stepUp?: boolean;
-}
 
 /** This gateway's clients at authorization servers. */
 export interface Clients {

@@ -22,7 +22,7 @@ import { codeOfUnknown } from "./probe.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import { credentialOwner, type UpstreamServer } from "./server-metadata.ts";
 import { isNoEndpoint } from "./token-response.ts";
-import { openSession, openStream, setHeaders } from "./trial-session.ts";
+import { openSession, openStream, setHeaders } from "./trial-mcp-session.ts";
 import type { DiscoveryStep, DiscoveryResult as Outcome } from "./upstream-oauth.ts";
 
 interface DoctorDeps {
