@@ -17,7 +17,6 @@ import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
 import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
-
 import { unauthenticatedConnections } from "./server/unauthenticated-connections.ts";
 import { migrateOldRecord } from "./sign-in/providers.ts";
 import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";

@@ -198,7 +198,7 @@ const maxAddressLength = 2000;
  * @param query the authorization request's parameters; the page's answer is removed from it
  * @returns whether the request was answered with the page
  */
-export function askForServer(ctx: Context, query: URLSearchParams, table: RouteTable): boolean {
+function askForServer(ctx: Context, query: URLSearchParams, table: RouteTable): boolean {
   const entered = query.get("server");
   query.delete("server");
   const isKnown = query.has("resource") || onlyRouteOf(table, ctx.host) || onlyRouteOf(table);
@@ -241,7 +241,7 @@ const secrets = new Set(["client_secret", "client_assertion", "client_assertion_
  * The parameters of an authorization request that apply here. Left out are parameters without a value (RFC 6749 section 3.1),
  * unknown values of `prompt` (`select_account`) and, without the scope openid, those that only OpenID Connect defines.
  */
-export function authorizationParameters(given: URLSearchParams): URLSearchParams {
+function authorizationParameters(given: URLSearchParams): URLSearchParams {
   const read = new URLSearchParams();
   const openid = given.getAll("scope").some((scope) => scope.split(" ").includes("openid"));
   for (const [name, value] of given) {

@@ -17,13 +17,13 @@ interface Use {
 }
 
 /**
- * Refresh token rotation in one transaction, and what happens to a used refresh token. With a grace period: a client that lost the answer to a refresh, or sends two at once,
- * may use its token again within `external_tokens.refresh_token_grace` and gets the same successor while that is unused (RFC 9700
- * section 4.14.2 leaves this to the server). A repeat passes all checks of the first use, and policy as well. Later, or if the successor
- * has been used, oidc-provider rejects the token and revokes its grant, since two parties hold it.
+ * Refresh token rotation in one transaction, and what happens to a used refresh token. There is a grace period: a client that lost the
+ * answer to a refresh, or sends two at once, may use its token again within `external_tokens.refresh_token_grace` and gets the same
+ * successor while that is unused (RFC 9700 section 4.14.2 leaves this to the server). A repeat passes all checks of the first use, and
+ * policy as well. Later, or if the successor has been used, oidc-provider rejects the token and revokes its grant: two parties hold it.
  */
 export interface RefreshRotation {
-  /** A stored record as oidc-provider sees it: used, unless the current request may repeat this used refresh token. */
+  /** A stored record as oidc-provider sees it. A consumed one is marked as used, unless the current request may repeat this refresh token. */
   seen(record: AuthorizationServerRecord): Promise<AdapterPayload>;
   /** Whether the current request repeats a used token. */
   repeats(ctx: KoaContextWithOIDC): boolean;

@@ -68,14 +68,14 @@ export async function doctor(
   });
   if (!outcome.ok) {
     write(
-      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${withHost(adviceFor(outcome.code, route))}`,
+      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
     );
     return false;
   }
   if (isGuess) {
     write(
       "\nUsers may not be able to connect: the server publishes no metadata, and its endpoints are a guess.\n" +
-        `\nWhat to do\n${withHost(adviceFor("discovery_failed", route))}`,
+        `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route))}`,
     );
     return false;
   }
@@ -83,7 +83,7 @@ export async function doctor(
     `\n${verdict(auth, outcome)}${notes.length === 0 && auth.mode === "consent" ? " Nothing to do." : ""}\n`,
   );
   if (outcome.needed && auth.mode !== "consent") write(clientNotChecked);
-  if (notes.length > 0) write(`\nNotes\n${notes.map(withHost).join("")}`);
+  if (notes.length > 0) write(`\nNotes\n${notes.map(wrapped).join("")}`);
   return true;
 }
 
@@ -133,7 +133,7 @@ function lines(step: DiscoveryStep): string {
 }
 
 /** Wraps at 100 characters between words, indented by two. */
-function withHost(text: string): string {
+function wrapped(text: string): string {
   const rows = [""];
   for (const word of text.split(" ")) {
     const row = rows[rows.length - 1] ?? "";

@@ -8,7 +8,6 @@ import { checkConflicts, checkSharedSecrets } from "./check-conflicts.ts";
 import { checkIdentities } from "./check-identities.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
-
 import { createFields, type FieldContext } from "./field-types.ts";
 import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";

@@ -52,7 +52,7 @@ export function normalizeHost(authority: string): string | undefined {
 }
 
 /** Segment below a route for paths of its upstream outside `to`, followed by a proof that the upstream named the path. */
-export const upstreamPathSegment = ".upstream";
+const upstreamPathSegment = ".upstream";
 
 /** The public path for an upstream path outside `to`. @param proof from `MetadataProofs.proveUpstreamPath` */
 export function provenUpstreamPath(route: Pick<Route, "prefix">, proof: string, path: string): string {

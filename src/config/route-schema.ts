@@ -153,7 +153,7 @@ function textFault(value: unknown): string | undefined {
 }
 
 /** `well_known` of a route, as written. */
-export function wellKnownSchema() {
+function wellKnownSchema() {
   return z.record(z.string(), z.unknown()).superRefine((given, issues) => {
     const fail = (path: string[], message: string, fix: string) =>
       issues.addIssue({ code: "custom", path, message, params: { fix } });

@@ -128,7 +128,7 @@ export function clusters(config: Config, before?: Config): Json[] {
 }
 
 /** Settings of all clusters. MCP streams stay open for hours, which would exhaust Envoy's default of 1,024 concurrent requests. */
-export function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
+function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
   const named = hosts.some(
     (host) => !host.startsWith("unix:") && isIP(host.replace(/^\[(.*)\]$/, "$1")) === 0,
   );
@@ -151,7 +151,7 @@ export function clusterName(route: Route): string {
 }
 
 /** The cluster of a route's `to`: TLS with SNI and name verification for https, one endpoint per `to`. */
-export function upstreamCluster(route: Route, upstreamCa: string): Json {
+function upstreamCluster(route: Route, upstreamCa: string): Json {
   const urls = route.to.map((url) => new URL(url));
   const tls = urls[0]?.protocol === "https:";
   const name = clusterName(route);
@@ -262,7 +262,7 @@ export const affinityPolicy: { readonly [key: string]: Json } = {
 };
 
 /** For its cluster: when an endpoint is added or removed, users of the other endpoints stay where they are. */
-export const affinityBalancer: { readonly [key: string]: Json } = {
+const affinityBalancer: { readonly [key: string]: Json } = {
   lb_policy: "RING_HASH",
   ring_hash_lb_config: { minimum_ring_size: 256 },
 };

@@ -2,7 +2,6 @@ import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { inspectedBodyBytes, type Route } from "../model/route.ts";
 import { affinityFilter, affinityPolicy, affinityState, clusterName, hasAffinity } from "./clusters.ts";
-
 import { earlyBytes, headerCheckFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { upstreamTimeouts } from "./timeouts.ts";

@@ -281,11 +281,9 @@ function unauthorized(
   const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
   const error = tokenSent ? "invalid_token" : undefined;
   const { requestId } = facts;
-  return {
-    kind: "challenge",
-    ...bearerChallenge({ resource: { route, path }, error, description, scopes, requestId }),
-    headers: [],
-  };
+  const resource = { route, path };
+  const { wwwAuthenticate, body } = bearerChallenge({ resource, error, description, scopes, requestId });
+  return { kind: "challenge", wwwAuthenticate, body: JSON.stringify(body), headers: [] };
 }
 
 function noRoute({ host, path }: RequestFacts, hostKnown: boolean): Checked {

@@ -77,11 +77,15 @@ function signInFirst(facts: RequestFacts, route: Route, deps: CheckDeps): Checke
       route,
     };
   }
-  const challenge = bearerChallenge({
+  const { wwwAuthenticate, body } = bearerChallenge({
     error: "invalid_token",
     code: "unauthorized",
     description: "sign in with a browser first",
     requestId,
   });
-  return { decision: { kind: "challenge", ...challenge, headers: [] }, reason: "no_session", route };
+  return {
+    decision: { kind: "challenge", wwwAuthenticate, body: JSON.stringify(body), headers: [] },
+    reason: "no_session",
+    route,
+  };
 }

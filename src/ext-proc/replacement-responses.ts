@@ -47,7 +47,11 @@ export function challenge(asked: Asked, description: string, scopes: readonly st
     scopes,
     requestId: asked.requestId,
   });
-  return { status: 401, headers: [...common, ["www-authenticate", wwwAuthenticate]], body };
+  return {
+    status: 401,
+    headers: [...common, ["www-authenticate", wwwAuthenticate]],
+    body: JSON.stringify(body),
+  };
 }
 
 /** 503: the client and its user can at most try again. */

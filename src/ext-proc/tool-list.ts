@@ -7,7 +7,6 @@ import {
   readToolFilter,
   toolsAnswerFormat,
 } from "../policy/tool-list-filter.ts";
-
 import type { UpstreamResponse } from "./protocol.ts";
 
 /** Filters a body chunk by chunk. */

@@ -168,7 +168,10 @@ function mac(key: KeyObject, head: string, metadata: ProvenMetadata): Buffer {
     .digest();
 }
 
-/** The first member distinguishes the uses, and differs from a proof's first member, which has dots. `place` stays: it is part of valid MACs. */
+/**
+ * The first member distinguishes the uses, and differs from a proof's first member, which has dots. `place` stays: it is part of valid
+ * MACs.
+ */
 function routeMac(
   key: KeyObject,
   use: "place" | "cookie",

@@ -190,7 +190,8 @@ class ConnectEndpoints {
   }
 
   /**
-   * The redirect URI of the upstream's consent. What a response must fulfill, and the token request: `upstream-oauth/authorization-callback.ts`.
+   * The redirect URI of the upstream's consent. What a response must fulfill, and the token request:
+   * `upstream-oauth/authorization-callback.ts`.
    */
   async #callback(ctx: Context): Promise<void> {
     hideUrl(ctx);

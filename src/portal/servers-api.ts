@@ -127,7 +127,6 @@ export function createServersRouter(deps: PortalDeps): Router {
     const id = requestId(ctx.req);
     const challenge = bearerChallenge({ error: "invalid_token", description, requestId: id });
     ctx.status = status;
-    ctx.type = "json";
     ctx.set({ "www-authenticate": challenge.wwwAuthenticate, "cache-control": "no-store" });
     ctx.body = challenge.body;
     return undefined;

@@ -19,7 +19,6 @@ import { StoreUnavailable } from "../store/errors.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import { returnPath, type Taken } from "./host-handover.ts";
 import { identityFromClaims, type OpenidClients, personClaims, tokensOf } from "./providers.ts";
-
 import { browserBinding, type Sessions } from "./sessions.ts";
 import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 

@@ -4,7 +4,6 @@ import { nextChange } from "../store/notifications/notifications.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import { identityFromClaims, type OpenidClients, personClaims, tokensOf } from "./providers.ts";
-
 import type { Sessions } from "./sessions.ts";
 import type { Recheck, SignIn, SignInDeps } from "./sign-in.ts";
 
@@ -113,9 +112,9 @@ export function createRecheck(
       const client = await clients.of(provider);
       const tokens = await refreshTokenGrant(client, refreshToken);
       const got = tokensOf(tokens);
-      const { emailUnchecked: _, ...judged } = known;
+      const { emailUnchecked: _, ...record } = known;
       const renewed: SignInSession = {
-        ...judged,
+        ...record,
         ...got,
         idToken: got.idToken ?? known.idToken,
         refreshToken: got.refreshToken ?? refreshToken,

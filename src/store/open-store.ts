@@ -10,7 +10,6 @@ import { delegations } from "./delegations.ts";
 import { listenEmbedded, openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { requireSpace } from "./embedded/pglite.ts";
 import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
-
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
@@ -210,7 +209,7 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   const listener = listenPostgres({
     listenUrl,
     tls,
-    heartbeatDb: heartbeatDb,
+    heartbeatDb,
     clock: database.clock,
     timeoutMs,
     logger,

@@ -27,7 +27,6 @@ import {
 import type { RouteFetch } from "./route-fetch.ts";
 import type { UpstreamServer } from "./server-metadata.ts";
 import type { BeginConsent, ConsentNotice, PendingConsent, UpstreamOAuthDeps } from "./upstream-oauth.ts";
-
 import { allowedScopes } from "./www-authenticate.ts";
 
 /** The same authorization, started again with a new client. */
@@ -273,12 +272,12 @@ export function consentOf(route: Route): ConsentAuth {
   if (auth) return auth;
   throw new UpstreamOAuthError("route_unavailable", `route ${route.id} does not use consent`);
 }
+
 /**
  * The authorization URL that the browser is redirected to (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
  *
  * @throws UpstreamOAuthError `metadata_invalid` without an authorization endpoint.
  */
-
 export function authorizationUrl(
   as: AuthorizationServer,
   request: {

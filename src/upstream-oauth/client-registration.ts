@@ -89,7 +89,7 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
     );
   const { asked, supported } = scopes;
   // Some servers grant the registered scopes if a request names none.
-  if (asked.length === 0) return ask(metadata).catch(wrapped(host));
+  if (asked.length === 0) return ask(metadata).catch(withHost(host));
   const wide = [...new Set([...asked, ...supported])].join(" ");
   const narrow = asked.join(" ");
   const withScope = (scope: string) => ask({ ...metadata, scope });
@@ -99,7 +99,7 @@ export async function registerClient(request: RegistrationRequest): Promise<Clie
         narrow === wide ? withoutScope() : withScope(narrow).catch(unlessScopes(withoutScope)),
       ),
     )
-    .catch(wrapped(host));
+    .catch(withHost(host));
 
   /** Records the attempted scopes: another registration would not get more. */
   async function withoutScope(): Promise<ClientRegistration> {
@@ -164,7 +164,7 @@ function unlessScopes(next: () => Promise<ClientRegistration>) {
   };
 }
 
-function wrapped(host: string) {
+function withHost(host: string) {
   return (error: unknown): never => {
     throw UpstreamOAuthError.from(error, `registration at ${host} failed`);
   };

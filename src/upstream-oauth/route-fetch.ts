@@ -137,7 +137,7 @@ const maxHops = 3;
  * @param timeoutMs of all hops together, ms
  * @throws SafeFetchError as `fetchOne`
  */
-export function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetch {
+function followWithinHost(fetchOne: Fetch, timeoutMs: () => number): Fetch {
   return async (input, init) => {
     const deadline = AbortSignal.timeout(timeoutMs());
     const signal = init?.signal ? AbortSignal.any([init.signal, deadline]) : deadline;

@@ -199,7 +199,10 @@ export interface PendingConsent {
   readonly popup: boolean;
   /** As in `ConsentNotice`: the server that the user agreed to. Absent in flows of earlier versions. */
   readonly server?: string;
-  /** The state at the start (the name is part of the stored format): if the user has disconnected or been removed since, nothing is stored. Absent in flows of earlier versions. */
+  /**
+   * The state at the start: if the user has disconnected or been removed since, nothing is stored. Absent in flows of earlier versions.
+   * The name is part of the stored format.
+   */
   readonly standing?: PersonState;
   /** Whether this is the second attempt, with a new client. Absent in flows of earlier versions. */
   readonly again?: boolean;

@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { changedEntry, secretPaths, withoutSecrets } from "../../src/admin/route-settings.ts";
-
 import { startAdmin } from "./start-admin.ts";
 
 let stack: Awaited<ReturnType<typeof startAdmin>>;

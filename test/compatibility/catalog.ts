@@ -28,8 +28,8 @@ export interface Answer {
 type Json = Readonly<Record<string, unknown>>;
 
 /**
- * An upstream as its sources describe it, with its real URLs. Whatever a file omits is answered according to the RFCs: see `scripted-
- * vendors.ts`. In bodies `$access_token`, `$refresh_token`, `$given_refresh_token`, `$client_id`, `$client_secret`,
+ * An upstream as its sources describe it, with its real URLs. Whatever a file omits is answered according to the RFCs: see
+ * `scripted-vendors.ts`. In bodies `$access_token`, `$refresh_token`, `$given_refresh_token`, `$client_id`, `$client_secret`,
  * `$redirect_uri` and `$scope` stand for the values of the request.
  */
 export interface Upstream extends Entry {

@@ -14,7 +14,6 @@ import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { envoyConfig } from "../../src/cli/envoy-config.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { envoyBootstrap, writeXdsDir } from "../../src/envoy-config/bootstrap.ts";
-
 import { inspectedBodyBytes } from "../../src/model/route.ts";
 import { compilePolicies } from "../../src/policy/route-policy.ts";
 import { createGrpcServer, type GrpcServer } from "../../src/server/grpc/grpc-server.ts";

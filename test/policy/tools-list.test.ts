@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createToolsStreamFilter } from "../../src/policy/event-stream-filter.ts";
 import { filterToolsJson, readToolFilter, toolsAnswerFormat } from "../../src/policy/tool-list-filter.ts";
-
 import { requestFrom } from "./request-from.ts";
 import { routeWith } from "./route-with.ts";
 

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { encryption, type KeyEncryptionKeys } from "../../src/store/encryption/encryption.ts";
-
 import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 
 const made = () => randomBytes(32).toString("base64url");

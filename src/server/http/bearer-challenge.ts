@@ -4,8 +4,8 @@ import type { Route } from "../../model/route.ts";
 export interface BearerChallenge {
   /** Value of `WWW-Authenticate`. */
   readonly wwwAuthenticate: string;
-  /** JSON: the same, and the request's id. */
-  readonly body: string;
+  /** Error, description, URL of the metadata and request id, to be sent as JSON. */
+  readonly body: object;
 }
 
 /**
@@ -38,12 +38,12 @@ export function bearerChallenge(given: {
   ];
   return {
     wwwAuthenticate: `Bearer ${parameters.join(", ")}`,
-    body: JSON.stringify({
+    body: {
       error: given.code ?? error ?? "unauthorized",
       error_description: description,
       resource_metadata: metadata,
       request_id: requestId,
-    }),
+    },
   };
 }
 

@@ -193,7 +193,21 @@ describe("the portal, without JavaScript, through Envoy", () => {
     const nobody = await stack.fetch("https://auth.test/.pomerium/mcp/routes");
     expect(nobody.status).toBe(401);
     expect(nobody.headers.get("www-authenticate")).toContain('error="invalid_token"');
+    expect(await nobody.json()).toMatchObject({
+      error: "invalid_token",
+      error_description: "Unauthorized: sign in, or send an access token",
+    });
     await scripted.close();
+  });
+
+  test("a signed-out user who opens the list in the address bar gets a page, not JSON", async () => {
+    const signedOut = await chromium.newContext();
+    const tab = await signedOut.newPage();
+    const response = await tab.goto("https://auth.test/.pomerium/mcp/routes");
+    expect(response?.status()).toBe(401);
+    expect(response?.headers()["content-type"]).toContain("text/html");
+    expect(await tab.textContent("main")).toContain("sign in, or send an access token");
+    await signedOut.close();
   });
 
   test("an MCP client's token lists only its own server", async () => {
