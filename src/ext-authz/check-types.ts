@@ -4,8 +4,10 @@ import type { Caller, ExternalTokens } from "../external-tokens/external-tokens.
 import type { Assertions } from "../external-tokens/identity-assertions.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
+import type { Subject } from "../model/subject.ts";
 import type { PolicyTable } from "../policy/policy.ts";
 import type { RateLimiter } from "../policy/rate-limiter.ts";
+import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { People } from "../store/people.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -27,16 +29,7 @@ export interface Checked {
 }
 
 /** A signed-in person, as far as a check needs it. */
-export interface SignedIn {
-  readonly userId: string;
-  readonly email?: string;
-  readonly name?: string;
-  readonly groups: readonly string[];
-  readonly claims: Readonly<Record<string, unknown>>;
-  readonly sessionName: string;
-  /** Unix seconds. */
-  readonly sessionExpiresAt: number;
-}
+export type SignedIn = Pick<BrowserSession, keyof Subject | "sessionName" | "sessionExpiresAt">;
 
 /** Dependencies of the check service. */
 export interface CheckDeps {

@@ -1,18 +1,12 @@
 import type { TrustedIssuer } from "../config/config.ts";
 import type { Route } from "../model/route.ts";
+import type { Subject } from "../model/subject.ts";
 
 /**
  * The caller, authenticated by an external token. E-mail, name, groups and claims come from a person's current sign-in record or
  * from a trusted issuer's token; a service account has none.
  */
-export interface Caller {
-  /** `provider-id/subject`, or `service-account/name`. */
-  readonly userId: string;
-  readonly email?: string;
-  readonly name?: string;
-  readonly groups: readonly string[];
-  /** The provider's claims that policy may read, without protocol claims: the client chooses some of those (`scope`). */
-  readonly claims: Readonly<Record<string, unknown>>;
+export interface Caller extends Subject {
   readonly clientId: string;
   /** Absent for foreign issuers' tokens. */
   readonly grantId?: string;

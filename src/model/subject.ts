@@ -1,11 +1,13 @@
 import type { Route } from "./route.ts";
 
-/** The subject that policy decides about: a `Caller` (a verified external token) or a `Person` (a browser session). */
+/** The subject that policy decides about: a `Caller` (a verified external token) or a `BrowserSession`. */
 export interface Subject {
+  /** `provider-id/subject`, or `service-account/name`. */
   readonly userId: string;
   readonly email?: string;
   readonly name?: string;
   readonly groups: readonly string[];
+  /** The provider's claims that policy may read, without protocol claims: the client chooses some of those (`scope`). */
   readonly claims: Readonly<Record<string, unknown>>;
 }
 

@@ -29,6 +29,7 @@ import {
 } from "../config/claims.ts";
 import type { SignInProvider } from "../config/config.ts";
 import { readableKeys } from "../external-tokens/verify-token.ts";
+import type { Subject } from "../model/subject.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 
 /** OpenID clients of the configured providers; discovery is cached for an hour. */
@@ -216,12 +217,9 @@ function withoutEmail(claims: Claims, provider: Pick<SignInProvider, "claims">, 
 }
 
 /** A user, mapped from a provider's claims. */
-export interface Identity {
-  readonly userId: string;
+export interface Identity extends Subject {
+  /** `sub` at the provider. */
   readonly subject: string;
-  readonly email?: string;
-  readonly name?: string;
-  readonly groups: readonly string[];
   readonly claims: Record<string, unknown>;
 }
 

@@ -1,18 +1,14 @@
 import type Router from "@koa/router";
 import type { Context } from "koa";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Subject } from "../model/subject.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
 /** The signed-in user of a browser, as reported by the sign-in provider. */
-export interface BrowserSession {
-  readonly userId: string;
-  readonly email?: string;
-  readonly name?: string;
-  readonly groups: readonly string[];
-  readonly claims: Readonly<Record<string, unknown>>;
+export interface BrowserSession extends Subject {
   /** SHA-256 of the session id, base64url: safe in URLs and logs. */
   readonly sessionName: string;
   /** The session on the issuer's host that this one derives from. */
