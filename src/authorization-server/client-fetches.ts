@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import Provider, { type KoaContextWithOIDC } from "oidc-provider";
+import { countPerHour } from "../server/http/limits.ts";
 import { clientAddress } from "../server/http/request.ts";
-import { countPerHour } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { clientIdFault, readClientMetadata } from "./client-rules.ts";

@@ -3,6 +3,7 @@ import {
   decodeProtectedHeader,
   errors,
   type JSONWebKeySet,
+  type JWK,
   type JWTPayload,
   type JWTVerifyGetKey,
   jwtVerify,
@@ -215,13 +216,15 @@ function satisfies(actual: unknown, wanted: unknown): boolean {
  *
  * @returns undefined if there is no list of keys
  */
-export function readableKeys(keySet: unknown): Record<string, unknown>[] | undefined {
+export function readableKeys(keySet: unknown): JWK[] | undefined {
   if (typeof keySet !== "object" || keySet === null || !("keys" in keySet)) return undefined;
   if (!Array.isArray(keySet.keys)) return undefined;
   const keys: unknown[] = keySet.keys;
   return keys.flatMap((key) => {
     if (typeof key !== "object" || key === null || Array.isArray(key)) return [];
-    return [Object.fromEntries(Object.entries(key).filter(([, value]) => value !== null))];
+    const members = Object.entries(key).filter(([, value]) => value !== null);
+    // jose validates the members when it imports the key.
+    return [Object.fromEntries(members) as JWK];
   });
 }
 
@@ -261,7 +264,7 @@ export function issuerKeys(deps: {
     if (response.status !== 200) throw new Error(`the issuer's key set endpoint returned ${response.status}`);
     const keySet: JSONWebKeySet = await response.json();
     const keys = readableKeys(keySet);
-    known = createLocalJWKSet(keys ? ({ keys } as unknown as JSONWebKeySet) : keySet);
+    known = createLocalJWKSet(keys ? { keys } : keySet);
     fetchedAt = now();
   };
   const load = () => {

@@ -85,8 +85,15 @@ class TokenBroker implements UpstreamTokens {
     this.#miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
   }
 
-  find(caller: TokenCaller, route: Route, now = Date.now()): Credential | Promise<Credential> {
-    return this.#find(caller, route, now);
+  find(caller: StateCaller, plain: Route, now = Date.now()): Credential | Promise<Credential> {
+    const route = askedAt(plain, caller.askedPath ?? plain.askedPath);
+    const fixed = staticCredential(route);
+    if (fixed) return fixed;
+    if (caller.kind !== "service_account") return this.#findOf(caller.userId, caller, route, now);
+    const owner = needsPersonsConnection(route) ? caller.delegatedBy : caller.userId;
+    const found = owner ? this.#findOf(owner, caller, route, now) : this.#withoutOwner(route);
+    const asServiceAccount = (one: Credential) => forServiceAccount(one, route);
+    return found instanceof Promise ? found.then(asServiceAccount) : asServiceAccount(found);
   }
 
   async connectionState(userId: string, route: Route): Promise<ConnectionState> {
@@ -188,7 +195,7 @@ class TokenBroker implements UpstreamTokens {
       const refreshed = this.#refresher.obtain(connection, route, subjectOf(connection, caller));
       return refreshed.then((outcome) => this.#fromRefresh(outcome, caller, route));
     }
-    if (!token?.refreshToken) return missing(this.#scopesOf(connection, route), "upstream_token_expired");
+    if (!token?.refreshToken) return missing(scopesOf(connection, route), "upstream_token_expired");
     return this.#refresher
       .refresh(connection, token, route)
       .then((outcome) => this.#fromRefresh(outcome, caller, route));
@@ -214,22 +221,17 @@ class TokenBroker implements UpstreamTokens {
     now: number,
   ): Credential | Promise<Credential> {
     if (nonInteractiveAuth(route)) return this.#renew(connection, undefined, caller, route, now);
-    if (connection.requiredScopes) return missing(this.#scopesOf(connection, route), "consent_needed");
+    if (connection.requiredScopes) return missing(scopesOf(connection, route), "consent_needed");
     const answer = (needed: boolean) =>
-      needed ? missing(this.#scopesOf(connection, route), "consent_needed") : withoutToken;
+      needed ? missing(scopesOf(connection, route), "consent_needed") : withoutToken;
     const needed = this.#upstreamOAuth.needed(route);
     if (typeof needed === "boolean") return answer(needed);
     return needed.then(answer, needUnknown);
   }
 
-  /** The scopes of the routes file, and the required scopes if there are any. */
-  #scopesOf({ requiredScopes }: Connection, route: Route): readonly string[] {
-    return union(consentAuth(route)?.scopes, requiredScopes?.scopes);
-  }
-
   async #stateOf(userId: string, route: Route): Promise<Omit<ConnectionState, "missingScopes">> {
     const caller: StateCaller = { userId, kind: "person", looking: true };
-    const found = await this.#find(caller, route, Date.now());
+    const found = await this.find(caller, route);
     switch (found.kind) {
       case "credential":
         if (found.connection) return { state: "connected" };
@@ -247,17 +249,6 @@ class TokenBroker implements UpstreamTokens {
           signInNeeded: found.kind === "missing" && nonInteractiveAuth(route)?.subjectToken === "sign_in",
         };
     }
-  }
-
-  #find(caller: StateCaller, plain: Route, now: number): Credential | Promise<Credential> {
-    const route = askedAt(plain, caller.askedPath ?? plain.askedPath);
-    const fixed = staticCredential(route);
-    if (fixed) return fixed;
-    if (caller.kind !== "service_account") return this.#findOf(caller.userId, caller, route, now);
-    const owner = needsPersonsConnection(route) ? caller.delegatedBy : caller.userId;
-    const found = owner ? this.#findOf(owner, caller, route, now) : this.#withoutOwner(route);
-    const asServiceAccount = (one: Credential) => forServiceAccount(one, route);
-    return found instanceof Promise ? found.then(asServiceAccount) : asServiceAccount(found);
   }
 
   /** No connection may be used: the call succeeds only if none is needed. */
@@ -314,6 +305,11 @@ class TokenBroker implements UpstreamTokens {
     this.#miss.inc();
     return this.#cache.load(key, name).then((loaded) => this.#decide(loaded, caller, route, now));
   }
+}
+
+/** The scopes of the routes file, and the required scopes if there are any. */
+function scopesOf({ requiredScopes }: Connection, route: Route): readonly string[] {
+  return union(consentAuth(route)?.scopes, requiredScopes?.scopes);
 }
 
 /** The subject of a token request: the owner of the connection, with the caller's external token. */

@@ -16,6 +16,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { envoyService } from "../ext-authz/envoy-service.ts";
 import { grpcPeer } from "../support/grpc-peer.ts";
+import { http2Frame as frame } from "../support/http2-frame.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 /*
@@ -199,14 +200,6 @@ function healthBytes(): Buffer {
     literal("content-type", "application/grpc"),
     literal("te", "trailers"),
   ]);
-  const frame = (type: number, flags: number, stream: number, payload: Buffer) => {
-    const head = Buffer.alloc(9);
-    head.writeUIntBE(payload.length, 0, 3);
-    head[3] = type;
-    head[4] = flags;
-    head.writeUInt32BE(stream, 5);
-    return Buffer.concat([head, payload]);
-  };
   return Buffer.concat([
     Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     frame(4, 0, 0, Buffer.alloc(0)),

@@ -7,6 +7,7 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { type E2e, startE2e } from "../support/e2e.ts";
+import { http2Frame as frame } from "../support/http2-frame.ts";
 import { openThroughEnvoy, throughEnvoy, throughEnvoyHttp2 } from "../support/through-envoy.ts";
 
 /** Far more than any timeout below; nothing waits this long unless a defense is missing. */
@@ -377,12 +378,3 @@ const preface = Buffer.concat([
 ]);
 /** `:method: GET`, `:path: /`, `:scheme: https`, `:authority: x`, from HPACK's static table. */
 const requestHeaders = Buffer.from([0x82, 0x84, 0x87, 0x41, 0x01, 0x78]);
-
-function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}

@@ -48,8 +48,8 @@ describe("the location of an upstream's MCP endpoint", () => {
   const finish = async (begun: { readonly location: string; readonly state: string }) => {
     const callback = new URL(begun.location).searchParams.get("redirect_uri") ?? "";
     const params = upstream.agree(begun.location);
-    const trip = { params, callback, host: "mcp.test", userId: alice, browserState: begun.state };
-    const finished = await stack.upstreamOAuth.finish(trip);
+    const response = { params, callback, host: "mcp.test", userId: alice, browserState: begun.state };
+    const finished = await stack.upstreamOAuth.finish(response);
     if (!finished.ok) throw new Error(`${finished.code}: ${finished.message}`);
   };
   const connect = async (askedPath?: string) => {

@@ -361,13 +361,13 @@ describe("a registration", () => {
     await stack.connect(agree);
     expect([...granted.values()]).toEqual(["read write", "read write admin"]);
     // A second user, rejected for the same registration, continues with the new one.
-    const end = (trip: { location: string; state: string }) =>
+    const end = (flow: { location: string; state: string }) =>
       stack.upstreamOAuth.finish({
-        params: agree(trip.location),
-        callback: new URL(trip.location).searchParams.get("redirect_uri") ?? "",
+        params: agree(flow.location),
+        callback: new URL(flow.location).searchParams.get("redirect_uri") ?? "",
         host: "mcp.test",
         userId,
-        browserState: trip.state,
+        browserState: flow.state,
       });
     if (!late.ok) throw new Error();
     const refused = await end(late);

@@ -93,7 +93,7 @@ export async function startE2e({ database: kind, ...options }: E2eOptions = {}):
       browse: async (location) => {
         const page = await browser(user).agree(await browser(user).open(location), signIn(user));
         if (page.url.pathname === "/callback") return;
-        throw new Error(`the trip ended at ${page.url.href} (${page.status}): ${page.html.slice(0, 1000)}`);
+        throw new Error(`the flow ended at ${page.url.href} (${page.status}): ${page.html.slice(0, 1000)}`);
       },
     });
     clients.push(made);

@@ -251,11 +251,11 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
     await alice.page.getByRole("button", { name: "Sign out" }).click();
     await rejectedWithinASecond(() => callWith(token));
     expect((await list(token)).response.status).toBe(401);
-    const trip: string[] = [];
-    alice.page.on("request", (request) => trip.push(request.url()));
+    const requested: string[] = [];
+    alice.page.on("request", (request) => requested.push(request.url()));
     await alice.page.goto(app);
     await passForeignPages(alice.page, loginsOfAlice(stack));
-    expect(trip[1]).toContain("/.pomerium/sign_in");
+    expect(requested[1]).toContain("/.pomerium/sign_in");
     expect(tokenSeen()).not.toBe(token);
     expect((await callWith(token)).status).toBe(401);
   });

@@ -33,9 +33,10 @@ function expectText(printed: string, expected: RegExp): void {
 /** `again` works after the token has expired, without the user, with the refresh token. */
 async function afterExpiry(world: World, again: () => Promise<unknown>): Promise<void> {
   await delay(world.tokenSeconds * 1000);
-  const { trips } = world.person;
+  const { authorizations } = world.person;
   await again();
-  if (world.person.trips !== trips) throw new Error("the person was asked again after the token had expired");
+  if (world.person.authorizations !== authorizations)
+    throw new Error("the person was asked again after the token had expired");
 }
 
 const expired = "the expired token was refreshed";

@@ -1,14 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../../../dev/demo/free-port.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { httpBrowser } from "../../support/http-browser.ts";
+import { listening } from "../../support/listening.ts";
 import { connectBridge } from "./bridge.ts";
 import { installClients, installPythonSdk } from "./install.ts";
 
@@ -78,18 +77,3 @@ describe("mcp-remote, used by clients that support only stdio servers", { timeou
     await client.close();
   });
 });
-
-/** Resolves when something listens on the port. */
-async function listening(port: number): Promise<void> {
-  for (let tries = 0; tries < 600; tries += 1) {
-    const socket = connect(port, "127.0.0.1");
-    const isThere = await once(socket, "connect").then(
-      () => true,
-      () => false,
-    );
-    socket.destroy();
-    if (isThere) return;
-    await delay(100);
-  }
-  throw new Error(`nobody listens at ${port}`);
-}

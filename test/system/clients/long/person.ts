@@ -20,7 +20,7 @@ export interface Person {
   /** Opens every authorization URL in `text`, a client's output. @returns where the last one ended */
   walkAll(text: string): Promise<URL | undefined>;
   /** Number of opened URLs. */
-  readonly trips: number;
+  readonly authorizations: number;
   close(): Promise<void>;
 }
 
@@ -37,7 +37,7 @@ export async function person(
   const chrome: Browser = await browser({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
   const signIn = stack.signIn("alice");
   const gateway = new URL(stack.urls.issuer).origin;
-  const trips = new Map<string, Promise<URL>>();
+  const authorizations = new Map<string, Promise<URL>>();
 
   async function go(url: string): Promise<URL> {
     const context = await chrome.newContext();
@@ -72,9 +72,9 @@ export async function person(
     }
   }
   function walk(url: string): Promise<URL> {
-    const trip = trips.get(url) ?? go(url);
-    trips.set(url, trip);
-    return trip;
+    const authorization = authorizations.get(url) ?? go(url);
+    authorizations.set(url, authorization);
+    return authorization;
   }
 
   const opened = await listen((request, response) => {
@@ -91,8 +91,8 @@ export async function person(
   }
   return {
     bin,
-    get trips() {
-      return trips.size;
+    get authorizations() {
+      return authorizations.size;
     },
     walk,
     async walkAll(text) {

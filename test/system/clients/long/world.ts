@@ -1,15 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { freePort } from "../../../../dev/demo/free-port.ts";
 import { stackClientId } from "../../../../dev/demo/stack-config.ts";
 import { type E2e, startE2e } from "../../../support/e2e.ts";
 import { copyEmbeddedTestDatabase } from "../../../support/embedded-database.ts";
+import { listening } from "../../../support/listening.ts";
 import { connectBridge, connectProgram } from "../bridge.ts";
 import { installClients, installLongClients, installPythonSdk, type LongClients } from "../install.ts";
 import { type Model, model } from "./model.ts";
@@ -210,19 +209,4 @@ async function endAll(child: ChildProcess): Promise<void> {
   const gone = once(child, "exit");
   process.kill(-child.pid, "SIGKILL");
   await gone;
-}
-
-/** Resolves when something listens on the port. @throws Error after two minutes */
-export async function listening(port: number): Promise<void> {
-  for (let tries = 0; tries < 1200; tries += 1) {
-    const socket = connect(port, "127.0.0.1");
-    const isThere = await once(socket, "connect").then(
-      () => true,
-      () => false,
-    );
-    socket.destroy();
-    if (isThere) return;
-    await delay(100);
-  }
-  throw new Error(`nobody listens at ${port}`);
 }
