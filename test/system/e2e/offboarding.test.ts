@@ -46,7 +46,7 @@ describe("offboarding a user as in docs/security.md", () => {
       "revoked company/alice -> everything\n",
     );
     // The next sign-in ends at the provider, which no longer has the user.
-    await expect(whoami(alice)).rejects.toThrow(`the trip ended at ${stack.openid.issuer}/`);
+    await expect(whoami(alice)).rejects.toThrow(`the flow ended at ${stack.openid.issuer}/`);
     const connections = await stack.browser("alice").open("https://auth.test/.pomerium/routes");
     expect(connections.url.origin).toBe(stack.openid.issuer);
     expect(await command("grants", "list")).not.toContain("company/alice");
