@@ -56,7 +56,7 @@ pin-images: $(packages) ## pin each image to its current digest in the Compose f
 	@exec node dev/pin-images.ts
 
 clean: ## remove installed packages and the demo's files
-	rm -rf node_modules .venv .demo test/system/clients/node_modules test/system/clients/.venv \
+	rm -rf node_modules .venv .tools .demo test/system/clients/node_modules test/system/clients/.venv \
 	  test/system/clients/long/node_modules test/system/clients/long/.installed
 
 $(packages): package-lock.json package.json

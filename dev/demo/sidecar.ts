@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { supervise } from "./supervise.ts";
 
 /** A running `envoy-mcp-auth serve`. */
@@ -12,7 +14,20 @@ export interface Sidecar {
   close(): Promise<void>;
 }
 
-const cli = join(import.meta.dirname, "../../src/main.ts");
+/** A command line without its arguments: the executable, and what comes first. */
+export type Program = readonly [executable: string, ...first: string[]];
+
+const fromSource: Program = [process.execPath, join(import.meta.dirname, "../../src/main.ts")];
+
+/** Runs a command of the program to its end. @returns its standard output */
+export async function runProgram(
+  [executable, ...first]: Program = fromSource,
+  args: readonly string[] = [],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string> {
+  const options = { env, maxBuffer: 16 * 1024 * 1024 };
+  return (await promisify(execFile)(executable, [...first, ...args], options)).stdout;
+}
 
 /**
  * Starts the sidecar as a separate process and waits for its `ready` line. Its environment is this process's without `DATABASE_URL`,
@@ -27,13 +42,15 @@ export async function sidecar(options: {
   xdsDir?: string;
   /** Further options of `serve`. */
   args?: readonly string[];
+  program?: Program;
 }): Promise<Sidecar> {
   const { DATABASE_URL: _url, DATABASE_LISTEN_URL: _listenUrl, ...inherited } = process.env;
   const known = existsSync(options.logFile) ? readFileSync(options.logFile, "utf8").length : 0;
   const xds = options.xdsDir === undefined ? [] : ["--xds-dir", options.xdsDir];
+  const [executable, ...first] = options.program ?? fromSource;
   const child = supervise(
-    process.execPath,
-    [cli, "serve", "--config", options.configFile, ...xds, ...(options.args ?? [])],
+    executable,
+    [...first, "serve", "--config", options.configFile, ...xds, ...(options.args ?? [])],
     {
       logFile: options.logFile,
       env: { ...inherited, ...options.env },

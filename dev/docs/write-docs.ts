@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { program } from "../../src/cli/program.ts";
 import { clients, upstreams } from "../../test/compatibility/catalog.ts";
 import { notYet } from "../../test/compatibility/not-yet.ts";
+import { goTool } from "../go-tools.ts";
 import { cliReference } from "./cli-reference.ts";
 import { compatibilityPage } from "./compatibility-page.ts";
-import { helmBinary } from "./helm-binary.ts";
 import { renderChart } from "./render-chart.ts";
 import { valuesSchema } from "./values-schema.ts";
 
@@ -21,7 +21,7 @@ writeFileSync(
   `${JSON.stringify(valuesSchema(), null, 2)}\n`,
 );
 
-const helm = await helmBinary({ build: true });
+const helm = await goTool("helm", { build: true });
 if (helm === undefined)
   process.stderr.write("neither Helm nor Go found: deploy/kubernetes/rendered is unchanged\n");
 const examples = join(root, "deploy/helm/envoy-mcp-auth/examples");

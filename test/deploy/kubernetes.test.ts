@@ -7,9 +7,9 @@ import { promisify } from "node:util";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
-import { helmBinary } from "../../dev/docs/helm-binary.ts";
 import { renderChart } from "../../dev/docs/render-chart.ts";
 import { valuesSchema } from "../../dev/docs/values-schema.ts";
+import { goTool } from "../../dev/go-tools.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { type Manifest, validateManifest } from "./validate-manifest.ts";
@@ -29,7 +29,7 @@ const ajv = new Ajv2020({ strict: false });
 describe("Helm chart", () => {
   let helm: string | undefined;
   beforeAll(async () => {
-    helm = await helmBinary();
+    helm = await goTool("helm");
   });
 
   it("the schema of its values is the code's (make docs writes it)", () => {

@@ -1,17 +1,14 @@
-import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { type McpClient, mcpClient } from "../../dev/demo/mcp-client.ts";
+import { runProgram } from "../../dev/demo/sidecar.ts";
 import { type Stack, type StackOptions, startStack } from "../../dev/demo/stack.ts";
 import { copyEmbeddedTestDatabase } from "./embedded-database.ts";
 import { type HttpBrowser, httpBrowser, type SignInFor } from "./http-browser.ts";
 
 /** A user with an account at the company and another at the upstream. */
 export type User = "alice" | "bob";
-
-const cli = join(import.meta.dirname, "../../src/main.ts");
 
 const people = {
   alice: {
@@ -106,8 +103,8 @@ export async function startE2e({ database: kind, ...options }: E2eOptions = {}):
     signIn,
     client,
     async command(...args) {
-      const line = [cli, ...args, "--config", stack.configFile];
-      return (await promisify(execFile)(process.execPath, line, { env: { ...process.env, ...env } })).stdout;
+      const line = [...args, "--config", stack.configFile];
+      return runProgram(options.program, line, { ...process.env, ...env });
     },
     async externalToken(user, url) {
       const made = await client(user, url);
