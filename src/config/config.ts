@@ -103,6 +103,13 @@ export interface Config {
     readonly grpcAuthentication: "required" | "none";
     /** Permissions of `unix:` sockets. */
     readonly socketMode: number;
+    /** Where Envoys fetch listeners, routes and clusters, over TLS (PEM files); one of `secrets` authenticates them. */
+    readonly xds?: {
+      readonly address: string;
+      readonly certificate: string;
+      readonly key: string;
+      readonly secrets: readonly string[];
+    };
   };
   readonly database: {
     /** Absent: embedded database in `dir`. Overridden by `DATABASE_URL`. */
@@ -228,6 +235,16 @@ export interface Config {
         readonly certificate: string;
         readonly key: string;
         readonly serverName: string;
+      };
+      /** For Envoys that fetch their configuration from `listen.xds`; the files are at Envoy. */
+      readonly xds?: {
+        /** The first one that is healthy is used. */
+        readonly addresses: readonly string[];
+        /** CA and name of the sidecars' certificates. */
+        readonly ca: string;
+        readonly serverName: string;
+        /** File with the secret, as `envoy-config --format xds-credential` prints it. */
+        readonly credential: string;
       };
     };
   };

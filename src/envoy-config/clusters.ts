@@ -18,7 +18,7 @@ export function sidecarCluster(
   addresses: readonly string[],
   grpc: boolean,
   tls?: GrpcTls,
-): Json {
+): { readonly [key: string]: Json } {
   const hosts = addresses.map((address) =>
     address.startsWith("unix:") ? address : address.slice(0, address.lastIndexOf(":")),
   );
@@ -112,11 +112,11 @@ function transportSocket(tls: GrpcTls): Json {
 /**
  * Every cluster of a configuration: the sidecar's two listeners, the trace collector, and one per route.
  *
- * @param before the previous configuration: a running Envoy may still use its routes, so their clusters stay.
+ * @param before routes that a running Envoy may still use: their clusters stay.
  */
-export function clusters(config: Config, before?: Config): Json[] {
+export function clusters(config: Config, before: readonly Route[] = []): { readonly [key: string]: Json }[] {
   const current = new Set(config.routes.map(clusterName));
-  const former = before?.routes.filter((route) => !current.has(clusterName(route))) ?? [];
+  const former = before.filter((route) => !current.has(clusterName(route)));
   return [
     sidecarCluster("sidecar_grpc", config.envoy.sidecar.grpc, true, config.envoy.sidecar.grpcTls),
     sidecarCluster("sidecar_http", config.envoy.sidecar.http, false),
@@ -128,7 +128,7 @@ export function clusters(config: Config, before?: Config): Json[] {
 }
 
 /** Settings of all clusters. MCP streams stay open for hours, which would exhaust Envoy's default of 1,024 concurrent requests. */
-function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
+export function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
   const named = hosts.some(
     (host) => !host.startsWith("unix:") && isIP(host.replace(/^\[(.*)\]$/, "$1")) === 0,
   );
@@ -151,7 +151,7 @@ export function clusterName(route: Route): string {
 }
 
 /** The cluster of a route's `to`: TLS with SNI and name verification for https, one endpoint per `to`. */
-function upstreamCluster(route: Route, upstreamCa: string): Json {
+function upstreamCluster(route: Route, upstreamCa: string): { readonly [key: string]: Json } {
   const urls = route.to.map((url) => new URL(url));
   const tls = urls[0]?.protocol === "https:";
   const name = clusterName(route);
