@@ -120,7 +120,7 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     xdsResponses,
     xdsEnvoys: gauge(
       "xds_envoys",
-      "Envoys that fetched their configuration from this replica in the last minute, by state (current, behind).",
+      "Envoys that fetch their configuration from this replica, by state (current, behind).",
       ["state"],
     ),
     cacheEvictions: counter(

@@ -1,3 +1,4 @@
+import { fetchHoldMs } from "../envoy-config/timeouts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
@@ -6,8 +7,8 @@ import type { XdsQuery } from "./query.ts";
 
 /** Envoys that are remembered; beyond it, the least recent one starts over. */
 const maxEnvoys = 10_000;
-/** An Envoy that has not asked for this long is not counted, ms. */
-const goneMs = 60_000;
+/** An Envoy that has not asked for this long is not counted: it is gone, or asks another sidecar. ms */
+const goneMs = fetchHoldMs * 1.5;
 const countEveryMs = 2_000;
 /** A repeated request may follow a lost response; from this one on, Envoy has rejected the resources. */
 const rejectedAfter = 2;
