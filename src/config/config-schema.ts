@@ -165,6 +165,11 @@ export function configSchema(f: Fields) {
     params: { fix: "generate one: openssl rand -base64 33" },
   });
 
+  const networkAddress = f.address().refine((value) => !value.startsWith("unix:"), {
+    error: "Envoys on other machines cannot reach a Unix socket",
+    params: { fix: "write host:port; for an Envoy on this machine, use serve --xds-dir instead" },
+  });
+
   return z.strictObject({
     issuer: f.origin(),
     listen: f.section({
@@ -182,10 +187,7 @@ export function configSchema(f: Fields) {
       envoy_secret: f.oneOrMore(envoySecret).optional(),
       xds: z
         .strictObject({
-          address: f.address().refine((value) => !value.startsWith("unix:"), {
-            error: "Envoys on other machines cannot reach a Unix socket",
-            params: { fix: "write host:port; for an Envoy on this machine, use serve --xds-dir instead" },
-          }),
+          address: networkAddress,
           certificate: f.path(),
           key: f.path(),
           secret: f.oneOrMore(envoySecret),
@@ -300,7 +302,7 @@ export function configSchema(f: Fields) {
           .optional(),
         xds: z
           .strictObject({
-            addresses: f.oneOrMore(f.address()).optional(),
+            addresses: f.oneOrMore(networkAddress).optional(),
             ca: f.path(),
             server_name: f.text(),
             credential: f.path(),
