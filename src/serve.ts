@@ -13,7 +13,7 @@ import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
-import { listen, maxConnections } from "./server/http/listener.ts";
+import { checkCertificate, listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
 import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
 import { peersAt } from "./server/peers.ts";
@@ -109,7 +109,9 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
   });
-  const http = await listen(publicApp, address.http, { config, metrics, unproven });
+  const tls = config.listen.httpTls;
+  if (tls) checkCertificate("listen.http_tls", tls);
+  const http = await listen(publicApp, address.http, { config, metrics, unproven, tls });
   const admin = await listen(privateApp, address.admin, { config, metrics });
   const xds = await serveXds(components, { live, address: own.xds });
   const housekeeping = scheduleHousekeeping(components);

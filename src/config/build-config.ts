@@ -37,6 +37,7 @@ export function buildConfig(
               clientNames: listen.grpc_tls.client_names,
             },
           }),
+      ...(listen.http_tls === undefined ? {} : { httpTls: listen.http_tls }),
       ...(listen.xds === undefined ? {} : { xds: xdsListener(listen.xds) }),
     },
     database: {
@@ -149,6 +150,11 @@ export function buildConfig(
                 key: envoy.sidecar.grpc_tls.key,
                 serverName: envoy.sidecar.grpc_tls.server_name,
               },
+            }),
+        ...(envoy.sidecar.http_tls === undefined
+          ? {}
+          : {
+              httpTls: { ca: envoy.sidecar.http_tls.ca, serverName: envoy.sidecar.http_tls.server_name },
             }),
         ...(envoy.sidecar.xds === undefined
           ? {}

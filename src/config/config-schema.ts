@@ -185,6 +185,7 @@ export function configSchema(f: Fields) {
         })
         .optional(),
       envoy_secret: f.oneOrMore(envoySecret).optional(),
+      http_tls: z.strictObject({ certificate: f.path(), key: f.path() }).optional(),
       xds: z
         .strictObject({
           address: networkAddress,
@@ -300,6 +301,7 @@ export function configSchema(f: Fields) {
         grpc_tls: z
           .strictObject({ ca: f.path(), certificate: f.path(), key: f.path(), server_name: f.text() })
           .optional(),
+        http_tls: z.strictObject({ ca: f.path(), server_name: f.text() }).optional(),
         xds: z
           .strictObject({
             addresses: f.oneOrMore(networkAddress).optional(),

@@ -103,6 +103,8 @@ export interface Config {
     readonly grpcAuthentication: "required" | "none";
     /** Permissions of `unix:` sockets. */
     readonly socketMode: number;
+    /** TLS on the HTTP port: PEM files; absent: plain text. */
+    readonly httpTls?: { readonly certificate: string; readonly key: string };
     /** Where Envoys fetch listeners, routes and clusters, over TLS (PEM files); one of `secrets` authenticates them. */
     readonly xds?: {
       readonly address: string;
@@ -236,6 +238,8 @@ export interface Config {
         readonly key: string;
         readonly serverName: string;
       };
+      /** CA (PEM file at Envoy) and name of the sidecars' certificates for `listen.httpTls`. */
+      readonly httpTls?: { readonly ca: string; readonly serverName: string };
       /** For Envoys that fetch their configuration from `listen.xds`; the files are at Envoy. */
       readonly xds?: {
         /** The first one that is healthy is used. */

@@ -5,8 +5,22 @@ import type { Reporter } from "./reporter.ts";
 /** The HTTP header in which an Envoy that fetches its configuration sends a secret of `listen.xds`. */
 export const xdsSecretHeader = "x-mcp-auth-xds-secret";
 
-/** Checks `listen.xds` and `envoy.sidecar.xds`: a separate credential, and addresses that other machines reach. */
+/** Checks what Envoys on other machines need: TLS on both sides, a separate credential, and addresses that they reach. */
 export function checkFleet({ listen, envoy }: Config, reporter: Pick<Reporter, "error" | "warn">): void {
+  if (listen.httpTls === undefined && envoy.sidecar.httpTls !== undefined)
+    reporter.error(
+      ["envoy", "sidecar", "http_tls"],
+      "the sidecar does not use TLS on its HTTP port: Envoy could not connect",
+      "add listen.http_tls, or remove this",
+      "key",
+    );
+  if (listen.httpTls !== undefined && envoy.sidecar.httpTls === undefined)
+    reporter.warn(
+      ["listen", "http_tls"],
+      "the generated Envoy configuration does not use TLS to the HTTP port, and could not connect",
+      "add envoy.sidecar.http_tls with the CA and the name of this certificate",
+      "key",
+    );
   if (listen.xds === undefined) {
     if (envoy.sidecar.xds !== undefined)
       reporter.error(

@@ -10,14 +10,20 @@ import {
   upstreamConnectTimeout,
 } from "./timeouts.ts";
 
-type GrpcTls = NonNullable<Config["envoy"]["sidecar"]["grpcTls"]>;
+/** TLS to a sidecar: its CA and name, and Envoy's own certificate if the sidecar asks for one. */
+interface SidecarTls {
+  readonly ca: string;
+  readonly serverName: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
 
 /** A listener of the sidecar, at one or several addresses (`host:port` or `unix:/path`): gRPC over HTTP/2, or HTTP/1.1. */
 export function sidecarCluster(
   name: string,
   addresses: readonly string[],
   grpc: boolean,
-  tls?: GrpcTls,
+  tls?: SidecarTls,
 ): { readonly [key: string]: Json } {
   const hosts = addresses.map((address) =>
     address.startsWith("unix:") ? address : address.slice(0, address.lastIndexOf(":")),
@@ -66,7 +72,7 @@ export function sidecarCluster(
         { lb_endpoints: addresses.map((address) => ({ endpoint: { address: envoyAddress(address) } })) },
       ],
     },
-    ...(tls ? { transport_socket: transportSocket(tls) } : {}),
+    ...(tls ? { transport_socket: sidecarTls(tls, grpc ? ["h2"] : []) } : {}),
     typed_extension_protocol_options: {
       "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": typeUrl("extensions.upstreams.http.v3.HttpProtocolOptions"),
@@ -87,22 +93,26 @@ export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
   };
 }
 
-/** Mutual TLS: only Envoy may call the sidecar (docs/threat-model.md). */
-function transportSocket(tls: GrpcTls): Json {
+/** With a certificate of Envoy: only Envoy may call the sidecar (docs/threat-model.md). */
+export function sidecarTls({ ca, serverName, certificate, key }: SidecarTls, alpn: readonly string[]): Json {
   return {
     name: "envoy.transport_sockets.tls",
     typed_config: {
       "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
-      sni: tls.serverName,
+      sni: serverName,
       common_tls_context: {
         tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
-        alpn_protocols: ["h2"],
-        tls_certificates: [
-          { certificate_chain: { filename: tls.certificate }, private_key: { filename: tls.key } },
-        ],
+        ...(alpn.length === 0 ? {} : { alpn_protocols: alpn }),
+        ...(certificate === undefined || key === undefined
+          ? {}
+          : {
+              tls_certificates: [
+                { certificate_chain: { filename: certificate }, private_key: { filename: key } },
+              ],
+            }),
         validation_context: {
-          trusted_ca: { filename: tls.ca },
-          match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: tls.serverName } }],
+          trusted_ca: { filename: ca },
+          match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: serverName } }],
         },
       },
     },
@@ -119,7 +129,7 @@ export function clusters(config: Config, before: readonly Route[] = []): { reado
   const former = before.filter((route) => !current.has(clusterName(route)));
   return [
     sidecarCluster("sidecar_grpc", config.envoy.sidecar.grpc, true, config.envoy.sidecar.grpcTls),
-    sidecarCluster("sidecar_http", config.envoy.sidecar.http, false),
+    sidecarCluster("sidecar_http", config.envoy.sidecar.http, false, config.envoy.sidecar.httpTls),
     ...(config.envoy.tracing
       ? [sidecarCluster("otlp_collector", [config.envoy.tracing.collector], true)]
       : []),

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import type { Config } from "../config/config.ts";
 import { xdsSecretHeader } from "../config/fleet.ts";
 import { bootstrapBase } from "./bootstrap.ts";
-import { clusterDefaults } from "./clusters.ts";
+import { clusterDefaults, sidecarTls } from "./clusters.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
 import { fetchPause, fetchTimeout, healthCheckTimes, sidecarConnectTimeout } from "./timeouts.ts";
 
@@ -77,20 +77,7 @@ function xdsCluster({ addresses, ca, serverName, credential }: FleetSettings): J
     common_lb_config: { healthy_panic_threshold: { value: 1 }, update_merge_window: "0s" },
     // A request that a hung sidecar holds is repeated elsewhere.
     close_connections_on_host_health_failure: true,
-    transport_socket: {
-      name: "envoy.transport_sockets.tls",
-      typed_config: {
-        "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
-        sni: serverName,
-        common_tls_context: {
-          tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
-          validation_context: {
-            trusted_ca: { filename: ca },
-            match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: serverName } }],
-          },
-        },
-      },
-    },
+    transport_socket: sidecarTls({ ca, serverName }, []),
     typed_extension_protocol_options: {
       "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": typeUrl("extensions.upstreams.http.v3.HttpProtocolOptions"),

@@ -1,10 +1,8 @@
-import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
-import { createSecureContext } from "node:tls";
 import { isTcp } from "../config/listeners.ts";
 import type { LiveConfig } from "../config/live-config.ts";
 import { healthNoticeMs } from "../server/grpc/health.ts";
-import { listen, maxConnections, type TlsFiles } from "../server/http/listener.ts";
+import { checkCertificate, listen, maxConnections } from "../server/http/listener.ts";
 import { createApp } from "../server/http/public-endpoint.ts";
 import { createReadiness } from "../server/http/readiness.ts";
 import { peersAt } from "../server/peers.ts";
@@ -38,7 +36,7 @@ export async function serveXds(
   if (xds === undefined) return undefined;
   const address = options.address ?? xds.address;
   if (!isTcp(address)) throw new Error(`${address} is not host:port, which --listen-xds must be`);
-  checkCertificate(xds);
+  checkCertificate("listen.xds", xds);
   const publication = createPublication(config);
   const unsubscribe = live.onChange((table) => publication.change(table.config));
   const envoys = createEnvoys({ publication, logger, metrics });
@@ -65,15 +63,4 @@ export async function serveXds(
       publication.close();
     },
   };
-}
-
-function checkCertificate({ certificate, key }: TlsFiles): void {
-  try {
-    createSecureContext({ cert: readFileSync(certificate), key: readFileSync(key) });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(
-      `the certificate of listen.xds cannot be used: ${reason}. Check listen.xds.certificate (PEM, with its chain) and listen.xds.key`,
-    );
-  }
 }

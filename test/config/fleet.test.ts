@@ -38,6 +38,18 @@ describe("a fleet of Envoys", () => {
     ]);
   });
 
+  it("has TLS to the HTTP port on both sides or on none", () => {
+    const [listen, tls] = ["http_tls: {certificate: a, key: b}", "http_tls: {ca: c, server_name: d}"];
+    const both = sidecar().replace("xds:", `${tls}, xds:`);
+    expect(problems(`, xds: ${xds()}, ${listen}`, both)).toEqual([]);
+    expect(problems(`, xds: ${xds()}, ${listen}`)).toEqual([
+      "warning listen.http_tls: the generated Envoy configuration does not use TLS to the HTTP port, and could not connect -> add envoy.sidecar.http_tls with the CA and the name of this certificate",
+    ]);
+    expect(problems(`, xds: ${xds()}`, both)).toEqual([
+      "error envoy.sidecar.http_tls: the sidecar does not use TLS on its HTTP port: Envoy could not connect -> add listen.http_tls, or remove this",
+    ]);
+  });
+
   it("does not authenticate with the check's secret", () => {
     expect(problems(`, xds: ${xds("", `[${xdsSecret}, ${checkSecret}]`)}`)).toEqual([
       "error listen.xds.secret: this is a value of listen.envoy_secret: a party that knows one of them could use it as the other -> generate a separate one: openssl rand -base64 33",

@@ -2,6 +2,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { createSecureContext } from "node:tls";
 import type Koa from "koa";
 import type { Config } from "../../config/config.ts";
 import { watchFiles } from "../../config/live-config.ts";
@@ -15,6 +16,21 @@ export const maxConnections = 8_192;
 export interface TlsFiles {
   readonly certificate: string;
   readonly key: string;
+}
+
+/**
+ * @param setting the section of the routes file with the files
+ * @throws Error that names the setting if a file cannot be read, or the key does not belong to the certificate.
+ */
+export function checkCertificate(setting: string, { certificate, key }: TlsFiles): void {
+  try {
+    createSecureContext({ cert: readFileSync(certificate), key: readFileSync(key) });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `the certificate of ${setting} cannot be used: ${reason}. Check ${setting}.certificate (PEM, with its chain) and ${setting}.key`,
+    );
+  }
 }
 
 /** Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`. */
@@ -103,7 +119,6 @@ function trackUnproven(server: Server, unproven: UnauthenticatedConnections<Sock
   });
 }
 
-/** @throws the error of a file that cannot be read, or of a key that does not belong to the certificate. */
 function tlsServer({ certificate, key }: TlsFiles, limits: object, app: Koa): Server {
   const files = () => ({ cert: readFileSync(certificate), key: readFileSync(key) });
   const server = createTlsServer(

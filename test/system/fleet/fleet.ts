@@ -61,20 +61,28 @@ export async function startFleet(
   const secrets = { admin: secret(), xds: secret(), nextXds: secret() };
   const credential = join(folder, "credential", "xds.yaml");
   const envoys: FleetEnvoy[] = [];
+  const certificate = { certificate: join(folder, "tls.pem"), key: join(folder, "tls-key.pem") };
+  const verified = { ca: join(folder, "ca.pem"), server_name: "sidecar.internal" };
   const stack = await startE2e({
     folder,
     env,
-    names: ["sidecar.internal", ...(options.names ?? [])],
+    names: ["sidecar.internal", "envoy.internal", ...(options.names ?? [])],
     config(config) {
       const { listen, envoy: settings } = Object(config);
       const changed = {
         ...config,
         listen: {
           ...listen,
+          // Everything between Envoys and sidecars is encrypted.
+          grpc_tls: {
+            ...certificate,
+            client_ca: join(folder, "ca.pem"),
+            client_names: ["DNS:envoy.internal"],
+          },
+          http_tls: certificate,
           xds: {
             address: xds[0],
-            certificate: join(folder, "tls.pem"),
-            key: join(folder, "tls-key.pem"),
+            ...certificate,
             secret: [secrets.xds, secrets.nextXds],
           },
         },
@@ -85,10 +93,11 @@ export async function startFleet(
           sidecar: {
             grpc: [listen.grpc, own.grpc],
             http: [listen.http, own.http],
+            grpc_tls: { ...verified, ...certificate },
+            http_tls: verified,
             xds: {
               addresses: xds,
-              ca: join(folder, "ca.pem"),
-              server_name: "sidecar.internal",
+              ...verified,
               credential,
             },
           },
