@@ -79,7 +79,11 @@ export function createEnvoys(deps: {
         const { type, node, address, version } = query;
         if (version !== stream.applied) {
           stream.applied = version;
-          if (version !== "") logger.info({ node, address, resources: type, version }, applied);
+          if (version !== "")
+            logger.info(
+              { node, address, resources: type, version },
+              version === stream.sent ? applied : takenOver,
+            );
           if (type === "clusters") wake();
         }
         stream.repeated = stream.sent === undefined || version === stream.sent ? 0 : stream.repeated + 1;
@@ -153,4 +157,5 @@ export function createEnvoys(deps: {
 }
 
 const applied = "Envoy applied a new configuration";
+const takenOver = "Envoy fetches its configuration from this replica now";
 const notApplied = "Envoy does not apply the configuration that it fetched; its own log has the reason";

@@ -145,6 +145,7 @@ describe("an Envoy that fetches its configuration", () => {
     const [other, sidecar] = [await start(two), await start(one)];
     const clusters = await other.ask("clusters");
     expect((await sidecar.ask("clusters", clusters?.version))?.text).toContain("one.internal");
+    expect(sidecar.log.join("")).toContain("fetches its configuration from this replica now");
   });
 
   it("is reported when it applies a version, and when it rejects one", async () => {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { type LoopbackFetch, loopbackFetch } from "../../../dev/demo/loopback-fetch.ts";
 import type { FleetEnvoy } from "./fleet.ts";
 
@@ -83,6 +84,8 @@ export function callsThrough(given: {
               body: "",
             }));
             if (status !== 200) failures.push({ envoy: envoy.name, status, retryAfter, body });
+            // A steady load that leaves the machine time for what it watches.
+            await delay(20);
           }
         }),
       );

@@ -38,8 +38,8 @@ export interface Fleet {
   startSecond(): Promise<void>;
   /** A request to the admin API of a sidecar. */
   admin(method: string, path: string, body?: object, of?: 0 | 1): Promise<Response>;
-  /** The sum of a series over both sidecars. */
-  metric(series: string): Promise<number>;
+  /** A series of a sidecar's metrics. */
+  metric(series: string, of: 0 | 1): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -155,13 +155,9 @@ export async function startFleet(
         headers: { authorization: `Bearer ${secrets.admin}`, "content-type": "application/json" },
         body: body && JSON.stringify(body),
       }),
-    async metric(series) {
-      let sum = 0;
-      for (const url of admins) {
-        const text = await (await fetch(`${url}/metrics`)).text();
-        sum += Number(text.split(`\nenvoy_mcp_auth_${series} `)[1]?.split("\n")[0] ?? 0);
-      }
-      return sum;
+    async metric(series, of) {
+      const text = await (await fetch(`${admins[of]}/metrics`)).text();
+      return Number(text.split(`\nenvoy_mcp_auth_${series} `)[1]?.split("\n")[0] ?? 0);
     },
     async close() {
       for (const one of envoys) await one.close();

@@ -32,7 +32,8 @@ export async function startUpstreams(count: number): Promise<Upstreams> {
     );
   return {
     settings: (index) => ({
-      to: `${servers[index]?.url}/mcp`,
+      // By name: Envoy resolves it before it uses the cluster.
+      to: `http://localhost:${servers[index]?.port}/mcp`,
       mcp: { server: { upstream_auth: { api_key: { header: "x-api-key", value: keyOf(index) } } } },
     }),
     confused,
