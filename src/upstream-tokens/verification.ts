@@ -59,7 +59,7 @@ export class UpstreamVerification {
     metrics.upstreamRejections.inc({ status: "401", outcome: outcome.kind });
     logger.info(
       { outcome: outcome.kind, reason: outcome.reason, route: route.id, userId, connection, version },
-      "upstream rejects a token that a client's early refresh made the gateway verify",
+      "upstream rejected a token that was verified with it",
     );
   }
 }
