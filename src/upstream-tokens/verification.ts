@@ -1,12 +1,13 @@
 import type { Route } from "../model/route.ts";
+import { withDeadline } from "../util/deadline.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import type { UpstreamRejections } from "./rejections-and-step-up.ts";
 import type { Credential, TokenCaller, UpstreamTokensDeps } from "./upstream-tokens.ts";
 
-/** Requests under way; more are skipped: slow upstreams must not collect them. A client can cause one per token request, like a call. */
-const maxRunning = 64;
+/** Concurrent requests per route; more are skipped, so that a slow upstream does not collect them. A token request causes at most one. */
+const maxPerRoute = 16;
 
-type Deps = Pick<UpstreamTokensDeps, "upstreamOAuth" | "logger" | "metrics"> & {
+type Deps = Pick<UpstreamTokensDeps, "routes" | "upstreamOAuth" | "logger" | "metrics"> & {
   readonly rejections: Pick<UpstreamRejections, "handle">;
   readonly find: (
     caller: TokenCaller & { readonly looking: true },
@@ -21,19 +22,33 @@ type Deps = Pick<UpstreamTokensDeps, "upstreamOAuth" | "logger" | "metrics"> & {
 export class UpstreamVerification {
   readonly #deps: Deps;
   readonly #running = new SingleFlight<void>();
+  readonly #ofRoute = new Map<string, number>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
   }
 
-  /** Rejects only if the store does. */
+  /** Settles within `upstream_oauth.timeout`; what takes longer ends in the background. Rejects only if the store does. */
   async verify(userId: string, route: Route): Promise<void> {
     const credential = await this.#deps.find({ userId, kind: "person", looking: true }, route);
     // Without a version it is the same for all callers, or none.
     if (credential.kind !== "credential" || credential.version === undefined) return;
     const name = `${credential.connection} ${credential.version}`;
-    if (this.#running.size >= maxRunning && !this.#running.get(name)) return;
-    await this.#running.run(name, () => this.#ask(userId, route, credential));
+    if (!this.#running.get(name) && (this.#ofRoute.get(route.id) ?? 0) >= maxPerRoute) {
+      this.#deps.metrics.limitsReached.inc({ limit: "upstream_verifications" });
+      return;
+    }
+    const asked = this.#running.run(name, () => {
+      this.#count(route.id, 1);
+      return this.#ask(userId, route, credential).finally(() => this.#count(route.id, -1));
+    });
+    await withDeadline(asked, this.#deps.routes().config.upstreamOAuth.timeoutMs, () => {});
+  }
+
+  #count(routeId: string, change: 1 | -1): void {
+    const now = (this.#ofRoute.get(routeId) ?? 0) + change;
+    if (now > 0) this.#ofRoute.set(routeId, now);
+    else this.#ofRoute.delete(routeId);
   }
 
   async #ask(

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
@@ -72,7 +73,8 @@ describe("verifying an upstream token where no response reaches the sidecar", ()
     expect(await stored()).toEqual(before);
   });
 
-  it("concurrent verifications share one request, and none is sent without a connection", async () => {
+  /** The upstream answers once the returned function is called. */
+  function holdAnswers(): () => void {
     let answer = () => {};
     const asked = new Promise<void>((resolve) => {
       answer = resolve;
@@ -81,6 +83,26 @@ describe("verifying an upstream token where no response reaches the sidecar", ()
       await asked;
       return { body: {} };
     });
+    return answer;
+  }
+
+  it("at most 16 requests of a route run at a time; further ones are skipped, and counted", async () => {
+    const users = Array.from({ length: 17 }, (_, index) => `company/user-${index}`);
+    for (const user of users) await stack.connect(upstream.agree, user);
+    const answer = holdAnswers();
+    const all = users.map((user) => stack.upstreamTokens.verify(user, stack.route()));
+    // The one that is skipped.
+    await Promise.race(all);
+    answer();
+    await Promise.all(all);
+    expect(withToken()).toHaveLength(16);
+    expect(await scraped(stack.metrics, "limits_reached_total")).toMatchObject({
+      'limit="upstream_verifications"': 1,
+    });
+  });
+
+  it("concurrent verifications share one request, and none is sent without a connection", async () => {
+    const answer = holdAnswers();
     const all = Promise.all(Array.from({ length: 5 }, verify));
     await expect.poll(() => withToken().length, { timeout: 60_000 }).toBe(1);
     answer();
