@@ -8,6 +8,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const longest = [
   "system/faults/faults",
   "system/e2e/demo",
+  "deploy/package",
   "compatibility/catalog",
   "compatibility/tokens",
   "system/clients/other-clients",
