@@ -9,6 +9,7 @@ const longest = [
   "system/faults/faults",
   "system/e2e/demo",
   "deploy/package",
+  "cli/startup-errors",
   "compatibility/catalog",
   "compatibility/tokens",
   "system/clients/other-clients",
