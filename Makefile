@@ -62,6 +62,10 @@ package: $(packages) ## build the npm package and the executable, install both i
 image-steps: $(packages) ## run the steps of the Dockerfile in roots made of Debian's packages, and test all calls through the result (root, no Docker)
 	@IMAGE_STEPS=1 exec vitest run test/deploy/image-steps.test.ts
 
+release-check: $(packages) ## make all that a release publishes (npm package, executable, SBOM, chart) in release/ and test it; publishes nothing
+	@node dev/release/artifacts.ts && \
+	  WHOLE_SUITE=1 EXECUTABLE=$$(ls release/*-linux-x64.tar.gz) exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
+
 clean: ## remove installed packages and the demo's files
 	rm -rf node_modules .venv .tools .demo dist release test/system/clients/node_modules test/system/clients/.venv \
 	  test/system/clients/long/node_modules test/system/clients/long/.installed

@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, globSync, realpathSync } from "node:fs";
 import { chmod, copyFile, cp, glob, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, promisify } from "node:util";
@@ -69,7 +69,8 @@ export async function makeExecutable(folder: string, { fixed = false } = {}): Pr
 function nodeLicense(node: string): string {
   const places = [
     join(dirname(node), "../LICENSE"),
-    join(root, `node_modules/node/node_modules/node-${process.platform}-${process.arch}/LICENSE`),
+    // The npm package.
+    ...globSync("node_modules/node/node_modules/*/LICENSE", { cwd: root }).map((file) => join(root, file)),
   ];
   const found = places.find(existsSync);
   if (found === undefined)

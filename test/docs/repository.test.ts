@@ -95,9 +95,10 @@ describe("the workflow", () => {
 
   it("runs make check and make test, and only targets of the Makefile", () => {
     const steps = jobs().flatMap((job) => job.steps);
-    const commands = steps.flatMap((step) => ("run" in step ? [made(step.run)] : []));
-    expect(commands.toSorted()).toEqual(["check", "test"]);
-    for (const target of commands) expect(targets).toContain(target);
+    const commands = steps.flatMap((step) => ("run" in step ? [made(step.run) ?? step.run] : []));
+    const image = "docker build --tag envoy-mcp-auth .";
+    expect(commands.toSorted()).toEqual(["check", image, "release-check", "test"]);
+    for (const target of commands.filter((one) => one !== image)) expect(targets).toContain(target);
   });
 
   it("uses the Node.js version of package.json in every job", () => {
