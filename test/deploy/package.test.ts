@@ -47,7 +47,8 @@ beforeAll(async () => {
   expect(stdout.trim().split("\n").at(-1)).toBe(version);
   command = join(prefix, "bin/envoy-mcp-auth");
   installed = join(prefix, "lib/node_modules/envoy-mcp-auth");
-});
+  // npm and the compiler, on a machine that is busy with other tests.
+}, 600_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe("the npm package, packed and installed by the block of docs/installation.md into an empty folder", () => {
