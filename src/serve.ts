@@ -13,7 +13,7 @@ import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
-import { checkCertificate, listen, maxConnections } from "./server/http/listener.ts";
+import { listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
 import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
 import { peersAt } from "./server/peers.ts";
@@ -59,7 +59,7 @@ interface ServeOptions {
 /**
  * Composes all components from the routes file, binds the three listeners and schedules recurring work. Nothing is served before
  * everything is ready.
- * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, or the error of an address that cannot be bound.
+ * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, UnusableSetting
  */
 export async function serve(options: ServeOptions): Promise<Sidecar> {
   const { listen: own = {} } = options;
@@ -110,9 +110,10 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     socketMode: config.listen.socketMode,
   });
   const tls = config.listen.httpTls;
-  if (tls) checkCertificate("listen.http_tls", tls);
-  const http = await listen(publicApp, address.http, { config, metrics, unproven, tls });
-  const admin = await listen(privateApp, address.admin, { config, metrics });
+  const http = await listen(publicApp, address.http, {
+    ...{ setting: "listen.http", config, metrics, unproven, tls },
+  });
+  const admin = await listen(privateApp, address.admin, { setting: "listen.admin", config, metrics });
   const xds = await serveXds(components, { live, address: own.xds });
   const housekeeping = scheduleHousekeeping(components);
   logger.info(

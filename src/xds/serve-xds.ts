@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { isTcp } from "../config/listeners.ts";
 import type { LiveConfig } from "../config/live-config.ts";
 import { healthNoticeMs } from "../server/grpc/health.ts";
-import { checkCertificate, listen, maxConnections } from "../server/http/listener.ts";
+import { listen, maxConnections } from "../server/http/listener.ts";
 import { createApp } from "../server/http/public-endpoint.ts";
 import { createReadiness } from "../server/http/readiness.ts";
 import { peersAt } from "../server/peers.ts";
@@ -36,7 +36,6 @@ export async function serveXds(
   if (xds === undefined) return undefined;
   const address = options.address ?? xds.address;
   if (!isTcp(address)) throw new Error(`${address} is not host:port, which --listen-xds must be`);
-  checkCertificate("listen.xds", xds);
   const publication = createPublication(config);
   const unsubscribe = live.onChange((table) => publication.change(table.config));
   const envoys = createEnvoys({ publication, logger, metrics });
@@ -51,7 +50,7 @@ export async function serveXds(
   });
   const app = createApp(logger);
   app.use(readiness.middleware).use(discovery.middleware);
-  const server = await listen(app, address, { config, metrics, unproven, tls: xds });
+  const server = await listen(app, address, { setting: "listen.xds", config, metrics, unproven, tls: xds });
   return {
     address: server.address,
     async close(graceMs) {

@@ -1,50 +1,33 @@
-import { readFileSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { createSecureContext } from "node:tls";
 import type Koa from "koa";
 import type { Config } from "../../config/config.ts";
 import { watchFiles } from "../../config/live-config.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { type UnauthenticatedConnections, withSocketMode } from "../unauthenticated-connections.ts";
+import { bindAddress, type ListenSetting } from "../bind-address.ts";
+import { readTlsFiles, type TlsFiles } from "../tls-files.ts";
+import type { UnauthenticatedConnections } from "../unauthenticated-connections.ts";
 
 /** Open connections per HTTP listener: the connection pools of several Envoys (`clusters.ts`). */
 export const maxConnections = 8_192;
 
-/** PEM files of a TLS listener; renewed files are read without a restart. */
-export interface TlsFiles {
-  readonly certificate: string;
-  readonly key: string;
-}
-
 /**
- * @param setting the section of the routes file with the files
- * @throws Error that names the setting if a file cannot be read, or the key does not belong to the certificate.
+ * Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`.
+ * @throws UnusableSetting if the address cannot be bound or the TLS files cannot be used
  */
-export function checkCertificate(setting: string, { certificate, key }: TlsFiles): void {
-  try {
-    createSecureContext({ cert: readFileSync(certificate), key: readFileSync(key) });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(
-      `the certificate of ${setting} cannot be used: ${reason}. Check ${setting}.certificate (PEM, with its chain) and ${setting}.key`,
-    );
-  }
-}
-
-/** Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`. */
 export async function listen(
   app: Koa,
   address: string,
   options: {
+    readonly setting: ListenSetting;
     readonly config: Config;
     readonly metrics: Metrics;
     readonly unproven?: UnauthenticatedConnections<Socket>;
     readonly tls?: TlsFiles;
   },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
-  const { config, metrics, unproven, tls } = options;
+  const { setting, config, metrics, unproven, tls } = options;
   const limits = {
     maxHeaderSize: config.check.maxHeaderBytes,
     // From the first byte, or from connecting. Bodies are small, and Envoy sends them complete.
@@ -52,7 +35,7 @@ export async function listen(
     requestTimeout: 20_000,
     connectionsCheckingInterval: 2_000,
   };
-  const server = tls ? tlsServer(tls, limits, app) : createServer(limits, app.callback());
+  const server = tls ? tlsServer(setting, tls, limits, app) : createServer(limits, app.callback());
   server.maxConnections = maxConnections;
   if (unproven) trackUnproven(server, unproven);
   server.on("clientError", (error: NodeJS.ErrnoException, wire) => {
@@ -75,9 +58,10 @@ export async function listen(
   // Envoy keeps idle connections for an hour; closing them first can fail a request.
   server.keepAliveTimeout = 75_000;
   const socket = /^unix:(.+)$/.exec(address)?.[1];
-  if (socket) rmSync(socket, { force: true });
   const url = socket ? undefined : new URL(`http://${address}`);
-  await withSocketMode(
+  await bindAddress(
+    setting,
+    address,
     config.listen.socketMode,
     () =>
       new Promise<void>((resolve, reject) => {
@@ -119,8 +103,9 @@ function trackUnproven(server: Server, unproven: UnauthenticatedConnections<Sock
   });
 }
 
-function tlsServer({ certificate, key }: TlsFiles, limits: object, app: Koa): Server {
-  const files = () => ({ cert: readFileSync(certificate), key: readFileSync(key) });
+function tlsServer(setting: ListenSetting, tls: TlsFiles, limits: object, app: Koa): Server {
+  const section = setting === "listen.xds" ? setting : `${setting}_tls`;
+  const files = () => readTlsFiles(section, tls);
   const server = createTlsServer(
     { ...limits, ...files(), minVersion: "TLSv1.2", handshakeTimeout: 10_000 },
     app.callback(),
@@ -132,7 +117,7 @@ function tlsServer({ certificate, key }: TlsFiles, limits: object, app: Koa): Se
       // Half replaced, or invalid: the previous certificate stays in use, and the next event tries again.
     }
   });
-  watch.files([certificate, key]);
+  watch.files([tls.certificate, tls.key]);
   server.once("close", watch.close);
   return server;
 }
