@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { certificateAuthority } from "../../../dev/demo/certificate-authority.ts";
 import type { E2e } from "../../support/e2e.ts";
 import { grpcPeer, listenOf } from "../../support/grpc-peer.ts";
-import { bytesThroughEnvoy, throughEnvoy } from "../../support/through-envoy.ts";
+import { bytesThroughEnvoy, throughEnvoy, throughEnvoyHttp2 } from "../../support/through-envoy.ts";
 import { envoyStatistic } from "./start-envoy-gateway.ts";
 import type { TlsFront } from "./tls-front.ts";
 import { initialize, mcpHeaders } from "./token-behavior.ts";
@@ -95,6 +95,15 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       );
       expect(answer).toMatch(/^HTTP\/1\.1 400 /);
       expect(answer).toContain("hidden_bytes");
+      expect(upstreamPaths(before)).toEqual([]);
+    });
+
+    it("bytes that are not UTF-8 cannot hide a segment of a path, which HTTP/2 passes on", async () => {
+      const before = stack.everything.requests.length;
+      const url = "https://everything.test/";
+      const path = "/adm\xffin";
+      const answer = await throughEnvoyHttp2(stack, { url, path, headers: { ...mine, authorization } });
+      expect(answer.status).toBe(400);
       expect(upstreamPaths(before)).toEqual([]);
     });
 
