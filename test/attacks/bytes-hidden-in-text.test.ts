@@ -167,6 +167,12 @@ describe("bytes that are not UTF-8, in a body that Envoy sends as text", () => {
     );
   });
 
+  test("Mcp-Name with a `!` does not name a tool: the header may have hidden a byte", async () => {
+    const named = { "mcp-name": "drop!_table" };
+    const answer = await ask({ raw_body: Buffer.from(call('"name":"drop!_table"')) }, named);
+    expect([answer.status, answer.body]).toEqual([400, expect.stringContaining("header_mismatch")]);
+  });
+
   test("a check with both forms of a body is denied: one of them is not the request's", async () => {
     const answer = await ask({ body: call(harmless), raw_body: Buffer.from(call('"name":"drop_table"')) });
     expect(answer.status).toBe(400);
