@@ -224,6 +224,12 @@ function isJson(contentType: string | undefined): boolean {
   return /^application\/json(?:\s*;\s*charset\s*=\s*(?:utf-8|"utf-8"))?\s*$/i.test(contentType ?? "");
 }
 
+/**
+ * What an overlong quotation mark, of at least two bytes, leaves in a body that came as text. It ends or begins a key or a value of another
+ * call only beside punctuation, which may be overlong as well.
+ */
+const mayEndString = /[{[,:]\s*!!|!!\s*(?:[}\],:]|!!)/;
+
 function parse(
   body: Uint8Array,
   mayHide: boolean,
@@ -241,8 +247,7 @@ function parse(
   } catch {
     return unreadable("invalid_json");
   }
-  // An overlong form has at least two bytes, and can end a string.
-  if (mayHide && text.includes("!!")) return unreadable("hidden_bytes", '"!!"');
+  if (mayHide && mayEndString.test(text)) return unreadable("hidden_bytes", '"!!"');
   const ambiguous = findAmbiguousKey(text, maxDepth, mayHide);
   if (ambiguous)
     return unreadable(ambiguous.reason, ambiguous.key && JSON.stringify(ambiguous.key.slice(0, 64)));
