@@ -103,6 +103,15 @@ export interface Config {
     readonly grpcAuthentication: "required" | "none";
     /** Permissions of `unix:` sockets. */
     readonly socketMode: number;
+    /** TLS on the HTTP port: PEM files; absent: plain text. */
+    readonly httpTls?: { readonly certificate: string; readonly key: string };
+    /** Where Envoys fetch listeners, routes and clusters, over TLS (PEM files); one of `secrets` authenticates them. */
+    readonly xds?: {
+      readonly address: string;
+      readonly certificate: string;
+      readonly key: string;
+      readonly secrets: readonly string[];
+    };
   };
   readonly database: {
     /** Absent: embedded database in `dir`. Overridden by `DATABASE_URL`. */
@@ -230,6 +239,18 @@ export interface Config {
         readonly certificate: string;
         readonly key: string;
         readonly serverName: string;
+      };
+      /** CA (PEM file at Envoy) and name of the sidecars' certificates for `listen.httpTls`. */
+      readonly httpTls?: { readonly ca: string; readonly serverName: string };
+      /** For Envoys that fetch their configuration from `listen.xds`; the files are at Envoy. */
+      readonly xds?: {
+        /** The first one that is healthy is used. */
+        readonly addresses: readonly string[];
+        /** CA and name of the sidecars' certificates. */
+        readonly ca: string;
+        readonly serverName: string;
+        /** File with the secret, as `envoy-config --format xds-credential` prints it. */
+        readonly credential: string;
       };
     };
   };
