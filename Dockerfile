@@ -12,8 +12,8 @@ COPY migrations ./migrations
 COPY src ./src
 RUN npm run build:executable -- --into /opt/envoy-mcp-auth
 
-# Debian's C and C++ libraries, certificates and time zones; user 65532 is its "nonroot".
-FROM gcr.io/distroless/cc-debian13:nonroot
+# Debian's C and C++ libraries, certificates and time zones; user 65532 is its "nonroot". Its tags always move: the digest pins it.
+FROM gcr.io/distroless/cc-debian13:nonroot@sha256:54df941ed0d06a1bd95ef5e0ce391fd8d9f94b64782dc9a60062727849ee3f97
 LABEL org.opencontainers.image.title="envoy-mcp-auth" \
       org.opencontainers.image.description="Envoy external-authorization and token-injection sidecar for MCP servers" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { systemCode, thisUser, UnusableSetting } from "../util/unusable-setting.ts";
 
 /** The setting of a listener's address. */
-export type ListenSetting = "listen.grpc" | "listen.http" | "listen.admin" | "listen.xds";
+export type ListenSetting = "listen.grpc" | "listen.http" | "listen.admin" | "listen.xds.address";
 
 /**
  * Runs `bind`, which binds a listener to `address`.
@@ -33,7 +33,7 @@ export async function bindAddress<T>(
 
 function fix(setting: ListenSetting, socket: string | undefined, error: unknown): string {
   if (socket !== undefined) return `${dirname(socket)} must be a folder that ${thisUser()} can write to`;
-  const other = `set ${setting} (--${setting.replace(".", "-")}) to another address`;
+  const other = `set ${setting} (--${setting.replace(".address", "").replace(".", "-")}) to another address`;
   switch (systemCode(error)) {
     case "EADDRINUSE":
       return `stop the process that uses it, or ${other}`;

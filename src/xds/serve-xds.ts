@@ -50,7 +50,13 @@ export async function serveXds(
   });
   const app = createApp(logger);
   app.use(readiness.middleware).use(discovery.middleware);
-  const server = await listen(app, address, { setting: "listen.xds", config, metrics, unproven, tls: xds });
+  const server = await listen(app, address, {
+    setting: "listen.xds.address",
+    config,
+    metrics,
+    unproven,
+    tls: xds,
+  });
   return {
     address: server.address,
     async close(graceMs) {

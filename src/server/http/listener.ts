@@ -104,7 +104,7 @@ function trackUnproven(server: Server, unproven: UnauthenticatedConnections<Sock
 }
 
 function tlsServer(setting: ListenSetting, tls: TlsFiles, limits: object, app: Koa): Server {
-  const section = setting === "listen.xds" ? setting : `${setting}_tls`;
+  const section = setting === "listen.xds.address" ? "listen.xds" : `${setting}_tls`;
   const files = () => readTlsFiles(section, tls);
   const server = createTlsServer(
     { ...limits, ...files(), minVersion: "TLSv1.2", handshakeTimeout: 10_000 },
