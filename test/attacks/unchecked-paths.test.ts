@@ -68,12 +68,18 @@ function istio(): Gateway {
         hosts: strings,
         http: z.array(
           z.object({
-            match: z.array(
-              z.strictObject({
-                uri: z.union([z.strictObject({ exact: z.string() }), z.strictObject({ prefix: z.string() })]),
-              }),
-            ),
-            route: z.tuple([z.object({ destination: z.object({ host: z.string() }) })]),
+            match: z
+              .array(
+                z.strictObject({
+                  uri: z.union([
+                    z.strictObject({ exact: z.string() }),
+                    z.strictObject({ prefix: z.string() }),
+                  ]),
+                }),
+              )
+              .default([{ uri: { prefix: "/" } }]),
+            // None: a response of Envoy itself.
+            route: z.tuple([z.object({ destination: z.object({ host: z.string() }) })]).optional(),
             rewrite: z.strictObject({ uri: z.string().optional(), authority: z.string() }).optional(),
           }),
         ),
@@ -96,13 +102,15 @@ function istio(): Gateway {
         !notHosts.some((pattern) => fits(pattern, name)) &&
         !notPaths.some((pattern) => fits(pattern, path)),
     );
-    const service = services.find(({ spec }) => spec.hosts.includes(name.replace(/:\d+$/, "")));
+    const service =
+      services.find(({ spec }) => spec.hosts.includes(name.replace(/:\d+$/, ""))) ??
+      services.find(({ spec }) => spec.hosts.includes("*"));
     const [taken] = (service?.spec.http ?? []).flatMap(({ match, route, rewrite }) => {
       const by = match.find(({ uri }) => ("exact" in uri ? uri.exact === path : path.startsWith(uri.prefix)));
       if (by === undefined) return [];
       const matched = "exact" in by.uri ? path : by.uri.prefix;
       const as = rewrite?.uri === undefined ? path : rewrite.uri + path.slice(matched.length);
-      return [{ host: route[0].destination.host, as }];
+      return [{ host: route?.[0].destination.host, as }];
     });
     return { asked, goesTo: destination(taken?.host), as: taken?.as };
   };

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { z } from "zod";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
+import type { Config } from "../../src/config/config.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
+import { challengeFilter } from "../../src/envoy-config/ext-proc-filter.ts";
 import { mcpAnswerHeaders } from "../../src/envoy-config/routes.ts";
 import { type Manifest, validateManifest } from "./validate-manifest.ts";
 
@@ -74,15 +77,32 @@ describe("istio.yaml", () => {
     const set = Object.fromEntries(added.map(({ header }) => [header.key, header.value]));
     const routes = specs("VirtualService")
       .flatMap(({ http }) => http)
-      .filter(({ name }) => name !== "mcp-own");
+      .filter(({ name }) => !["mcp-own", "mcp-none"].includes(name));
     expect(routes.length).toBeGreaterThan(0);
     for (const { headers } of routes)
       expect(headers.response).toEqual({ set, remove: ["set-cookie", ...z.array(z.string()).parse(names)] });
   });
 
+  test("has the response filter of the generated configuration", () => {
+    const [filter] = patches().filter(({ patch }) => patch.value.name === "envoy_mcp_auth.challenge");
+    const service = {
+      envoy_grpc: {
+        cluster_name: "outbound|50051||gateway-envoy-mcp-auth.mcp.svc.cluster.local",
+        // Without it, Node's HTTP/2 rejects the call: the name of the cluster is not an authority.
+        authority: "gateway-envoy-mcp-auth.mcp.svc.cluster.local",
+      },
+      initial_metadata: [{ key: "x-mcp-auth-secret", value: `${"$"}{ENVOY_SECRET}` }],
+    };
+    const generated = JSON.parse(JSON.stringify(challengeFilter(generatedConfig())), (key, value) =>
+      key === "grpc_service" ? service : key === "message_timeout" ? "6s" : value,
+    );
+    expect(filter?.patch.value).toEqual(generated);
+  });
+
   test("only requests that have not reached a server are sent again", () => {
     for (const { http } of specs("VirtualService"))
-      for (const { retries } of http) expect(retries.retryOn).toBe("connect-failure,refused-stream");
+      for (const { route, retries } of http)
+        if (route) expect(retries.retryOn).toBe("connect-failure,refused-stream");
   });
 });
 
@@ -139,6 +159,21 @@ describe("the patches of the EnvoyFilters", () => {
     await expect(accepts(changed)).rejects.toThrow(other);
   });
 });
+
+/** Of the route in the sample. */
+function generatedConfig(): Config {
+  const file = join(mkdtempSync(join(tmpdir(), "istio-")), "routes.yaml");
+  const config = {
+    issuer: "https://mcp.example.com",
+    listen: { grpc_authentication: "none" },
+    sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
+    routes: [],
+  };
+  writeFileSync(file, JSON.stringify(config));
+  const loaded = loadConfig(file, {}, { listeners: {} });
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+  return loaded.config;
+}
 
 interface Patch {
   readonly applyTo: string;

@@ -156,13 +156,14 @@ export function istioBehavior(stackOf: () => E2e, istioOf: () => RunningIstio): 
     });
 
     it("paths below the route stay below the server's path", async () => {
+      const base = new URL(stack.open.url).pathname;
       for (const [path, wanted] of [
-        ["/", "/mcp"],
-        ["/sub", "/mcp/sub"],
-        ["/-admin", "/mcp/-admin"],
-        ["/mcp", "/mcp"],
-        ["/mcp/sub", "/mcp/sub"],
-        ["/mcp-admin", "/mcp/mcp-admin"],
+        ["/", base],
+        ["/sub", `${base}/sub`],
+        ["/-admin", `${base}/-admin`],
+        [base, base],
+        [`${base}/sub`, `${base}/sub`],
+        [`${base}-admin`, `${base}${base}-admin`],
       ] as const) {
         await throughEnvoy(stack, {
           url: stack.urls.open,
