@@ -57,7 +57,6 @@ function forRoutes(
 ): KubernetesObject[] {
   const { issuer, routes } = stack;
   const spec = Object(object.spec);
-  const withPorts = (hosts: readonly string[]) => hosts.flatMap((host) => [host, `${host}:*`]);
   const hosts = routes.map(({ host }) => host);
   const named = `${object.kind}/${object.metadata.name}`;
   switch (named) {
@@ -67,17 +66,16 @@ function forRoutes(
       return [{ ...object, spec: { ...spec, servers: [{ ...server, port, bind: "127.0.0.1" }] } }];
     }
     case "AuthorizationPolicy/mcp": {
-      const [ofRoutes, ofIssuer] = spec.rules.map(
-        (rule: { to: [{ operation: object }] }) => rule.to[0].operation,
+      const renamed = (patterns: readonly string[]) =>
+        patterns.flatMap((pattern) =>
+          pattern.startsWith("notes.example.com")
+            ? hosts.map((host) => pattern.replace("notes.example.com", host))
+            : pattern.replace("mcp.example.com", issuer),
+        );
+      const text = JSON.stringify(object, (name, value) =>
+        name === "hosts" || name === "notHosts" ? renamed(value) : value,
       );
-      const operations = [
-        { ...ofRoutes, hosts: withPorts(hosts) },
-        { ...ofIssuer, hosts: withPorts([issuer]) },
-        { notHosts: withPorts([issuer, ...hosts]) },
-      ];
-      return [
-        { ...object, spec: { ...spec, rules: operations.map((operation) => ({ to: [{ operation }] })) } },
-      ];
+      return [JSON.parse(text)];
     }
     case "VirtualService/mcp-issuer":
       return [{ ...object, spec: { ...spec, hosts: [issuer] } }];

@@ -62,6 +62,7 @@ async function serve(controlPlane: IstioControlPlane, outside: Vendor, places: G
   // First as it is, then for this stack.
   const warnings = await controlPlane.apply(istioSample(places.envoySecret));
   await controlPlane.apply(await istioManifests(places, { [outside.host]: outside.port }));
+  process.stdout.write(`Istio ${controlPlane.version}, Kubernetes ${controlPlane.kubernetes.version}\n`);
   istio = { controlPlane, outside, adminPort: places.adminPort, warnings };
   return istioGateway(controlPlane, {
     folder: places.folder,
