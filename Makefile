@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fuzz sbom audit faults bench memory check docs pin-images clean
+.PHONY: help demo demo-once test clients conformance fleet fuzz sbom audit faults bench memory check docs pin-images clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -27,6 +27,9 @@ clients: $(packages) ## test with Claude Code, Codex, opencode and other unmodif
 
 conformance: $(packages) ## run the MCP conformance suite (clients, servers, authorization servers) through Envoy and the sidecar
 	@exec node test/system/conformance/all.ts
+
+fleet: $(packages) ## run three Envoys and two sidecars without a shared folder: changes under load, restarts, outages (a minute or two)
+	@exec vitest run test/system/fleet
 
 fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
 	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)

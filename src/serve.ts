@@ -3,8 +3,7 @@ import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
 import { followStoredRoutes } from "./admin/stored-route-changes.ts";
 import { type Components, compose } from "./compose.ts";
-import type { Config } from "./config/config.ts";
-import { databaseExposure, isTcp, type PeerAuthentication, peerAuthentication } from "./config/listeners.ts";
+import { databaseExposure, isTcp, type PeerAuthentication } from "./config/listeners.ts";
 import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
 import { proxyEnvironment } from "./egress/proxies.ts";
 import { createTrustedFetch } from "./egress/safe-fetch.ts";
@@ -14,16 +13,18 @@ import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
-import { listen, maxConnections } from "./server/http/listener.ts";
+import { checkCertificate, listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
 import { createHealthRouter, createReadiness, type Readiness } from "./server/http/readiness.ts";
+import { peersAt } from "./server/peers.ts";
 import { unauthenticatedConnections } from "./server/unauthenticated-connections.ts";
 import { migrateOldRecord } from "./sign-in/providers.ts";
 import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
 import { openStore } from "./store/open-store.ts";
-import { createLogger, type Logger, rateLimitedReport } from "./telemetry/logger.ts";
+import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
+import { serveXds } from "./xds/serve-xds.ts";
 
 /** How long calls in progress may take after SIGTERM, ms. */
 const drainMs = 10_000;
@@ -35,6 +36,8 @@ export interface Sidecar {
   readonly grpc: string;
   readonly http: string;
   readonly admin: string;
+  /** Where Envoys fetch their configuration; absent: nowhere. */
+  readonly xds?: string;
   /** Rejects new requests, drains those in progress and closes the store. */
   close(): Promise<void>;
 }
@@ -45,7 +48,12 @@ interface ServeOptions {
   /** Directory of the xDS files for a running Envoy; rewritten on every change of the routes. */
   readonly xdsDir?: string;
   /** Overrides the addresses of the routes file, so that several processes on one machine can share it. */
-  readonly listen?: { readonly grpc?: string; readonly http?: string; readonly admin?: string };
+  readonly listen?: {
+    readonly grpc?: string;
+    readonly http?: string;
+    readonly admin?: string;
+    readonly xds?: string;
+  };
 }
 
 /**
@@ -67,7 +75,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     http: own.http ?? config.listen.http,
     admin: own.admin ?? config.listen.admin,
   };
-  const grpcPeers = peersAt("grpc", address.grpc, config, components);
+  const grpcPeers = peersAt("grpc", address.grpc, config.listen, components);
   if (config.listen.grpcAuthentication === "none")
     logger.warn(
       { address: address.grpc },
@@ -85,7 +93,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   const unproven = unauthenticatedConnections<Socket>(maxConnections / 2, (socket) => socket.destroy());
   let accepting = true;
   const publicApp = createPublicApp(components, readiness, tracing, {
-    peers: peersAt("http", address.http, config, components),
+    peers: peersAt("http", address.http, config.listen, components),
     trustForwarded: !isTcp(address.http) || config.listen.envoySecrets.length > 0,
     onProven: unproven.remove,
   });
@@ -101,11 +109,17 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
   });
-  const http = await listen(publicApp, address.http, { config, metrics, unproven });
+  const tls = config.listen.httpTls;
+  if (tls) checkCertificate("listen.http_tls", tls);
+  const http = await listen(publicApp, address.http, { config, metrics, unproven, tls });
   const admin = await listen(privateApp, address.admin, { config, metrics });
+  const xds = await serveXds(components, { live, address: own.xds });
   const housekeeping = scheduleHousekeeping(components);
   logger.info(
-    { grpc: grpc.address, http: http.address, admin: admin.address, routes: config.routes.length },
+    {
+      ...{ grpc: grpc.address, http: http.address, admin: admin.address, xds: xds?.address },
+      routes: config.routes.length,
+    },
     "ready",
   );
 
@@ -113,6 +127,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     grpc: grpc.address,
     http: http.address,
     admin: admin.address,
+    xds: xds?.address,
     async close() {
       accepting = false;
       grpc.setServing(false);
@@ -120,6 +135,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       await Promise.all([
         grpc.drain(drainMs),
         readiness.drain(healthNoticeMs).then(() => http.close(drainMs)),
+        xds?.close(drainMs),
       ]);
       await admin.close(0);
       await components.close();
@@ -203,23 +219,6 @@ function reportReloads(live: LiveConfig, { policies }: Pick<Components, "policie
         "the routes file was reloaded; the settings in needsRestart keep their previous values until a restart",
       );
     reportBrokenRules();
-  });
-}
-
-/** Authenticates the callers of a listener. Rejected calls are counted and logged at intervals. */
-function peersAt(
-  listener: "grpc" | "http",
-  address: string,
-  config: Config,
-  { logger, metrics }: Pick<Components, "logger" | "metrics">,
-): PeerAuthentication {
-  metrics.unauthenticatedCalls.inc({ listener }, 0);
-  const report = rateLimitedReport((times) =>
-    logger.warn({ listener, address, times }, "calls rejected: the peer has not proven that it is Envoy"),
-  );
-  return peerAuthentication(address, config.listen, () => {
-    metrics.unauthenticatedCalls.inc({ listener });
-    report();
   });
 }
 

@@ -22,6 +22,8 @@ export async function envoy(options: {
   folder: string;
   adminPort: number;
   logLevel?: "warning" | "info" | "debug" | "trace";
+  /** Further options of Envoy. */
+  args?: readonly string[];
 }): Promise<Envoy> {
   const file = join(options.folder, "envoy.yaml");
   const logFile = join(options.folder, "envoy.log");
@@ -29,7 +31,10 @@ export async function envoy(options: {
   await writeFile(file, options.bootstrap, { mode: 0o600 });
   const level = options.logLevel ?? "warning";
   const args = ["-c", file, "--disable-hot-restart", "--concurrency", "2", "--log-level", level];
-  const child = supervise(await envoyBinary(), args, { logFile });
+  const child = supervise(await envoyBinary(), [...args, ...(options.args ?? [])], {
+    logFile,
+    cwd: options.folder,
+  });
   let ended = false;
   void child.exited.then(() => {
     ended = true;

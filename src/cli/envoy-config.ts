@@ -1,6 +1,7 @@
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 import { envoyBootstrap, renderYaml, writeXdsDir } from "../envoy-config/bootstrap.ts";
+import { fleetBootstrap, fleetCredential } from "../envoy-config/fleet-bootstrap.ts";
 import { checkContext } from "../envoy-config/routes.ts";
 
 /**
@@ -10,8 +11,11 @@ import { checkContext } from "../envoy-config/routes.ts";
 export function envoyConfig(options: {
   readonly file: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** `context`: the `context_extensions` of each route, for an Envoy that is configured by other means. */
-  readonly format: "yaml" | "json" | "context";
+  /**
+   * `context`: the `context_extensions` of each route, for an Envoy that is configured by other means. `xds-bootstrap`,
+   * `xds-credential`: the two files of an Envoy that fetches its configuration from `listen.xds`.
+   */
+  readonly format: "yaml" | "json" | "context" | "xds-bootstrap" | "xds-credential";
   /** The directory as Envoy sees it. */
   readonly xdsDir?: string;
   readonly out: (text: string) => void;
@@ -23,6 +27,23 @@ export function envoyConfig(options: {
   if (!loaded.ok) return 1;
   if (format === "context") {
     out(renderYaml(Object.fromEntries(loaded.config.routes.map((route) => [route.id, checkContext(route)]))));
+    return 0;
+  }
+  if (format === "xds-bootstrap" || format === "xds-credential") {
+    const { listen, envoy } = loaded.config;
+    const [secret] = listen.xds?.secrets ?? [];
+    if (secret === undefined || envoy.sidecar.xds === undefined) {
+      const missing = secret === undefined ? "listen.xds" : "envoy.sidecar.xds";
+      err(`${file}: there is no ${missing}: add it, as docs/fleet.md shows\n`);
+      return 1;
+    }
+    out(
+      renderYaml(
+        format === "xds-bootstrap"
+          ? fleetBootstrap(loaded.config, envoy.sidecar.xds)
+          : fleetCredential(secret),
+      ),
+    );
     return 0;
   }
   if (xdsDir === undefined) {

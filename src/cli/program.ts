@@ -9,12 +9,16 @@ const file = () =>
     .env("ENVOY_MCP_AUTH_CONFIG")
     .default("envoy-mcp-auth.yaml");
 
+const envoyConfigFormats = ["yaml", "json", "context", "xds-bootstrap", "xds-credential"] as const;
+type EnvoyConfigFormat = (typeof envoyConfigFormats)[number];
+
 interface ServeOptions {
   readonly config: string;
   readonly xdsDir?: string;
   readonly listenGrpc?: string;
   readonly listenHttp?: string;
   readonly listenAdmin?: string;
+  readonly listenXds?: string;
 }
 
 /** The command line; `docs/cli.md` is generated from it. Each command loads only the code it needs. */
@@ -36,10 +40,12 @@ program
   )
   .option("--listen-http <address>", "override listen.http")
   .option("--listen-admin <address>", "override listen.admin")
+  .option("--listen-xds <address>", "override listen.xds.address")
   .action(async (options: ServeOptions) => {
-    const { config: file, xdsDir, listenGrpc: grpc, listenHttp: http, listenAdmin: admin } = options;
+    const { config: file, xdsDir, listenGrpc, listenHttp, listenAdmin, listenXds } = options;
+    const listen = { grpc: listenGrpc, http: listenHttp, admin: listenAdmin, xds: listenXds };
     const { serve } = await import("../serve.ts");
-    const sidecar = await serve({ file, env: process.env, xdsDir, listen: { grpc, http, admin } });
+    const sidecar = await serve({ file, env: process.env, xdsDir, listen });
     let stopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.on(signal, () => {
@@ -82,13 +88,13 @@ program
   .addOption(file())
   .action(async (options: { config: string }) => {
     const { checkConfig } = await import("./check-config.ts");
-    const { policyWarnings } = await import("../policy/warnings.ts");
+    const { policyWarnings, responsePathWarnings } = await import("../policy/warnings.ts");
     process.exitCode = checkConfig({
       file: options.config,
       env: process.env,
       out,
       err,
-      moreWarnings: policyWarnings,
+      moreWarnings: (config) => [...policyWarnings(config), ...responsePathWarnings(config)],
     });
   });
 
@@ -99,16 +105,16 @@ program
   .addOption(
     new Option(
       "-f, --format <format>",
-      "output format; context: only the context_extensions of each route, for Envoy Gateway and Istio",
+      "output format; context: only the context_extensions of each route, for Envoy Gateway and Istio; xds-bootstrap: for Envoys that fetch listeners, routes and clusters from listen.xds; xds-credential: the file with which they authenticate",
     )
-      .choices(["yaml", "json", "context"])
+      .choices(envoyConfigFormats)
       .default("yaml"),
   )
   .option(
     "--xds-dir <dir>",
     "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory instead",
   )
-  .action(async (options: { config: string; format: "yaml" | "json" | "context"; xdsDir?: string }) => {
+  .action(async (options: { config: string; format: EnvoyConfigFormat; xdsDir?: string }) => {
     const { envoyConfig } = await import("./envoy-config.ts");
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
   });

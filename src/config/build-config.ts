@@ -37,6 +37,8 @@ export function buildConfig(
               clientNames: listen.grpc_tls.client_names,
             },
           }),
+      ...(listen.http_tls === undefined ? {} : { httpTls: listen.http_tls }),
+      ...(listen.xds === undefined ? {} : { xds: xdsListener(listen.xds) }),
     },
     database: {
       url: env.DATABASE_URL || database.url,
@@ -129,6 +131,7 @@ export function buildConfig(
       ...(envoy.http_address === undefined ? {} : { httpAddress: envoy.http_address }),
       upstreamCa: envoy.upstream_ca,
       xffNumTrustedHops: envoy.xff_num_trusted_hops ?? (envoy.tls.terminated_by ? 1 : 0),
+      responsePath: envoy.response_path,
       requestTimeout: envoy.request_timeout,
       idleTimeout: envoy.idle_timeout,
       maxConnections: envoy.max_connections,
@@ -149,6 +152,21 @@ export function buildConfig(
                 serverName: envoy.sidecar.grpc_tls.server_name,
               },
             }),
+        ...(envoy.sidecar.http_tls === undefined
+          ? {}
+          : {
+              httpTls: { ca: envoy.sidecar.http_tls.ca, serverName: envoy.sidecar.http_tls.server_name },
+            }),
+        ...(envoy.sidecar.xds === undefined
+          ? {}
+          : {
+              xds: {
+                addresses: envoy.sidecar.xds.addresses ?? [reachable(listen.xds?.address ?? "")],
+                ca: envoy.sidecar.xds.ca,
+                serverName: envoy.sidecar.xds.server_name,
+                credential: envoy.sidecar.xds.credential,
+              },
+            }),
       },
     },
     passIdentityHeaders: input.pass_identity_headers,
@@ -159,6 +177,10 @@ export function buildConfig(
     policy,
     routes,
   };
+}
+
+function xdsListener({ secret, ...listener }: NonNullable<TopInput["listen"]["xds"]>) {
+  return { ...listener, secrets: secret };
 }
 
 type KeyInput = NonNullable<TopInput["encryption"]["keys"]>[number];

@@ -224,7 +224,9 @@ function ownUses(file: Mapping): Use[] {
     ...uses(admin_tokens, ["admin_api", "admin_tokens"], "the admin API"),
     ...uses(viewer_tokens, ["admin_api", "viewer_tokens"], "the admin API's viewers"),
   ];
-  return [...encryption, ...admin, ...uses(file.database, ["database"], "the database")];
+  const { secret } = mapping(mapping(file.listen).xds);
+  const xds = uses(secret, ["listen", "xds", "secret"], "the xDS listener");
+  return [...encryption, ...admin, ...uses(file.database, ["database"], "the database"), ...xds];
 }
 
 /** Secrets of OAuth clients and static credentials of upstreams, at any depth. */

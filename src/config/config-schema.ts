@@ -160,6 +160,16 @@ export function configSchema(f: Fields) {
       },
     );
 
+  const envoySecret = f.secret().refine((value) => /^[A-Za-z0-9._~+/=-]{32,256}$/.test(value), {
+    error: "too short, or has characters that are not valid in a header of Envoy's configuration",
+    params: { fix: "generate one: openssl rand -base64 33" },
+  });
+
+  const networkAddress = f.address().refine((value) => !value.startsWith("unix:"), {
+    error: "Envoys on other machines cannot reach a Unix socket",
+    params: { fix: "write host:port; for an Envoy on this machine, use serve --xds-dir instead" },
+  });
+
   return z.strictObject({
     issuer: f.origin(),
     listen: f.section({
@@ -174,13 +184,15 @@ export function configSchema(f: Fields) {
           client_names: z.array(f.text()).default([]),
         })
         .optional(),
-      envoy_secret: f
-        .oneOrMore(
-          f.secret().refine((value) => /^[A-Za-z0-9._~+/=-]{32,256}$/.test(value), {
-            error: "too short, or has characters that are not valid in a header of Envoy's configuration",
-            params: { fix: "generate one: openssl rand -base64 33" },
-          }),
-        )
+      envoy_secret: f.oneOrMore(envoySecret).optional(),
+      http_tls: z.strictObject({ certificate: f.path(), key: f.path() }).optional(),
+      xds: z
+        .strictObject({
+          address: networkAddress,
+          certificate: f.path(),
+          key: f.path(),
+          secret: f.oneOrMore(envoySecret),
+        })
         .optional(),
       grpc_authentication: z.enum(["required", "none"]).default("required"),
       socket_mode: z
@@ -276,6 +288,7 @@ export function configSchema(f: Fields) {
       http_address: z.union([z.ipv4(), z.ipv6()]).optional(),
       upstream_ca: f.path().default(systemAuthorities),
       xff_num_trusted_hops: z.int().min(0).max(16).optional(),
+      response_path: z.boolean().default(true),
       request_timeout: f.duration(1).default(60),
       idle_timeout: f.duration(1).default(60),
       max_connections: z.int().min(100).default(50_000),
@@ -288,6 +301,15 @@ export function configSchema(f: Fields) {
         http: f.oneOrMore(f.address()).optional(),
         grpc_tls: z
           .strictObject({ ca: f.path(), certificate: f.path(), key: f.path(), server_name: f.text() })
+          .optional(),
+        http_tls: z.strictObject({ ca: f.path(), server_name: f.text() }).optional(),
+        xds: z
+          .strictObject({
+            addresses: f.oneOrMore(networkAddress).optional(),
+            ca: f.path(),
+            server_name: f.text(),
+            credential: f.path(),
+          })
           .optional(),
       }),
     }),

@@ -103,6 +103,15 @@ export interface Config {
     readonly grpcAuthentication: "required" | "none";
     /** Permissions of `unix:` sockets. */
     readonly socketMode: number;
+    /** TLS on the HTTP port: PEM files; absent: plain text. */
+    readonly httpTls?: { readonly certificate: string; readonly key: string };
+    /** Where Envoys fetch listeners, routes and clusters, over TLS (PEM files); one of `secrets` authenticates them. */
+    readonly xds?: {
+      readonly address: string;
+      readonly certificate: string;
+      readonly key: string;
+      readonly secrets: readonly string[];
+    };
   };
   readonly database: {
     /** Absent: embedded database in `dir`. Overridden by `DATABASE_URL`. */
@@ -192,7 +201,7 @@ export interface Config {
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
   readonly audit: { /** Older events are removed, seconds. */ readonly retention: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
-  /** Used by `envoy-config` only. */
+  /** Used by `envoy-config`; the sidecar uses `upstreamCa`, `xffNumTrustedHops` and `responsePath`, too. */
   readonly envoy: {
     readonly listen: string;
     readonly admin?: string;
@@ -208,6 +217,8 @@ export interface Config {
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */
     readonly xffNumTrustedHops: number;
+    /** Whether the gateway in front sends upstreams' responses to ext_proc. If not, early refreshes of clients verify upstream tokens. */
+    readonly responsePath: boolean;
     /** How long a client may take to send a request, or to read the end of a response, s; the response itself is not limited. */
     readonly requestTimeout: number;
     /** How long a connection may be idle, also before its first request, s. */
@@ -228,6 +239,18 @@ export interface Config {
         readonly certificate: string;
         readonly key: string;
         readonly serverName: string;
+      };
+      /** CA (PEM file at Envoy) and name of the sidecars' certificates for `listen.httpTls`. */
+      readonly httpTls?: { readonly ca: string; readonly serverName: string };
+      /** For Envoys that fetch their configuration from `listen.xds`; the files are at Envoy. */
+      readonly xds?: {
+        /** The first one that is healthy is used. */
+        readonly addresses: readonly string[];
+        /** CA and name of the sidecars' certificates. */
+        readonly ca: string;
+        readonly serverName: string;
+        /** File with the secret, as `envoy-config --format xds-credential` prints it. */
+        readonly credential: string;
       };
     };
   };

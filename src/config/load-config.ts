@@ -9,6 +9,7 @@ import { checkIdentities } from "./check-identities.ts";
 import type { Config } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { createFields, type FieldContext } from "./field-types.ts";
+import { checkFleet } from "./fleet.ts";
 import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { adoptPomeriumKeys } from "./pomerium.ts";
@@ -173,6 +174,7 @@ function readConfig(
   );
   checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
   checkPlainListeners(config, top.envoy.tls, reporter);
+  checkFleet(config, reporter);
   checkConflicts(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);

@@ -3,8 +3,9 @@ import { join, resolve } from "node:path";
 import { stringify } from "yaml";
 import type { Config } from "../config/config.ts";
 import { clusters } from "./clusters.ts";
-import { listeners, routeConfigurations, watchedFile } from "./listener.ts";
+import { listeners } from "./listener.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
+import { watchedFile, xdsResources } from "./xds-resources.ts";
 
 const heap = "envoy.resource_monitors.fixed_heap";
 const connections = "envoy.resource_monitors.global_downstream_max_connections";
@@ -85,11 +86,9 @@ function scaled(from: number, to: number): Json {
  * A complete Envoy bootstrap. With `xdsDir`, Envoy reads listeners, clusters and routes from `lds.yaml`, `cds.yaml` and `rds.yaml`
  * in that directory, and watches these files.
  */
-export function envoyBootstrap(config: Config, options: { readonly xdsDir?: string } = {}): Json {
-  const { xdsDir } = options;
+export function envoyBootstrap(config: Config, { xdsDir }: { readonly xdsDir?: string } = {}): Json {
   return {
-    node: { id: "envoy-mcp-auth", cluster: "envoy-mcp-auth" },
-    ...(config.envoy.admin === undefined ? {} : { admin: { address: envoyAddress(config.envoy.admin) } }),
+    ...bootstrapBase(config),
     ...(xdsDir === undefined
       ? { static_resources: { listeners: listeners(config), clusters: clusters(config) } }
       : {
@@ -98,6 +97,14 @@ export function envoyBootstrap(config: Config, options: { readonly xdsDir?: stri
             cds_config: watchedFile(xdsDir, "cds.yaml"),
           },
         }),
+  };
+}
+
+/** A bootstrap without listeners and clusters. */
+export function bootstrapBase(config: Config): { readonly [key: string]: Json } {
+  return {
+    node: { id: "envoy-mcp-auth", cluster: "envoy-mcp-auth" },
+    ...(config.envoy.admin === undefined ? {} : { admin: { address: envoyAddress(config.envoy.admin) } }),
     overload_manager: overloadManager(config.envoy),
     layered_runtime: layeredRuntime,
   };
@@ -126,25 +133,11 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
   const xdsDir = resolve(folder);
   const mode = config.listen.envoySecrets.length > 0 ? 0o600 : 0o644;
   mkdirSync(xdsDir, { recursive: true });
+  const resources = xdsResources(config, watchedFile(xdsDir, "rds.yaml"), before?.routes);
   const files = {
-    "cds.yaml": {
-      resources: clusters(config, before).map((cluster) => ({
-        "@type": typeUrl("config.cluster.v3.Cluster"),
-        ...(typeof cluster === "object" ? cluster : {}),
-      })),
-    },
-    "rds.yaml": {
-      resources: routeConfigurations(config).map(({ routes }) => ({
-        "@type": typeUrl("config.route.v3.RouteConfiguration"),
-        ...routes,
-      })),
-    },
-    "lds.yaml": {
-      resources: listeners(config, xdsDir).map((listener) => ({
-        "@type": typeUrl("config.listener.v3.Listener"),
-        ...listener,
-      })),
-    },
+    "cds.yaml": { resources: resources.clusters },
+    "rds.yaml": { resources: resources.routes },
+    "lds.yaml": { resources: resources.listeners },
     "bootstrap.yaml": envoyBootstrap(config, { xdsDir }),
   };
   return Object.entries(files).map(([name, content]) => {

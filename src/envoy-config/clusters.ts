@@ -10,15 +10,21 @@ import {
   upstreamConnectTimeout,
 } from "./timeouts.ts";
 
-type GrpcTls = NonNullable<Config["envoy"]["sidecar"]["grpcTls"]>;
+/** TLS to a sidecar: its CA and name, and Envoy's own certificate if the sidecar asks for one. */
+interface SidecarTls {
+  readonly ca: string;
+  readonly serverName: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
 
 /** A listener of the sidecar, at one or several addresses (`host:port` or `unix:/path`): gRPC over HTTP/2, or HTTP/1.1. */
 export function sidecarCluster(
   name: string,
   addresses: readonly string[],
   grpc: boolean,
-  tls?: GrpcTls,
-): Json {
+  tls?: SidecarTls,
+): { readonly [key: string]: Json } {
   const hosts = addresses.map((address) =>
     address.startsWith("unix:") ? address : address.slice(0, address.lastIndexOf(":")),
   );
@@ -66,7 +72,7 @@ export function sidecarCluster(
         { lb_endpoints: addresses.map((address) => ({ endpoint: { address: envoyAddress(address) } })) },
       ],
     },
-    ...(tls ? { transport_socket: transportSocket(tls) } : {}),
+    ...(tls ? { transport_socket: sidecarTls(tls, grpc ? ["h2"] : []) } : {}),
     typed_extension_protocol_options: {
       "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": typeUrl("extensions.upstreams.http.v3.HttpProtocolOptions"),
@@ -87,22 +93,26 @@ export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
   };
 }
 
-/** Mutual TLS: only Envoy may call the sidecar (docs/threat-model.md). */
-function transportSocket(tls: GrpcTls): Json {
+/** With a certificate of Envoy: only Envoy may call the sidecar (docs/threat-model.md). */
+export function sidecarTls({ ca, serverName, certificate, key }: SidecarTls, alpn: readonly string[]): Json {
   return {
     name: "envoy.transport_sockets.tls",
     typed_config: {
       "@type": typeUrl("extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
-      sni: tls.serverName,
+      sni: serverName,
       common_tls_context: {
         tls_params: { tls_minimum_protocol_version: "TLSv1_2", tls_maximum_protocol_version: "TLSv1_3" },
-        alpn_protocols: ["h2"],
-        tls_certificates: [
-          { certificate_chain: { filename: tls.certificate }, private_key: { filename: tls.key } },
-        ],
+        ...(alpn.length === 0 ? {} : { alpn_protocols: alpn }),
+        ...(certificate === undefined || key === undefined
+          ? {}
+          : {
+              tls_certificates: [
+                { certificate_chain: { filename: certificate }, private_key: { filename: key } },
+              ],
+            }),
         validation_context: {
-          trusted_ca: { filename: tls.ca },
-          match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: tls.serverName } }],
+          trusted_ca: { filename: ca },
+          match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: serverName } }],
         },
       },
     },
@@ -112,14 +122,14 @@ function transportSocket(tls: GrpcTls): Json {
 /**
  * Every cluster of a configuration: the sidecar's two listeners, the trace collector, and one per route.
  *
- * @param before the previous configuration: a running Envoy may still use its routes, so their clusters stay.
+ * @param before routes that a running Envoy may still use: their clusters stay.
  */
-export function clusters(config: Config, before?: Config): Json[] {
+export function clusters(config: Config, before: readonly Route[] = []): { readonly [key: string]: Json }[] {
   const current = new Set(config.routes.map(clusterName));
-  const former = before?.routes.filter((route) => !current.has(clusterName(route))) ?? [];
+  const former = before.filter((route) => !current.has(clusterName(route)));
   return [
     sidecarCluster("sidecar_grpc", config.envoy.sidecar.grpc, true, config.envoy.sidecar.grpcTls),
-    sidecarCluster("sidecar_http", config.envoy.sidecar.http, false),
+    sidecarCluster("sidecar_http", config.envoy.sidecar.http, false, config.envoy.sidecar.httpTls),
     ...(config.envoy.tracing
       ? [sidecarCluster("otlp_collector", [config.envoy.tracing.collector], true)]
       : []),
@@ -128,7 +138,7 @@ export function clusters(config: Config, before?: Config): Json[] {
 }
 
 /** Settings of all clusters. MCP streams stay open for hours, which would exhaust Envoy's default of 1,024 concurrent requests. */
-function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
+export function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
   const named = hosts.some(
     (host) => !host.startsWith("unix:") && isIP(host.replace(/^\[(.*)\]$/, "$1")) === 0,
   );
@@ -151,7 +161,7 @@ export function clusterName(route: Route): string {
 }
 
 /** The cluster of a route's `to`: TLS with SNI and name verification for https, one endpoint per `to`. */
-function upstreamCluster(route: Route, upstreamCa: string): Json {
+function upstreamCluster(route: Route, upstreamCa: string): { readonly [key: string]: Json } {
   const urls = route.to.map((url) => new URL(url));
   const tls = urls[0]?.protocol === "https:";
   const name = clusterName(route);

@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import type { Config } from "../config/config.ts";
 import { addressBlock, plainListeners } from "../config/listeners.ts";
 import { accessLog, earlyBytes, httpFilters } from "./http-filters.ts";
@@ -19,16 +19,17 @@ type Peers = "tls" | "terminator" | "loopback";
 /**
  * The listeners: one for all https origins, and one per port for loopback origins such as `http://localhost`.
  *
- * @param xdsDir routes come from `rds.yaml` in that directory: a change of the listener would close its connections.
+ * @param routesFrom where Envoy gets the routes from (`ConfigSource`): a change of the listener would close its connections. Without
+ *   it, they are part of the listener.
  */
-export function listeners(config: Config, xdsDir?: string): { readonly [key: string]: Json }[] {
+export function listeners(config: Config, routesFrom?: Json): { readonly [key: string]: Json }[] {
   const { listen, tls } = config.envoy;
   return routeConfigurations(config).map(({ name, address, routes }) => {
     const peers = address !== undefined ? "loopback" : tls.terminatedBy === undefined ? "tls" : "terminator";
     const routing: { readonly [key: string]: Json } =
-      xdsDir === undefined
+      routesFrom === undefined
         ? { route_config: routes }
-        : { rds: { route_config_name: name, config_source: watchedFile(xdsDir, "rds.yaml") } };
+        : { rds: { route_config_name: name, config_source: routesFrom } };
     return listener(config, { name, address: address ?? listen, peers, routing });
   });
 }
@@ -71,14 +72,6 @@ export function routeConfigurations(config: Config): readonly {
       return { name, address, routes: of(name, (host) => hosts.has(host), false) };
     }),
   ];
-}
-
-/** A file that Envoy watches; it must be replaced by rename. */
-export function watchedFile(folder: string, file: string): Json {
-  return {
-    resource_api_version: "V3",
-    path_config_source: { path: join(folder, file), watched_directory: { path: folder } },
-  };
 }
 
 /**

@@ -52,6 +52,15 @@ export const healthCheckTimes = {
   no_traffic_interval: "1s",
 } satisfies Fields;
 
+/** Pause between an Envoy's requests for its configuration; Envoy adds up to as much again, at random. */
+export const fetchPause = "0.3s";
+
+/** How long the sidecar holds such a request while nothing changes, ms. */
+export const fetchHoldMs = 10_000;
+
+/** Of such a request: longer than the sidecar holds it. */
+export const fetchTimeout = "15s";
+
 /** Of exporting spans to the collector. */
 export const traceExportTimeout = "5s";
 

@@ -30,6 +30,11 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     "Loads of the routes file, by outcome (loaded, rejected).",
     ["outcome"],
   );
+  const xdsResponses = counter(
+    "xds_responses_total",
+    "Responses to Envoys that fetch their configuration, by type (clusters, routes, listeners) and outcome (changed, unchanged, invalid).",
+    ["type", "outcome"],
+  );
   // `increase` misses the first event of a new series.
   for (const outcome of ["refreshed", "obtained", "rejected", "unavailable"]) refreshes.inc({ outcome }, 0);
   for (const outcome of ["loaded", "rejected"]) configLoads.inc({ outcome }, 0);
@@ -111,6 +116,12 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "unauthenticated_calls_total",
       "Calls rejected because the peer did not authenticate as Envoy or the metadata carries no valid proof of a check, by listener.",
       ["listener"],
+    ),
+    xdsResponses,
+    xdsEnvoys: gauge(
+      "xds_envoys",
+      "Envoys that fetch their configuration from this replica, by state (current, behind).",
+      ["state"],
     ),
     cacheEvictions: counter(
       "cache_evictions_total",

@@ -8,7 +8,7 @@ export const layers: readonly (readonly string[])[] = [
   ["envoy-config", "pages", "policy", "external-tokens", "upstream-oauth"],
   ["server", "upstream-tokens"],
   ["sign-in"],
-  ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation"],
+  ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation", "xds"],
   ["compose.ts"],
   ["serve.ts"],
   ["cli"],

@@ -27,13 +27,22 @@ function slim(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(slim);
   if (typeof schema !== "object" || schema === null) return schema;
   return Object.fromEntries(
-    Object.entries(schema)
+    Object.entries(withNumericLimits(Object(schema)))
       .filter(([keyword]) => kept.has(keyword))
       .map(([keyword, value]) => [
         keyword,
-        keyword === "properties" ? eachProperty(value) : slimOf(keyword, value),
+        keyword === "properties" ? eachProperty(Object(value)) : slimOf(keyword, value),
       ]),
   );
+}
+/** OpenAPI 3.0 writes an exclusive limit as a boolean beside the limit; JSON Schema since draft 6 as the limit. */
+function withNumericLimits(schema: Schema): Schema {
+  const { exclusiveMaximum, exclusiveMinimum, maximum, minimum, ...rest } = schema;
+  return {
+    ...rest,
+    ...(exclusiveMaximum === true ? { exclusiveMaximum: maximum } : maximum !== undefined && { maximum }),
+    ...(exclusiveMinimum === true ? { exclusiveMinimum: minimum } : minimum !== undefined && { minimum }),
+  };
 }
 const slimOf = (keyword: string, value: unknown) => (keyword === "enum" ? value : slim(value));
 const eachProperty = (properties: Schema) =>
