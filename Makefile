@@ -37,6 +37,10 @@ fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPU
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)
 	@exec node test/system/faults/faults.ts
 
+.PHONY: istio
+istio: $(packages) ## run the sample for Istio with its pilot-discovery and a Kubernetes API server (built with Go once, 30 minutes; needs etcd)
+	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/istio.config.ts
+
 bench: $(packages) ## run the benchmarks of docs/performance.md (8 minutes)
 	@exec node bench/run.ts
 

@@ -42,6 +42,14 @@ const tools = {
     version: kubernetes,
     librariesVersion: kubernetes.replace("v1.", "v0."),
   },
+  // The same packages as the API server's, which Go has compiled by then.
+  "kube-controller-manager": {
+    variable: "KUBE_CONTROLLER_MANAGER",
+    module: "k8s.io/kubernetes",
+    package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+    version: kubernetes,
+    librariesVersion: kubernetes.replace("v1.", "v0."),
+  },
   // Istio's releases are not versions of its module; this commit is of 1.31.
   "pilot-discovery": {
     variable: "PILOT_DISCOVERY",
@@ -58,7 +66,7 @@ export type GoTool = keyof typeof tools;
 export const goToolVersion = (name: GoTool): string => tools[name].version;
 
 /**
- * Path of a program: the one that its environment variable names (`$HELM`, `$ENVOY_GATEWAY`, `$KUBE_APISERVER`, `$PILOT_DISCOVERY`), else the
+ * Path of a program: the one that its environment variable names (`$HELM`, `$ENVOY_GATEWAY`, `$KUBE_APISERVER`, ...), else the
  * one built before in `.tools/bin`; `undefined` if there is none.
  * @param build build it once with Go, if available; takes minutes
  */

@@ -59,9 +59,7 @@ export async function certificateAuthority(
         x509.ExtendedKeyUsage.serverAuth,
         x509.ExtendedKeyUsage.clientAuth,
       ]),
-      new x509.SubjectAlternativeNameExtension(
-        [...all].map((value) => ({ type: isIP(value) ? ("ip" as const) : ("dns" as const), value })),
-      ),
+      new x509.SubjectAlternativeNameExtension([...all].map((value) => ({ type: nameType(value), value }))),
       await x509.AuthorityKeyIdentifierExtension.create(caKeys.publicKey),
     ],
   });
@@ -81,6 +79,12 @@ export async function certificateAuthority(
     files,
     publicKeyHash: createHash("sha256").update(Buffer.from(leaf.publicKey.rawData)).digest("base64"),
   };
+}
+
+/** SPIFFE identities are URIs. */
+function nameType(name: string): "ip" | "url" | "dns" {
+  if (isIP(name)) return "ip";
+  return name.includes("://") ? "url" : "dns";
 }
 
 function keyPair() {

@@ -1,6 +1,3 @@
-import { VirtualService } from "@kubernetes-models/istio/networking.istio.io/v1";
-import { EnvoyFilter } from "@kubernetes-models/istio/networking.istio.io/v1alpha3";
-import { AuthorizationPolicy } from "@kubernetes-models/istio/security.istio.io/v1";
 import { Deployment } from "kubernetes-models/apps/v1";
 import { HorizontalPodAutoscaler } from "kubernetes-models/autoscaling/v2";
 import { NetworkPolicy } from "kubernetes-models/networking.k8s.io/v1";
@@ -25,9 +22,6 @@ const models = [
   ConfigMap,
   Service,
   ServiceAccount,
-  VirtualService,
-  EnvoyFilter,
-  AuthorizationPolicy,
 ];
 /** No package contains their schemas: a few lines each, reviewed manually. */
 const unchecked = ["monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule"];

@@ -8,9 +8,12 @@ const definitions = join(
   "deps",
 );
 
-/** A service from Envoy's full definitions. Numbers for enums, snake_case as in the files. */
-export function envoyService(file: string, name: string): ServiceDefinition {
-  const loaded = loadSync(file, {
+/**
+ * A service from Envoy's full definitions. Numbers for enums, snake_case as in the files.
+ * @param more files with the messages that an `Any` of it may hold
+ */
+export function envoyService(file: string, name: string, more: readonly string[] = []): ServiceDefinition {
+  const loaded = loadSync([file, ...more], {
     keepCase: true,
     includeDirs: ["envoy-api", "googleapis", "protoc-gen-validate", "xds"].map((part) =>
       join(definitions, part),

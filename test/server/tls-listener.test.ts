@@ -38,7 +38,6 @@ it("a TLS listener presents a renewed certificate without a restart, and keeps t
   await put(old.files.certificate, certificate);
   await put(old.files.key, key);
   const server = await listen(createApp(createLogger({ level: "silent" })), "127.0.0.1:0", {
-    setting: "listen.http",
     config: Object({ check: { maxHeaderBytes: 16_384 }, listen: { socketMode: 0o660 } }),
     setting: "listen.http",
     metrics: createMetrics(),
