@@ -197,6 +197,26 @@ routes:
     for (const manifest of all) validateManifest(manifest);
   });
 
+  it("unknown fields and wrong types are found at any depth", () => {
+    const [policy] = manifests(join(kubernetes, "envoy-gateway.yaml")).filter(
+      ({ kind }) => kind === "SecurityPolicy",
+    );
+    if (policy === undefined) throw new Error("no SecurityPolicy");
+    const spec = Object(policy.spec);
+    const changed = (extAuth: object) => ({
+      ...policy,
+      spec: { ...spec, extAuth: { ...spec.extAuth, ...extAuth } },
+    });
+    expect(() => validateManifest({ ...policy, specs: {} })).toThrow("specs");
+    expect(() => validateManifest(changed({ failopen: false }))).toThrow("failopen");
+    expect(() => validateManifest(changed({ grpc: { backendRefs: [{ name: "a", prot: 1 }] } }))).toThrow(
+      "prot",
+    );
+    expect(() => validateManifest(changed({ statusOnError: "503" }))).toThrow("statusOnError");
+    const metadata = { ...policy.metadata, label: {} };
+    expect(() => validateManifest({ ...policy, metadata })).toThrow("label");
+  });
+
   it.each(["envoy-gateway.yaml", "istio.yaml", "istio-mesh-config.yaml"])("%s fails closed", (file) => {
     const text = readFileSync(join(kubernetes, file), "utf8");
     expect(text).not.toMatch(/failOpen: true|failure_mode_allow: true/);
