@@ -63,7 +63,7 @@ describe("docs/threat-model.md", () => {
   it.each(rows.map((cells) => [cells[0] ?? "", cells.at(-1) ?? ""]))(
     "%s: the test exists",
     (_attack, cell) => {
-      const [, file = "", name = ""] = /^`(test\/[^`]+\.test\.ts)`: (.+)$/.exec(cell) ?? [];
+      const [, file = "", name = ""] = /^`(test\/[^`]+(?:\.test|-behavior)\.ts)`: (.+)$/.exec(cell) ?? [];
       const source = readFileSync(join(root, file), "utf8").replace(/(["'`])(?:F\d+\.\d+,? )+/g, "$1");
       expect(isTitle(source, name), cell).toBe(true);
     },
