@@ -28,13 +28,16 @@ function slim(schema: unknown): unknown {
   if (typeof schema !== "object" || schema === null) return schema;
   return Object.fromEntries(
     Object.entries(schema)
-      .filter(([keyword]) => kept.has(keyword))
+      .filter(([keyword, value]) => kept.has(keyword) && !isGoPattern(keyword, value))
       .map(([keyword, value]) => [
         keyword,
         keyword === "properties" ? eachProperty(value) : slimOf(keyword, value),
       ]),
   );
 }
+/** JavaScript has no flags inside an expression. */
+const isGoPattern = (keyword: string, value: unknown) =>
+  keyword === "pattern" && String(value).includes("(?i)");
 const slimOf = (keyword: string, value: unknown) => (keyword === "enum" ? value : slim(value));
 const eachProperty = (properties: Schema) =>
   Object.fromEntries(Object.entries(properties).map(([name, schema]) => [name, slim(schema)]));
