@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fuzz sbom audit faults bench memory check docs pin-images clean
+.PHONY: help demo demo-once test clients conformance fuzz sbom audit kubernetes faults bench memory check docs pin-images clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -30,6 +30,9 @@ conformance: $(packages) ## run the MCP conformance suite (clients, servers, aut
 
 fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
 	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
+
+kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (builds it once with Go: 20 minutes; needs etcd; root for running the pods)
+	@exec node test/system/platforms/kubernetes.ts $(KUBERNETES)
 
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)
 	@exec node test/system/faults/faults.ts

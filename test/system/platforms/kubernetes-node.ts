@@ -40,6 +40,11 @@ export function startKubernetesNode(
 
   async function reconcile(): Promise<void> {
     const { items } = await api.get<{ items: Pod[] }>("/api/v1/pods");
+    for (const [uid, pod] of pods)
+      if (!items.some(({ metadata }) => metadata.uid === uid)) {
+        pods.delete(uid);
+        await pod.stop(0);
+      }
     for (const pod of items) {
       const { uid, name, namespace = "", deletionTimestamp } = pod.metadata;
       const path = `/api/v1/namespaces/${namespace}/pods/${name}`;

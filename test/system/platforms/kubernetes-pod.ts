@@ -14,10 +14,13 @@ type Probe = { httpGet?: { path: string; port: number }; tcpSocket?: { port: num
 /** A pod whose containers run here. */
 export interface RunningPod {
   readonly name: string;
-  /** Output of a container so far. */
-  log(container: string): string;
+  /** Output of all containers so far. */
+  logs(): string;
+  logFile(container: string): string;
   /** Sends a signal to a container; it is restarted when it has ended, unless `hold` was called. */
   kill(container: string, signal: NodeJS.Signals): void;
+  /** Until a container has ended, or has not started yet. */
+  ended(container: string): Promise<unknown>;
   /** While it holds, ended containers are not restarted. */
   hold(on: boolean): void;
   refreshVolumes(): Promise<void>;
@@ -113,7 +116,10 @@ export async function startPod(
 
   return {
     name: pod.name,
-    log: (container) => readFileSync(join(folder, `${container}.log`), "utf8"),
+    logs: () =>
+      [...running.keys()].map((name) => readFileSync(join(folder, `${name}.log`), "utf8")).join("\n"),
+    logFile: (container) => join(folder, `${container}.log`),
+    ended: async (container) => running.get(container)?.child.exited,
     kill: (container, signal) => running.get(container)?.child.kill(signal),
     hold(on) {
       holding = on;

@@ -2,6 +2,11 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
+{{/*
+`helm upgrade --reuse-values` from an earlier chart brings none of the values that are new since: templates do without them, in
+parentheses or with a default.
+*/}}
+
 {{/* With room for suffixes. */}}
 {{- define "envoy-mcp-auth.name" -}}
 {{- $chart := include "envoy-mcp-auth.chartName" . }}
@@ -96,7 +101,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   valueFrom: { secretKeyRef: { name: {{ .Values.encryptionKey.secret }}, key: {{ .Values.encryptionKey.key }} } }
 {{- if eq .Values.mode "deployment" }}
 - name: ENVOY_SECRET
-  valueFrom: { secretKeyRef: { name: {{ .Values.envoySecret.secret }}, key: {{ .Values.envoySecret.key }} } }
+  valueFrom: { secretKeyRef: { name: {{ (.Values.envoySecret).secret | default "envoy-mcp-auth" }}, key: {{ (.Values.envoySecret).key | default "credential" }} } }
 {{- end }}
 {{- range .Values.env }}
 - name: {{ .name }}
