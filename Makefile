@@ -31,7 +31,7 @@ conformance: $(packages) ## run the MCP conformance suite (clients, servers, aut
 fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
 	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
 
-kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (builds it once with Go: 20 minutes; needs etcd; root for running the pods)
+kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (built once with Go: half an hour; needs etcd; running the pods needs root)
 	@exec node test/system/platforms/kubernetes.ts $(KUBERNETES)
 
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)

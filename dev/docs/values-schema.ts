@@ -30,7 +30,7 @@ const image = strict({
 const imagePullSecrets = { type: "array", items: strict({ name }, ["name"]) };
 const serviceType = { enum: ["ClusterIP", "NodePort", "LoadBalancer"] };
 const optionalName = { type: "string", pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$" };
-const pods = { anyOf: [count, { type: "string", pattern: "^(\\d+%)?$" }] };
+const pods = { anyOf: [count, { type: "string", pattern: "^([1-9]\\d*%)?$" }] };
 const url = { type: "string", pattern: "^(https?://.+)?$" };
 
 /** JSON Schema of the chart's values; the routes file in it uses the program's own schema. */
@@ -53,7 +53,7 @@ export function valuesSchema(): object {
       existingConfigMap: text,
       rolloutOnConfigChange: { enum: ["startup", "always", "never"] },
       database: reference,
-      encryptionKey: reference,
+      encryptionKey: strict({ secret: text, key: text }, ["secret", "key"]),
       envoySecret: reference,
       env: {
         type: "array",

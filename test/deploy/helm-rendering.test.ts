@@ -202,6 +202,10 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     expect(await budget({ replicas: 1, podDisruptionBudget: { minAvailable: 1 } })).toEqual({
       maxUnavailable: 1,
     });
+    expect(await budget({ replicaCount: 1, podDisruptionBudget: { minAvailable: "50%" } })).toEqual({
+      maxUnavailable: 1,
+    });
+    expect(await budget({ podDisruptionBudget: { minAvailable: "50%" } })).toEqual({ minAvailable: "50%" });
     expect(await budget({ podDisruptionBudget: { minAvailable: "100%" } })).toEqual({ maxUnavailable: 1 });
     expect(await budget({ replicaCount: 3, podDisruptionBudget: { minAvailable: 2 } })).toEqual({
       minAvailable: 2,

@@ -130,12 +130,17 @@ describe("a release of the earlier chart, with all of its values", () => {
   it("changes to sidecar mode without publishing the Service that an Envoy calls", async () => {
     const helm = await installed("deployment");
     await helm.run(["upgrade", "gateway", chart, "--values", "-"], values("deployment"));
-    await helm.run(["upgrade", "gateway", chart, "--values", "-"], values("sidecar"));
-    expect(await services(helm)).toEqual({
-      [name]: "ClusterIP",
-      [`${name}-gateway`]: "LoadBalancer",
-      [`${name}-private`]: "ClusterIP",
-    });
+    for (const type of ["ClusterIP", "LoadBalancer", "LoadBalancer"]) {
+      await helm.run(
+        ["upgrade", "gateway", chart, "--values", "-"],
+        values("sidecar", { service: { type } }),
+      );
+      expect(await services(helm)).toEqual({
+        [name]: type,
+        [`${name}-gateway`]: "LoadBalancer",
+        [`${name}-private`]: "ClusterIP",
+      });
+    }
     await helm.run(["rollback", "gateway", "1"]);
     expect(Object.keys(await services(helm))).not.toContain(`${name}-gateway`);
   });

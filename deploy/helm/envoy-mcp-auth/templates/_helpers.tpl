@@ -97,8 +97,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "envoy-mcp-auth.env" -}}
 - name: DATABASE_URL
   valueFrom: { secretKeyRef: { name: {{ .Values.database.secret }}, key: {{ .Values.database.key }} } }
+{{- if .Values.encryptionKey.secret }}
 - name: ENCRYPTION_KEY
   valueFrom: { secretKeyRef: { name: {{ .Values.encryptionKey.secret }}, key: {{ .Values.encryptionKey.key }} } }
+{{- end }}
 {{- if eq .Values.mode "deployment" }}
 - name: ENVOY_SECRET
   valueFrom: { secretKeyRef: { name: {{ (.Values.envoySecret).secret | default "envoy-mcp-auth" }}, key: {{ (.Values.envoySecret).key | default "credential" }} } }
@@ -158,21 +160,28 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- toYaml (. | default (dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")))) }}
 {{- end }}
 
-{{/* The public Service of sidecar mode. Earlier charts gave it the name of the other objects: one that exists keeps it, and its address. */}}
+{{/*
+The public Service of sidecar mode. Earlier charts gave it the name of the other objects: one that exists keeps it, and its address.
+Where the current chart has created one, the other is not public because of this mode.
+*/}}
 {{- define "envoy-mcp-auth.gatewayService" -}}
 {{- $name := include "envoy-mcp-auth.name" . }}
+{{- $own := printf "%s-gateway" $name }}
 {{- $old := lookup "v1" "Service" .Release.Namespace $name }}
 {{- $public := false }}
 {{- range (($old.spec).ports) }}{{ if and (eq .name "https") (ne $old.spec.type "ClusterIP") }}{{ $public = true }}{{ end }}{{ end }}
-{{- .Values.envoy.service.name | default (ternary $name (printf "%s-gateway" $name) $public) }}
+{{- if lookup "v1" "Service" .Release.Namespace $own }}{{ $public = false }}{{ end }}
+{{- .Values.envoy.service.name | default (ternary $name $own $public) }}
 {{- end }}
 
 {{/* `minAvailable` or `maxUnavailable`: never a budget that blocks every eviction, and so every drain of a node. */}}
 {{- define "envoy-mcp-auth.disruptions" -}}
 {{- $budget := .Values.podDisruptionBudget }}
 {{- $least := int (ternary .Values.autoscaling.minReplicas (include "envoy-mcp-auth.replicas" .) .Values.autoscaling.enabled) }}
-{{- $all := or (eq (toString $budget.minAvailable) "100%") (and (not (contains "%" (toString $budget.minAvailable))) (ge (int $budget.minAvailable) $least)) }}
-{{- if and $budget.minAvailable (not $all) }}minAvailable: {{ $budget.minAvailable }}
+{{- $given := toString $budget.minAvailable }}
+{{- $stay := int $given }}
+{{- if hasSuffix "%" $given }}{{ $stay = divf (mul (int (trimSuffix "%" $given)) $least) 100 | ceil | int }}{{ end }}
+{{- if and $budget.minAvailable (lt $stay $least) }}minAvailable: {{ $budget.minAvailable }}
 {{- else }}maxUnavailable: {{ $budget.maxUnavailable | default 1 }}
 {{- end }}
 {{- end }}
