@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -34,8 +34,7 @@ export function startKubernetesNode(
   options: { readonly folder: string; readonly images: Readonly<Record<string, Image>> },
 ): KubernetesNode {
   const pods = new Map<string, RunningPod>();
-  const folder = join(options.folder, "pods");
-  mkdirSync(folder);
+  const folder = mkdtempSync(join(options.folder, "pods-"));
   let closing = false;
 
   async function reconcile(): Promise<void> {
