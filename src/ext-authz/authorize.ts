@@ -36,7 +36,8 @@ export function authorize(
     sourceIp: facts.sourceIp,
     now: asked.now,
     headers: facts.headers,
-    body: facts.rawBody,
+    body: facts.body,
+    bodyIsText: facts.bodyIsText,
   });
   switch (verdict.kind) {
     case "allow": {

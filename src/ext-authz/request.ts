@@ -40,7 +40,9 @@ export interface RequestFacts {
   /** Names of headers with non-ASCII values: no decision depends on these. */
   readonly opaque: readonly string[];
   readonly presented: Presented;
-  readonly rawBody?: Buffer;
+  readonly body?: Buffer;
+  /** As in `PolicyInput`. */
+  readonly bodyIsText: boolean;
   readonly sourceIp?: string;
   /** The `context_extensions` of Envoy's route. */
   readonly context: Readonly<Record<string, string>>;
@@ -90,6 +92,9 @@ export function readRequestFacts(
   });
   if (!request.http) return denied(bad("malformed_check", "the check does not contain an HTTP request"));
   if (read.denial) return denied(read.denial);
+  const { rawBody, textBody } = request.http;
+  if (rawBody !== undefined && textBody !== undefined)
+    return denied(bad("malformed_check", "the check contains two bodies"));
 
   if (!token.test(method)) return denied(bad("bad_method", "the request has no valid method"));
   if (method === "CONNECT" || method === "TRACE")
@@ -129,7 +134,8 @@ export function readRequestFacts(
       headerNames: read.names,
       opaque: read.opaque,
       presented,
-      rawBody: http.rawBody,
+      body: rawBody ?? textBody,
+      bodyIsText: textBody !== undefined,
       sourceIp:
         trustedHops === 0
           ? request.sourceIp

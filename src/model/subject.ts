@@ -28,6 +28,8 @@ export interface PolicyInput {
   readonly headers: Readonly<Record<string, string | undefined>>;
   /** The raw request body, only if `RoutePolicy.needsBody`. */
   readonly body?: Uint8Array;
+  /** Envoy sent the body as text (without `pack_as_bytes`): each byte that is not UTF-8 is a `!` in it. */
+  readonly bodyIsText?: boolean;
 }
 
 /** Prefix of the user ids of service accounts (`service-account/NAME`), and their client id. */

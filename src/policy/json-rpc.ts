@@ -16,7 +16,7 @@ export function foldKey(key: string): string {
 
 /** A key that two parsers may read differently, or nesting that one of them may not support. */
 export interface AmbiguousKey {
-  readonly reason: "duplicate_key" | "lookalike_key" | "too_deep";
+  readonly reason: "duplicate_key" | "lookalike_key" | "too_deep" | "hidden_bytes";
   readonly key: string;
 }
 
@@ -42,8 +42,9 @@ interface Frame {
  *
  * @param text JSON that `JSON.parse` has accepted.
  * @param maxDepth levels of nesting.
+ * @param mayHide a `!` may stand for a byte that is not UTF-8: none is accepted in a key, or in a value that decisions depend on.
  */
-export function findAmbiguousKey(text: string, maxDepth: number): AmbiguousKey | undefined {
+export function findAmbiguousKey(text: string, maxDepth: number, mayHide = false): AmbiguousKey | undefined {
   const scanner = createScanner(text, true);
   const stack: Frame[] = [];
   for (;;) {
@@ -65,6 +66,12 @@ export function findAmbiguousKey(text: string, maxDepth: number): AmbiguousKey |
         if (top) top.expectsKey = top.isObject;
         break;
       case '"':
+        // Escaped ones are no replacement.
+        if (mayHide && decides(top) && text.slice(at, at + scanner.getTokenLength()).includes("!"))
+          return {
+            reason: "hidden_bytes",
+            key: top?.expectsKey ? scanner.getTokenValue() : (top?.key ?? ""),
+          };
         if (top?.expectsKey) {
           const key = scanner.getTokenValue();
           const reason = wrongWith(key, top);
@@ -77,6 +84,12 @@ export function findAmbiguousKey(text: string, maxDepth: number): AmbiguousKey |
       default:
     }
   }
+}
+
+/** Whether the current string is a key, or a value that decisions depend on. */
+function decides(top: Frame | undefined): boolean {
+  if (top === undefined || top.expectsKey) return true;
+  return (top.level === "message" || top.level === "params") && reserved[top.level].has(top.key);
 }
 
 function frameWithin(parent: Frame | undefined, isObject: boolean): Frame {
@@ -167,7 +180,7 @@ const maxToolNameLength = 256;
  * @param maxBytes the largest body, bytes; a longer or truncated one is rejected with 413.
  */
 export function readJsonRpc(
-  { method, headers, body }: Pick<PolicyInput, "method" | "headers" | "body">,
+  { method, headers, body, bodyIsText }: Pick<PolicyInput, "method" | "headers" | "body" | "bodyIsText">,
   maxBytes: number,
 ): JsonRpcReading {
   const length = body?.byteLength ?? 0;
@@ -187,7 +200,7 @@ export function readJsonRpc(
     return unreadable("body_incomplete");
   }
 
-  const parsed = parse(body);
+  const parsed = parse(body, bodyIsText ?? false);
   if (!parsed.ok) return parsed;
   const { value } = parsed;
   const batch = Array.isArray(value);
@@ -209,7 +222,10 @@ function isJson(contentType: string | undefined): boolean {
   return /^application\/json(?:\s*;\s*charset\s*=\s*(?:utf-8|"utf-8"))?\s*$/i.test(contentType ?? "");
 }
 
-function parse(body: Uint8Array): { readonly ok: true; readonly value: unknown } | Unreadable {
+function parse(
+  body: Uint8Array,
+  mayHide: boolean,
+): { readonly ok: true; readonly value: unknown } | Unreadable {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
@@ -223,7 +239,9 @@ function parse(body: Uint8Array): { readonly ok: true; readonly value: unknown }
   } catch {
     return unreadable("invalid_json");
   }
-  const ambiguous = findAmbiguousKey(text, maxDepth);
+  // An overlong form has at least two bytes, and can end a string.
+  if (mayHide && text.includes("!!")) return unreadable("hidden_bytes", '"!!"');
+  const ambiguous = findAmbiguousKey(text, maxDepth, mayHide);
   if (ambiguous)
     return unreadable(ambiguous.reason, ambiguous.key && JSON.stringify(ambiguous.key.slice(0, 64)));
   return { ok: true, value };
@@ -304,6 +322,8 @@ const sentences: Record<UnreadableReason, string> = {
   content_encoding: "Content-Encoding is not accepted here; send the body uncompressed",
   content_type: "Content-Type must be application/json in UTF-8",
   invalid_utf8: "The body is not valid UTF-8",
+  hidden_bytes:
+    'This gateway gets bodies as text, with "!" for each byte that is not UTF-8; write \\u0021 instead of "!" here',
   byte_order_mark: "The body must not begin with a byte order mark",
   invalid_json: "The body is not valid JSON",
   too_deep: "The body is nested too deeply",

