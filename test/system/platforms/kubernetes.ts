@@ -9,7 +9,7 @@ import { downloadDefinitions } from "./kubernetes-definitions.ts";
  * to Vitest.
  */
 
-for (const tool of ["helm", "kube-apiserver", "kube-controller-manager"] as const)
+for (const tool of ["helm", "kube-apiserver", "kube-controller-manager", "envoy-gateway"] as const)
   if ((await goTool(tool, { build: true })) === undefined)
     throw new Error(`${tool} is built with Go, which is not installed: https://go.dev/dl`);
 if (executablesOnPath("etcd").length === 0)
