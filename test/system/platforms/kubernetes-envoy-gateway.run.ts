@@ -61,6 +61,21 @@ async function startEnvoyGateway(api: KubernetesApiServer) {
   );
 }
 
+/** As if the pods were ready: nothing runs them here. */
+function endpointsOf(service: string): KubernetesObject {
+  return {
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: { name: "ready", namespace: "mcp", labels: { "kubernetes.io/service-name": service } },
+    addressType: "IPv4",
+    endpoints: [{ addresses: ["10.244.0.5"], conditions: { ready: true, serving: true } }],
+    ports: [
+      { name: "grpc", port: 50051, protocol: "TCP", appProtocol: "kubernetes.io/h2c" },
+      { name: "http", port: 8080, protocol: "TCP", appProtocol: "http" },
+    ],
+  };
+}
+
 describe("Envoy Gateway, from a cluster with the chart and the sample", () => {
   let api: KubernetesApiServer;
   let gateway: Awaited<ReturnType<typeof startEnvoyGateway>>;
@@ -82,6 +97,7 @@ describe("Envoy Gateway, from a cluster with the chart and the sample", () => {
       ...{ apiVersion: "v1", kind: "Secret", metadata: { name: "mcp-tls", namespace: "mcp" } },
       ...{ type: "kubernetes.io/tls", stringData: { "tls.crt": file(certificate), "tls.key": file(key) } },
     });
+    await api.apply(endpointsOf("gateway-envoy-mcp-auth"));
     gateway = await startEnvoyGateway(api);
     for (const object of objects) expect((await api.apply(object)).warnings).toEqual([]);
   });
@@ -114,7 +130,8 @@ describe("Envoy Gateway, from a cluster with the chart and the sample", () => {
     try {
       await expect.poll(unaccepted).toEqual([]);
     } catch (error) {
-      throw new Error(`Envoy Gateway's log:\n${log()}`, { cause: error });
+      const status = (await conditions()).filter((one) => / False /.test(one)).join("\n");
+      throw new Error(`${status}\nEnvoy Gateway's log:\n${log()}`, { cause: error });
     }
     const problems = (await conditions()).filter((one) => / (Accepted|ResolvedRefs) False/.test(one));
     expect(problems).toEqual([]);
