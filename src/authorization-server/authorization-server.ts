@@ -28,6 +28,8 @@ export interface AuthorizationServerDeps {
       /** Why every call would fail, for any user. */
       readonly fault?: FailureCode;
     }>;
+    /** Verifies the connection's token with the upstream; afterwards `connectionState` knows whether it is rejected. */
+    verify(userId: string, route: Route): Promise<void>;
   };
   /** Where connecting the route would lead the user. Absent, or undefined as its result, if unknown in advance. */
   readonly upstreamNotice?: (userId: string, route: Route) => Promise<ConsentNotice | undefined>;

@@ -64,6 +64,9 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
           const route = routeOfRequest(ctx, deps);
           const userId = ctx.oidc.session?.accountId;
           if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
+          // A client that cannot refresh comes here after an upstream's 401.
+          if (!deps.routes().config.envoy.responsePath)
+            await orUnavailable(deps.upstreamTokens.verify(userId, route));
           const { state, fault } = await orUnavailable(deps.upstreamTokens.connectionState(userId, route));
           // A transient failure may be over by the first call.
           if (fault && !isTransient(fault))

@@ -82,13 +82,13 @@ program
   .addOption(file())
   .action(async (options: { config: string }) => {
     const { checkConfig } = await import("./check-config.ts");
-    const { policyWarnings } = await import("../policy/warnings.ts");
+    const { policyWarnings, responsePathWarnings } = await import("../policy/warnings.ts");
     process.exitCode = checkConfig({
       file: options.config,
       env: process.env,
       out,
       err,
-      moreWarnings: policyWarnings,
+      moreWarnings: (config) => [...policyWarnings(config), ...responsePathWarnings(config)],
     });
   });
 

@@ -129,6 +129,7 @@ export function buildConfig(
       ...(envoy.http_address === undefined ? {} : { httpAddress: envoy.http_address }),
       upstreamCa: envoy.upstream_ca,
       xffNumTrustedHops: envoy.xff_num_trusted_hops ?? (envoy.tls.terminated_by ? 1 : 0),
+      responsePath: envoy.response_path,
       requestTimeout: envoy.request_timeout,
       idleTimeout: envoy.idle_timeout,
       maxConnections: envoy.max_connections,

@@ -276,6 +276,7 @@ export function configSchema(f: Fields) {
       http_address: z.union([z.ipv4(), z.ipv6()]).optional(),
       upstream_ca: f.path().default(systemAuthorities),
       xff_num_trusted_hops: z.int().min(0).max(16).optional(),
+      response_path: z.boolean().default(true),
       request_timeout: f.duration(1).default(60),
       idle_timeout: f.duration(1).default(60),
       max_connections: z.int().min(100).default(50_000),

@@ -192,7 +192,7 @@ export interface Config {
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
   readonly audit: { /** Older events are removed, seconds. */ readonly retention: number };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
-  /** Used by `envoy-config` only. */
+  /** Used by `envoy-config`; the sidecar uses `upstreamCa`, `xffNumTrustedHops` and `responsePath`, too. */
   readonly envoy: {
     readonly listen: string;
     readonly admin?: string;
@@ -208,6 +208,8 @@ export interface Config {
     readonly upstreamCa: string;
     /** Trusted proxies in front of Envoy that append to `X-Forwarded-For`; default 0: the peer is the client. */
     readonly xffNumTrustedHops: number;
+    /** Whether the gateway in front sends upstreams' responses to ext_proc. If not, early refreshes of clients verify upstream tokens. */
+    readonly responsePath: boolean;
     /** How long a client may take to send a request, or to read the end of a response, s; the response itself is not limited. */
     readonly requestTimeout: number;
     /** How long a connection may be idle, also before its first request, s. */

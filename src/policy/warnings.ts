@@ -41,6 +41,25 @@ export function policyWarnings(config: Pick<Config, "policy" | "routes">): Polic
   return warnings;
 }
 
+/** Warnings of `check-config` about what routes lose if no response reaches the sidecar (`envoy.response_path: false`). */
+export function responsePathWarnings({ envoy, routes }: Pick<Config, "envoy" | "routes">): PolicyWarning[] {
+  if (envoy.responsePath) return [];
+  return routes.flatMap(({ id: routeId, mcp, policy = [] }) => {
+    if (mcp.kind === "client")
+      return {
+        routeId,
+        message:
+          "without a response path (envoy.response_path: false), the application can set the gateway's own cookies on its host: give it a host that it shares with no MCP server and with no other application",
+      };
+    if (mcp.tools === undefined && !policy.some(({ when }) => asksForTool(when))) return [];
+    return {
+      routeId,
+      message:
+        "without a response path (envoy.response_path: false), tools that policy denies stay listed; calls of them are denied",
+    };
+  });
+}
+
 function governedBy(policy: PolicySource, config: Pick<Config, "policy" | "routes">): readonly Route[] {
   return config.routes.filter((route) => (route.policy ?? config.policy) === policy);
 }

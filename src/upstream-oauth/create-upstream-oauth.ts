@@ -19,6 +19,7 @@ import { codeOfUnknown } from "./probe.ts";
 import { refresh } from "./refresh.ts";
 import { revoke } from "./revoke.ts";
 import { createRouteFetch } from "./route-fetch.ts";
+import { probeWithToken } from "./token-probe.ts";
 import type { PendingConsent, UpstreamOAuth, UpstreamOAuthDeps } from "./upstream-oauth.ts";
 
 /** How long the result of a probe is cached, ms. */
@@ -208,6 +209,17 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     fault: (route) => needs.get(needKey(route))?.fault,
 
     endpointPath: (route) => discovery.endpointPath(route).catch(() => ""),
+
+    async probe(route, headersFor) {
+      try {
+        const answer = await probeWithToken(routeFetch, route, headersFor);
+        succeeded("probe");
+        return answer;
+      } catch (thrown) {
+        failed("probe", thrown, { route: route.id });
+        return undefined;
+      }
+    },
 
     noteNeeded(route) {
       needs.set(needKey(route), { needed: true });

@@ -49,8 +49,8 @@ const pathTtlMs = 60_000;
 /** How long to wait for a repeated discovery before the previous result is used, ms. */
 const repeatTimeoutMs = 2000;
 
-/** A call without credentials that opens no session. */
-const ping = {
+/** A call that opens no session. */
+export const ping = {
   method: "POST",
   headers: {
     "content-type": "application/json",

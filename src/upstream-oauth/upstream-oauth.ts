@@ -83,6 +83,14 @@ export type NonInteractiveOutcome =
   | { readonly kind: "rejected"; readonly reason: string }
   | { readonly kind: "unavailable"; readonly retryAfterSeconds: number; readonly reason: string };
 
+/** What an upstream answers to a call with a token. */
+export interface TokenProbe {
+  readonly status: number;
+  /** All `WWW-Authenticate` values, joined by commas; "" if there was none. */
+  readonly wwwAuthenticate: string;
+  readonly dpopNonce?: string;
+}
+
 /** One step of a discovery, for `doctor`. */
 export interface DiscoveryStep {
   readonly name:
@@ -136,6 +144,14 @@ export interface UpstreamOAuth {
   fault(route: Route): FailureCode | undefined;
   /** Path of the MCP endpoint below the route's `from`, known or discovered; "" for `from` itself. Never throws. */
   endpointPath(route: Route): Promise<string>;
+  /**
+   * What the upstream answers to a `ping` with a credential (`token-probe.ts`); undefined if it cannot be told now. Never throws.
+   * @param headersFor the credential's headers for a request
+   */
+  probe(
+    route: Route,
+    headersFor: (method: "POST", url: string) => Promise<readonly (readonly [string, string])[]>,
+  ): Promise<TokenProbe | undefined>;
   /** An upstream that seemed open has returned 401: `needed` is true from now on. */
   noteNeeded(route: Route): void;
   /** The Client ID Metadata Document on this host, for this callback; undefined (404) if no such route is auto-discovered. */

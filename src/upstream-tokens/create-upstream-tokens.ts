@@ -38,6 +38,7 @@ import {
   type UpstreamTokens,
   type UpstreamTokensDeps,
 } from "./upstream-tokens.ts";
+import { UpstreamVerification } from "./verification.ts";
 
 /** `looking`: only reads the state of a connection, which does not count as usage. */
 type StateCaller = TokenCaller & { readonly looking?: true };
@@ -58,6 +59,7 @@ class TokenBroker implements UpstreamTokens {
   readonly #refresher: Refresher;
   readonly #disconnect: Disconnect;
   readonly #rejections: UpstreamRejections;
+  readonly #verification: UpstreamVerification;
   readonly #stopRefreshingAhead: () => void;
   readonly #hit: Counter.Internal;
   readonly #miss: Counter.Internal;
@@ -80,6 +82,11 @@ class TokenBroker implements UpstreamTokens {
     this.#disconnect = createDisconnect({ ...deps, cache, refresher });
     const keyFor = this.#keyFor.bind(this);
     this.#rejections = new UpstreamRejections({ ...deps, cache, refresher, proofs: this.#proofs, keyFor });
+    this.#verification = new UpstreamVerification({
+      ...deps,
+      rejections: this.#rejections,
+      find: this.find.bind(this),
+    });
     this.#stopRefreshingAhead = startRefreshingAhead({ ...deps, refresher, cache });
     this.#hit = metrics.cacheLookups.labels({ cache: "upstream_token", result: "hit" });
     this.#miss = metrics.cacheLookups.labels({ cache: "upstream_token", result: "miss" });
@@ -102,6 +109,10 @@ class TokenBroker implements UpstreamTokens {
     const key = await this.#keyFor(userId, route);
     const connection = await this.#cache.load(key, connectionKeyName(key));
     return { ...found, missingScopes: uncoveredScopes(connection) };
+  }
+
+  verify(userId: string, route: Route): Promise<void> {
+    return this.#verification.verify(userId, route);
   }
 
   async disconnect(userId: string, route: Route): Promise<boolean> {

@@ -153,6 +153,11 @@ export interface UpstreamTokens {
   find(caller: TokenCaller, route: Route, now?: number): Credential | Promise<Credential>;
   /** For consent and listings; an expired token is refreshed first. Rejects only if the store does. */
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
+  /**
+   * Verifies the connection's token with one request to the upstream, and handles a 401 like `handleRejection`. Does nothing without a
+   * connection, or if the upstream cannot tell now. Rejects only if the store does.
+   */
+  verify(userId: string, route: Route): Promise<void>;
   /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
   /** The same for a connection whose route may have been removed. */
@@ -176,7 +181,7 @@ export interface UpstreamTokensDeps {
   >;
   readonly upstreamOAuth: Pick<
     UpstreamOAuth,
-    "refresh" | "grant" | "revoke" | "needed" | "fault" | "noteNeeded" | "forget"
+    "refresh" | "grant" | "revoke" | "needed" | "fault" | "noteNeeded" | "forget" | "probe"
   >;
   readonly logger: Logger;
   readonly metrics: Metrics;

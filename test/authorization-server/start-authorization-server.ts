@@ -23,6 +23,8 @@ export interface AuthorizationServerStack extends Stack {
   readonly fetch: typeof globalThis.fetch;
   /** Reported state of a user's connection to a route; default `not_needed`. */
   readonly connections: Map<string, ConnectionState>;
+  /** `USER ROUTE` of connections that were verified with their upstream. */
+  readonly verified: string[];
   /** What the stand-in for the upstream's consent page does: connects, or returns this error, with further parameters. */
   connectOutcome: "connects" | "nothing" | { error: string; beside?: Readonly<Record<string, string>> };
   /** Client ID Metadata Documents by URL, as the authorization server fetches them. */
@@ -79,6 +81,10 @@ export async function startAuthorizationServer(
     if (state !== "sign_in_needed") return { state, missingScopes: [] };
     return { state: "unavailable", missingScopes: [], signInNeeded: true } as const;
   };
+  const verified: string[] = [];
+  const verify = async (userId: string, { id }: { id: string }) => {
+    verified.push(`${userId} ${id}`);
+  };
   const denied = new Set<string>();
   const mayReach = ({ userId }: { readonly userId: string }, { id }: { readonly id: string }) =>
     !denied.has(`${userId} ${id}`);
@@ -91,7 +97,7 @@ export async function startAuthorizationServer(
       mayReach,
       ...(upstreams
         ? { upstreamNotice: replica.upstreamOAuth.notice }
-        : { upstreamTokens: { connectionState } }),
+        : { upstreamTokens: { connectionState, verify } }),
     });
     replica.beforeClose(server.close);
     return server;
@@ -143,6 +149,7 @@ export async function startAuthorizationServer(
     authorizationServer,
     company,
     denied,
+    verified,
     fetch,
     connections,
     connectOutcome: "connects",

@@ -171,6 +171,28 @@ describe("refresh tokens", () => {
     stack.connections.delete("company/alice one");
   });
 
+  test("used long before their access token expires verify the connection, where the gateway does not see upstream responses", async () => {
+    const verifiedBy = async (act: () => Promise<unknown>) => {
+      stack.verified.length = 0;
+      await act();
+      return [...stack.verified];
+    };
+    const refresh = async () => {
+      tokens = (await (await app.refresh(tokens.refresh_token)).json()) as Tokens;
+    };
+    expect(await verifiedBy(refresh)).toEqual([]);
+    await stack.reload((yaml) => `${yaml}\nenvoy: {response_path: false}\n`);
+    expect(await verifiedBy(refresh)).toEqual(["company/alice one"]);
+    const records = stack.store.authorizationServerRecords;
+    const record = await records.find("RefreshToken", tokens.refresh_token);
+    if (!record) throw new Error("the refresh token is not stored");
+    const { ttl } = stack.routes().config.externalTokens;
+    const iat = Number(record.payload.iat) - ttl;
+    await records.upsert({ ...record, payload: { ...record.payload, iat } });
+    expect(await verifiedBy(refresh)).toEqual([]);
+    await stack.reload((yaml) => yaml.replace("envoy: {response_path: false}", ""));
+  });
+
   test("keep working while the upstream's server is down", async () => {
     stack.connections.set("company/alice one", "unavailable");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);

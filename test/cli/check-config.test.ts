@@ -21,6 +21,30 @@ it("check-config warns about a route that no user can reach, and exits with 0", 
   expect(checked.status).toBe(0);
 });
 
+it("check-config warns about what routes lose without a response path", () => {
+  const routes = `routes:
+  - {id: notes, from: https://h.example.com, to: http://x, mcp: {server: {request_headers: {}, tools: {deny: [add]}}}}
+  - {id: tickets, from: https://t.example.com, to: http://x, policy: {allow: {and: [{mcp_tool: {starts_with: read_}}, {accept: true}]}}, mcp: {server: {request_headers: {}}}}
+  - {id: plain, from: https://p.example.com, to: http://x, mcp: {server: {request_headers: {}}}}
+  - {id: app, from: https://a.example.com, to: http://x, mcp: {client: {}}}
+`;
+  const checked = (responsePath: boolean) =>
+    run(
+      configFile(`issuer: https://auth.example.com
+sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}
+listen: {grpc_authentication: none}
+envoy: {response_path: ${responsePath}}
+policy: {allow: {or: [{accept: true}]}}
+${routes}`),
+    ).stderr;
+  const warnings = checked(false);
+  expect(warnings).toContain("warning: route notes: without a response path");
+  expect(warnings).toContain("warning: route tickets: without a response path");
+  expect(warnings).toMatch(/route app: .* can set the gateway's own cookies/);
+  expect(warnings).not.toContain("route plain:");
+  expect(checked(true)).not.toContain("response path");
+});
+
 it("check-config prints all problems and exits with 1", () => {
   const checked = run(file("{allow: {or: [{e_mail: {is: a@b.c}}]}}"));
   expect(checked.stderr).toMatch(/:5:\d+: error: routes\[0\]\.policy/);

@@ -27,17 +27,26 @@ function slim(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(slim);
   if (typeof schema !== "object" || schema === null) return schema;
   return Object.fromEntries(
-    Object.entries(schema)
+    Object.entries(withNumericLimits(Object(schema)))
       .filter(([keyword, value]) => kept.has(keyword) && !isGoPattern(keyword, value))
       .map(([keyword, value]) => [
         keyword,
-        keyword === "properties" ? eachProperty(value) : slimOf(keyword, value),
+        keyword === "properties" ? eachProperty(Object(value)) : slimOf(keyword, value),
       ]),
   );
 }
 /** JavaScript has no flags inside an expression. */
 const isGoPattern = (keyword: string, value: unknown) =>
   keyword === "pattern" && String(value).includes("(?i)");
+/** OpenAPI 3.0 writes an exclusive limit as a boolean beside the limit; JSON Schema since draft 6 as the limit. */
+function withNumericLimits(schema: Schema): Schema {
+  const { exclusiveMaximum, exclusiveMinimum, maximum, minimum, ...rest } = schema;
+  return {
+    ...rest,
+    ...(exclusiveMaximum === true ? { exclusiveMaximum: maximum } : maximum !== undefined && { maximum }),
+    ...(exclusiveMinimum === true ? { exclusiveMinimum: minimum } : minimum !== undefined && { minimum }),
+  };
+}
 const slimOf = (keyword: string, value: unknown) => (keyword === "enum" ? value : slim(value));
 const eachProperty = (properties: Schema) =>
   Object.fromEntries(Object.entries(properties).map(([name, schema]) => [name, slim(schema)]));
