@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fuzz sbom audit kubernetes faults bench memory check docs pin-images clean
+.PHONY: help demo demo-once test clients conformance fuzz sbom audit kubernetes faults bench memory envoy-gateway check docs pin-images clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -42,6 +42,9 @@ bench: $(packages) ## run the benchmarks of docs/performance.md (8 minutes)
 
 memory: $(packages) ## measure one sidecar's memory over 200,000 connections and a million checks (half an hour)
 	@exec node bench/memory.ts
+
+envoy-gateway: $(packages) ## run the tests through a real Envoy Gateway with the sample manifest (built with Go once, ten minutes)
+	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway.test.ts
 
 sbom: $(packages) ## write the software bill of materials of runtime dependencies, CycloneDX: sbom.json
 	@npm sbom --sbom-format cyclonedx --omit dev > sbom.json && echo "sbom.json: $$(grep -c '"bom-ref"' sbom.json) components"

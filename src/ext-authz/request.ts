@@ -81,7 +81,7 @@ export function readRequestFacts(
   maxHeaderBytes: number,
   trustedHops = 0,
 ): { readonly facts: RequestFacts } | { readonly denial: Deny; readonly requester: Requester } {
-  const http = request.http ?? { method: "", path: "", host: "", headers: [] };
+  const http = request.http ?? { method: "", path: "", host: "", headers: [], headersAreText: true };
   const read = readHeaders(http.headers, maxHeaderBytes);
   const requestId = requestIdOf(read.headers["x-request-id"]);
   const method = http.method || (read.pseudo[":method"] ?? "");
@@ -114,6 +114,12 @@ export function readRequestFacts(
   const query = question < 0 ? "" : target.slice(question + 1);
   const fault = pathFault(path);
   if (fault) return denied(bad("bad_path", fault));
+  // Over HTTP/2, Envoy passes such bytes on; a server that drops them reads another path than http_path rules.
+  if (http.headersAreText && path.includes("!")) {
+    const why =
+      'Envoy sends the path as text here, with "!" for each byte that is not UTF-8; write %21 instead of "!"';
+    return denied(bad("bad_path", why));
+  }
   if (/[^!-~]/.test(query)) return denied(bad("bad_path", "the query has control or non-ASCII characters"));
   // Tokens in a query (RFC 6750 section 2.3) end up in logs; MCP forbids them.
   if (/(?:^|[&;])access_token(?:=|&|;|$)/i.test(decodedNames(query))) {

@@ -128,6 +128,8 @@ export function checkMirrorHeaders(
   const method = headers["mcp-method"];
   if (method !== undefined && method !== call?.method) return "Mcp-Method";
   const name = headers["mcp-name"];
+  // Without `encode_raw_headers`, Envoy replaces a byte that is not UTF-8 by `!`; a server may drop it.
+  if (call?.tool !== undefined && name?.includes("!")) return "Mcp-Name";
   if (name !== undefined && (call?.name === undefined || decode(name) !== call.name)) return "Mcp-Name";
   return undefined;
 }

@@ -167,6 +167,40 @@ describe("bytes that are not UTF-8, in a body that Envoy sends as text", () => {
     );
   });
 
+  test("a path that Envoy sends as text: `!` may be a byte that hides a segment from an http_path rule", async () => {
+    const { status, body } = await checks.ask({
+      url: "https://mcp.test/adm!in",
+      method: "GET",
+      headers: { authorization },
+    });
+    expect([status, body]).toEqual([400, expect.stringContaining("%21")]);
+    const escaped = await checks.ask({
+      url: "https://mcp.test/adm%21in",
+      method: "GET",
+      headers: { authorization },
+    });
+    expect(escaped.status).toBe(0);
+    const rawHeaders: [string, string][] = [
+      [":authority", "mcp.test"],
+      [":method", "GET"],
+      ["authorization", authorization],
+    ];
+    const asBytes = (path: string) =>
+      checks.ask({
+        url: `https://mcp.test${path}`,
+        method: "GET",
+        rawHeaders: [...rawHeaders, [":path", path]],
+      });
+    expect((await asBytes("/adm!in")).status).toBe(0);
+    expect((await asBytes("/adm\xffin")).status).toBe(400);
+  });
+
+  test("Mcp-Name with a `!` does not name a tool: the header may have hidden a byte", async () => {
+    const named = { "mcp-name": "drop!_table" };
+    const answer = await ask({ raw_body: Buffer.from(call('"name":"drop!_table"')) }, named);
+    expect([answer.status, answer.body]).toEqual([400, expect.stringContaining("header_mismatch")]);
+  });
+
   test("a check with both forms of a body is denied: one of them is not the request's", async () => {
     const answer = await ask({ body: call(harmless), raw_body: Buffer.from(call('"name":"drop_table"')) });
     expect(answer.status).toBe(400);

@@ -30,7 +30,7 @@ const contextsOf: Record<string, (all: readonly Manifest[]) => unknown[]> = {
   "envoy-gateway.yaml": (all) =>
     all
       .map((manifest) => Object(manifest.spec).extAuth?.contextExtensions)
-      .filter((list) => list !== undefined)
+      .filter((list) => list !== undefined && !JSON.stringify(list).includes('"none"'))
       .map((list: { name: string; value?: string }[]) =>
         // Without the secret.
         Object.fromEntries(list.filter(({ value }) => value).map(({ name, value }) => [name, value])),

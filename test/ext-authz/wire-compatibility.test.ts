@@ -69,6 +69,7 @@ describe("our definitions match Envoy's on the wire", () => {
         host: "h",
         // Separate headers, where Envoy sends them separately.
         headers: ["c", "3", "d", "4"],
+        headersAreText: false,
         rawBody: Buffer.from("body"),
         textBody: Buffer.from("text"),
       },
@@ -134,6 +135,7 @@ describe("our definitions match Envoy's on the wire", () => {
             path,
             host,
             headers: headers.flat(),
+            headersAreText: headers.length === 0,
             rawBody: rawBody && Buffer.from(rawBody),
             textBody: textBody === undefined ? undefined : Buffer.from(textBody),
           });

@@ -8,6 +8,8 @@ export interface CheckRequest {
     readonly host: string;
     /** Name, value, name, value: as received, including pseudo-headers. */
     readonly headers: readonly string[];
+    /** Without `encode_raw_headers`: Envoy has replaced each byte of a path or header value that is not UTF-8 by `!`. */
+    readonly headersAreText: boolean;
     readonly rawBody?: Buffer;
     /** The body where Envoy sends it as a string: it has replaced each byte that is not UTF-8 by `!`. */
     readonly textBody?: Buffer;
@@ -158,8 +160,9 @@ export function decodeCheckRequest(bytes: Buffer): CheckRequest {
   const reader = new Reader(bytes);
   reader.fields(bytes.length, readCheck);
   const { isHttp, method, path, host, rawBody, textBody, sourceIp, contextExtensions } = reader;
-  const headers = reader.rawHeaders.length > 0 ? reader.rawHeaders : reader.joinedHeaders;
-  const http = isHttp ? { method, path, host, headers, rawBody, textBody } : undefined;
+  const headersAreText = reader.rawHeaders.length === 0;
+  const headers = headersAreText ? reader.joinedHeaders : reader.rawHeaders;
+  const http = isHttp ? { method, path, host, headers, headersAreText, rawBody, textBody } : undefined;
   return { http, sourceIp, contextExtensions };
 }
 

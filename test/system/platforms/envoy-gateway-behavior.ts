@@ -1,12 +1,12 @@
-import { globSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { certificateAuthority } from "../../../dev/demo/certificate-authority.ts";
 import type { E2e } from "../../support/e2e.ts";
 import { grpcPeer, listenOf } from "../../support/grpc-peer.ts";
-import { bytesThroughEnvoy, throughEnvoy } from "../../support/through-envoy.ts";
+import { bytesThroughEnvoy, throughEnvoy, throughEnvoyHttp2 } from "../../support/through-envoy.ts";
+import { envoyStatistic } from "./start-envoy-gateway.ts";
 import type { TlsFront } from "./tls-front.ts";
 import { initialize, mcpHeaders } from "./token-behavior.ts";
 
@@ -19,8 +19,15 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       stack = running();
       authorization = `Bearer ${await stack.externalToken("alice")}`;
     });
-    const get = (url: string, headers: Record<string, string> = {}) => throughEnvoy(stack, { url, headers });
-    const upstreamPaths = (after: number) => stack.everything.requests.slice(after).map(({ url }) => url);
+    // Clients of other tests may still be connected.
+    const mine = { "user-agent": "sample-test" };
+    const get = (url: string, headers: Record<string, string> = {}) =>
+      throughEnvoy(stack, { url, headers: { ...mine, ...headers } });
+    const upstreamPaths = (after: number) =>
+      stack.everything.requests
+        .slice(after)
+        .filter(({ headers }) => headers.some(([, value]) => value === mine["user-agent"]))
+        .map(({ url }) => url);
 
     it("is accepted: no object has a condition that is false", async () => {
       const log = await readFile(stack.envoy.logFile, "utf8");
@@ -45,9 +52,9 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       expect(upstreamPaths(before)).toEqual([expected]);
     });
 
-    it("a path below /.upstream/ without a proof does not reach the server", async () => {
+    it("a path below /.upstream/ without a proof, or of slashes only, does not reach the server", async () => {
       const before = stack.everything.requests.length;
-      for (const path of ["/.upstream/x/admin", "/.upstream/", "/.upstream//admin"])
+      for (const path of ["/.upstream/x/admin", "/.upstream/", "/.upstream//admin", "//", "///"])
         expect((await get(`https://everything.test${path}`, { authorization })).status).toBeGreaterThan(399);
       expect(upstreamPaths(before)).toEqual([]);
     });
@@ -70,7 +77,12 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
         '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","na\xffme":"add","arguments":{"message":"x"}}}',
         "latin1",
       );
-      const head = Object.entries({ ...mcpHeaders, authorization, "content-length": String(body.length) })
+      const head = Object.entries({
+        ...mcpHeaders,
+        ...mine,
+        authorization,
+        "content-length": String(body.length),
+      })
         .map(([name, value]) => `${name}: ${value}\r\n`)
         .join("");
       const answer = await bytesThroughEnvoy(
@@ -83,6 +95,15 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       );
       expect(answer).toMatch(/^HTTP\/1\.1 400 /);
       expect(answer).toContain("hidden_bytes");
+      expect(upstreamPaths(before)).toEqual([]);
+    });
+
+    it("bytes that are not UTF-8 cannot hide a segment of a path, which HTTP/2 passes on", async () => {
+      const before = stack.everything.requests.length;
+      const url = "https://everything.test/";
+      const path = "/adm\xffin";
+      const answer = await throughEnvoyHttp2(stack, { url, path, headers: { ...mine, authorization } });
+      expect(answer.status).toBe(400);
       expect(upstreamPaths(before)).toEqual([]);
     });
 
@@ -132,16 +153,8 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
     it("within a minute of its first call, a route's health checks of the sidecar run every second", async () => {
       // Envoy's interval without traffic, which Envoy Gateway cannot set. Until then, a call to a hung sidecar takes twice as long.
       await get("https://open.test/", { authorization });
-      const checks = () => statistic(stack, "cluster./mcp/open/extproc/0.health_check.success");
+      const checks = () => envoyStatistic(stack.envoy, "cluster./mcp/open/extproc/0.health_check.success");
       await expect.poll(checks, { interval: 500, timeout: 100_000 }).toBeGreaterThan(2);
     });
   });
-}
-
-/** Of Envoy, whose admin address Envoy Gateway chooses. */
-async function statistic({ envoy }: E2e, name: string): Promise<number> {
-  const [file] = globSync(join(dirname(envoy.logFile), "run/*/admin-address.txt"));
-  if (file === undefined) throw new Error("Envoy's admin address is not there");
-  const url = `http://${readFileSync(file, "utf8").trim()}/stats?filter=${encodeURIComponent(name)}`;
-  return Number(/: (\d+)/.exec(await (await fetch(url)).text())?.[1]);
 }

@@ -1,10 +1,10 @@
-import { afterAll, describe, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import type { StackConfig } from "../../../dev/demo/stack-config.ts";
 import { goTool } from "../../../dev/go-tools.ts";
 import { type E2eOptions, startE2e } from "../../support/e2e.ts";
 import { envoyGatewayBehavior } from "./envoy-gateway-behavior.ts";
 import { gatewayBehavior } from "./gateway-behavior.ts";
-import { startEnvoyGateway } from "./start-envoy-gateway.ts";
+import { envoyStatistic, startEnvoyGateway } from "./start-envoy-gateway.ts";
 import { type TlsFront, tlsFront } from "./tls-front.ts";
 
 /*
@@ -31,7 +31,7 @@ if ((await goTool("envoy-gateway")) === undefined) {
         return { ...route, to: `https://localhost:${front.port}${pathname}` };
       }),
     });
-    return startE2e({
+    const stack = await startE2e({
       ...options,
       config: (config) => behindTls(options.config?.(config) ?? config),
       async gateway(places) {
@@ -39,6 +39,15 @@ if ((await goTool("envoy-gateway")) === undefined) {
         return startEnvoyGateway(places);
       },
     });
+    const healthy = () => envoyStatistic(stack.envoy, "cluster./mcp/open/extproc/0.membership_healthy");
+    return {
+      ...stack,
+      async restartSidecar() {
+        await stack.restartSidecar();
+        // Envoy's health checks notice within a second.
+        await expect.poll(healthy).toBe(1);
+      },
+    };
   };
   gatewayBehavior("Envoy Gateway with deploy/kubernetes/envoy-gateway.yaml", start, {
     more: (running) => envoyGatewayBehavior(running, () => front),

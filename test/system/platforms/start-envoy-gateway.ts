@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
+import { globSync } from "node:fs";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { stringify } from "yaml";
@@ -82,4 +83,12 @@ async function isServing({ port, ca, config }: GatewayPlaces): Promise<boolean> 
     ({ status }) => status === 200,
     () => false,
   );
+}
+
+/** A statistic of the Envoy that Envoy Gateway started, at an admin address of its choice. */
+export async function envoyStatistic({ logFile }: Envoy, name: string): Promise<number> {
+  const [file] = globSync(join(dirname(logFile), "run/*/admin-address.txt"));
+  if (file === undefined) throw new Error("Envoy's admin address is not there");
+  const url = `http://${(await readFile(file, "utf8")).trim()}/stats?filter=${encodeURIComponent(name)}`;
+  return Number(/: (\d+)/.exec(await (await fetch(url)).text())?.[1]);
 }
