@@ -1,27 +1,28 @@
-# Built in two stages: the second has neither npm nor caches, and runs as an unprivileged user.
-FROM node:24.21.0-bookworm-slim AS packages
-WORKDIR /app
+# Built in two stages: the first makes the executable (npm run build:executable), the second adds only what it needs to run. No shell, no
+# package manager, no npm. docs/installation.md describes building, pushing and pinning.
+FROM node:24.21.0-trixie-slim AS build
+WORKDIR /build
 COPY package.json package-lock.json ./
-# The npm package `node` is for machines without Node.js; the image has its own.
-RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
- && rm -rf node_modules/node node_modules/node-bin-* node_modules/.bin/node
+# Packages whose scripts would run here are for development only.
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json LICENSE README.md CHANGELOG.md ./
+COPY dev/release ./dev/release
+COPY proto ./proto
+COPY migrations ./migrations
+COPY src ./src
+RUN npm run build:executable -- --into /opt/envoy-mcp-auth
 
-FROM node:24.21.0-bookworm-slim
+# Debian's C and C++ libraries, certificates and time zones; user 65532 is its "nonroot".
+FROM gcr.io/distroless/cc-debian13:nonroot
 LABEL org.opencontainers.image.title="envoy-mcp-auth" \
       org.opencontainers.image.description="Envoy external-authorization and token-injection sidecar for MCP servers" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV NODE_ENV=production ENVOY_MCP_AUTH_CONFIG=/etc/envoy-mcp-auth/routes.yaml
-WORKDIR /app
-COPY --from=packages /app/node_modules ./node_modules
-COPY package.json ./
-COPY migrations ./migrations
-COPY proto ./proto
-COPY src ./src
+COPY --from=build /opt/envoy-mcp-auth /opt/envoy-mcp-auth
+ENV NODE_ENV=production ENVOY_MCP_AUTH_CONFIG=/etc/envoy-mcp-auth/routes.yaml PATH=/opt/envoy-mcp-auth/bin:/usr/bin:/bin
 # Needs no writable file system: state is in Postgres. The embedded database needs a volume at database.dir.
 USER 65532:65532
 EXPOSE 50051 8080 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:9090/readyz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# A small young generation: many short collections instead of few long ones (docs/performance.md).
-ENTRYPOINT ["node", "--max-semi-space-size=4", "src/main.ts"]
+  CMD ["/opt/envoy-mcp-auth/lib/node", "-e", "fetch('http://127.0.0.1:9090/readyz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["envoy-mcp-auth"]
 CMD ["serve"]

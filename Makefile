@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fuzz sbom audit kubernetes faults bench memory envoy-gateway check docs pin-images clean
+.PHONY: help demo demo-once test clients conformance fuzz sbom audit kubernetes envoy-gateway faults bench memory check docs pin-images package image-steps release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -61,8 +61,19 @@ docs: $(packages) ## regenerate the documents that are generated from code
 pin-images: $(packages) ## pin each image to its current digest in the Compose file, the chart, the manifests
 	@exec node dev/pin-images.ts
 
+package: $(packages) ## build the npm package and the executable, install both into empty folders, test all calls through them
+	@executable=$$(npm run --silent build:executable) && \
+	  WHOLE_SUITE=1 EXECUTABLE=$$executable exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
+
+image-steps: $(packages) ## run the steps of the Dockerfile in roots made of Debian's packages, and test all calls through the result (root, no Docker)
+	@IMAGE_STEPS=1 exec vitest run test/deploy/image-steps.test.ts
+
+release-check: $(packages) ## make all that a release publishes (npm package, executable, SBOM, chart) in release/ and test it; publishes nothing
+	@node dev/release/artifacts.ts && \
+	  WHOLE_SUITE=1 EXECUTABLE=$$(ls release/*-linux-x64.tar.gz) exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
+
 clean: ## remove installed packages and the demo's files
-	rm -rf node_modules .venv .tools .demo test/system/clients/node_modules test/system/clients/.venv \
+	rm -rf node_modules .venv .tools .demo dist release test/system/clients/node_modules test/system/clients/.venv \
 	  test/system/clients/long/node_modules test/system/clients/long/.installed
 
 $(packages): package-lock.json package.json

@@ -51,7 +51,7 @@ interface ServeOptions {
 /**
  * Composes all components from the routes file, binds the three listeners and schedules recurring work. Nothing is served before
  * everything is ready.
- * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, or the error of an address that cannot be bound.
+ * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, UnusableSetting
  */
 export async function serve(options: ServeOptions): Promise<Sidecar> {
   const { listen: own = {} } = options;
@@ -101,8 +101,8 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
   });
-  const http = await listen(publicApp, address.http, { config, metrics, unproven });
-  const admin = await listen(privateApp, address.admin, { config, metrics });
+  const http = await listen(publicApp, address.http, { setting: "listen.http", config, metrics, unproven });
+  const admin = await listen(privateApp, address.admin, { setting: "listen.admin", config, metrics });
   const housekeeping = scheduleHousekeeping(components);
   logger.info(
     { grpc: grpc.address, http: http.address, admin: admin.address, routes: config.routes.length },

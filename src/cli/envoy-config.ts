@@ -34,7 +34,7 @@ export function envoyConfig(options: {
     for (const written of writeXdsDir(loaded.config, xdsDir)) err(`wrote ${written}\n`);
     return 0;
   } catch (error) {
-    err(`${xdsDir}: ${error instanceof Error ? error.message : "cannot be written"}\n`);
+    err(`${error instanceof Error ? error.message : `--xds-dir: cannot write to ${xdsDir}`}\n`);
     return 1;
   }
 }

@@ -89,7 +89,7 @@ export function loadConfig(
       column: 1,
       path: "",
       message: `the file cannot be read (${code})`,
-      fix: "name an existing file that this process can read",
+      fix: "name a file that this process can read with --config, or in ENVOY_MCP_AUTH_CONFIG",
     };
     return { ok: false, problems: [problem], referencedFiles: [] };
   }

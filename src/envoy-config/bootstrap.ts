@@ -1,7 +1,8 @@
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { stringify } from "yaml";
 import type { Config } from "../config/config.ts";
+import { thisUser, UnusableSetting } from "../util/unusable-setting.ts";
 import { clusters } from "./clusters.ts";
 import { listeners, routeConfigurations, watchedFile } from "./listener.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
@@ -120,12 +121,12 @@ export function renderYaml(value: Json): string {
  * `lds.yaml` unchanged: Envoy closes the connections of a replaced listener, including event streams.
  *
  * @param before the previous configuration: its clusters stay until the next write.
- * @throws file system errors.
+ * @throws UnusableSetting if the folder cannot be created or written to; other file system errors
  */
 export function writeXdsDir(config: Config, folder: string, before?: Config): readonly string[] {
   const xdsDir = resolve(folder);
+  makeXdsDir(xdsDir);
   const mode = config.listen.envoySecrets.length > 0 ? 0o600 : 0o644;
-  mkdirSync(xdsDir, { recursive: true });
   const files = {
     "cds.yaml": {
       resources: clusters(config, before).map((cluster) => ({
@@ -156,4 +157,14 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
     renameSync(temporary, file);
     return file;
   });
+}
+
+function makeXdsDir(xdsDir: string): void {
+  try {
+    mkdirSync(xdsDir, { recursive: true });
+    accessSync(xdsDir, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const fix = `name a folder that ${thisUser()} can write to`;
+    throw new UnusableSetting("--xds-dir", `cannot write to ${xdsDir}`, error, fix);
+  }
 }

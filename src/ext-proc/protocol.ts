@@ -12,6 +12,7 @@ import type { JsonRpcId } from "../policy/policy.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
+import { packageFolder } from "../util/package-folder.ts";
 
 /** The fields of `envoy.service.ext_proc.v3.ProcessingRequest` that we read. */
 export interface ProcessingRequest {
@@ -86,7 +87,7 @@ export interface ProcessingResponse {
   };
 }
 
-const proto = join(import.meta.dirname, "..", "..", "proto");
+const proto = join(packageFolder, "proto");
 let definition: ServiceDefinition | undefined;
 
 /** Definition of `envoy.service.ext_proc.v3.ExternalProcessor`, read once from `proto/`. */

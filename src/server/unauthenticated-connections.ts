@@ -31,16 +31,3 @@ export function unauthenticatedConnections<Connection>(
     },
   };
 }
-
-/**
- * Runs `bind`, which creates a Unix socket, under a umask that gives the file these permissions from the start: setting the mode
- * afterwards would leave it accessible for a moment.
- */
-export async function withSocketMode<T>(mode: number, bind: () => Promise<T>): Promise<T> {
-  const before = process.umask(0o777 & ~mode);
-  try {
-    return await bind();
-  } finally {
-    process.umask(before);
-  }
-}

@@ -2,8 +2,9 @@
 export class StoreUnavailable extends Error {
   readonly code = "store_unavailable";
 
-  constructor(operation: string, cause: unknown) {
-    super(`the store did not answer (${operation})`, { cause });
+  /** @param advice for an operator at startup */
+  constructor(operation: string, cause: unknown, advice = "") {
+    super(`the store did not answer (${operation})${advice}`, { cause });
     this.name = "StoreUnavailable";
   }
 }
@@ -15,7 +16,8 @@ export class StoreMisconfigured extends Error {
     | "encryption_key_invalid"
     | "listen_unsupported"
     | "database_tls_invalid"
-    | "embedded_database_in_use";
+    | "embedded_database_in_use"
+    | "database_dir_unusable";
 
   constructor(code: StoreMisconfigured["code"], message: string, cause?: unknown) {
     super(message, { cause });

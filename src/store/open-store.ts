@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
+import { systemReason } from "../util/unusable-setting.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -269,7 +270,9 @@ async function migrateServer(
         `database.url (DATABASE_URL): TLS with the database failed (${error instanceof Error ? error.message : "unknown"}); database.tls_ca must name the CA of its certificate, the certificate must match the URL's host, and the server must have ssl = on`,
         error,
       );
-    throw isUnavailability(error) ? new StoreUnavailable("migrate", error) : error;
+    if (!isUnavailability(error)) throw error;
+    const advice = `: ${systemReason(error)}; database.url (DATABASE_URL) must name a Postgres server that accepts its user and password`;
+    throw new StoreUnavailable("migrate", error, advice);
   } finally {
     await db.destroy();
   }

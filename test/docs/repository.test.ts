@@ -95,9 +95,10 @@ describe("the workflow", () => {
 
   it("runs make check and make test, and only targets of the Makefile", () => {
     const steps = jobs().flatMap((job) => job.steps);
-    const commands = steps.flatMap((step) => ("run" in step ? [made(step.run)] : []));
-    expect(commands.toSorted()).toEqual(["check", "test"]);
-    for (const target of commands) expect(targets).toContain(target);
+    const commands = steps.flatMap((step) => ("run" in step ? [made(step.run) ?? step.run] : []));
+    const image = "docker build --tag envoy-mcp-auth .";
+    expect(commands.toSorted()).toEqual(["check", image, "release-check", "test"]);
+    for (const target of commands.filter((one) => one !== image)) expect(targets).toContain(target);
   });
 
   it("uses the Node.js version of package.json in every job", () => {
@@ -183,11 +184,13 @@ it("the pull request template names existing files and targets", () => {
   }
 });
 
-it("npm's scripts run existing targets", () => {
-  const { start, ...others }: Record<string, string> = manifest.scripts;
-  for (const command of Object.values(others)) expect(targets).toContain(made(command));
-  expect(start).toBe(`node ${manifest.bin["envoy-mcp-auth"]} serve`);
-  expect(existsSync(join(root, manifest.bin["envoy-mcp-auth"]))).toBe(true);
+it("npm's scripts run existing files and targets", () => {
+  const scripts: Record<string, string> = manifest.scripts;
+  for (const command of Object.values(scripts).flatMap((line) => line.split(" && "))) {
+    const [, file] = /^node (\S+)/.exec(command) ?? [];
+    if (file === undefined) expect(targets).toContain(made(command));
+    else expect([file, existsSync(join(root, file))]).toEqual([file, true]);
+  }
 });
 
 it("LICENSE is the unaltered text of the license that package.json and the image name", () => {

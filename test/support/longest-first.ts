@@ -8,6 +8,8 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const longest = [
   "system/faults/faults",
   "system/e2e/demo",
+  "deploy/package",
+  "cli/startup-errors",
   "compatibility/catalog",
   "compatibility/tokens",
   "system/clients/other-clients",

@@ -1,12 +1,14 @@
 import { X509Certificate } from "node:crypto";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { constants, type Http2Session, type ServerHttp2Session } from "node:http2";
 import { setTimeout as delay } from "node:timers/promises";
-import { TLSSocket } from "node:tls";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { createSecureContext, TLSSocket } from "node:tls";
+import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import type { Config } from "../../config/config.ts";
 import type { PeerAuthentication } from "../../config/listeners.ts";
-import { unauthenticatedConnections, withSocketMode } from "../unauthenticated-connections.ts";
+import { thisUser, UnusableSetting } from "../../util/unusable-setting.ts";
+import { bindAddress } from "../bind-address.ts";
+import { unauthenticatedConnections } from "../unauthenticated-connections.ts";
 import { createHealthService, healthNoticeMs, healthSpreadMs } from "./health.ts";
 import { type GrpcService, type ServedMethod, serveUnary } from "./unary.ts";
 
@@ -39,7 +41,7 @@ export interface GrpcServer {
  * Serves the services and grpc.health.v1.Health to Envoy.
  *
  * @param options.listen `host:port` (port 0: any) or `unix:/path`; an existing socket file is replaced.
- * @throws Error if the address cannot be bound.
+ * @throws UnusableSetting if the address cannot be bound or a file of `tls` cannot be used.
  */
 export async function createGrpcServer(options: {
   readonly listen: string;
@@ -63,22 +65,22 @@ export async function createGrpcServer(options: {
     server.addService(definition, implementation);
   }
   const socket = /^unix:(.+)$/.exec(options.listen)?.[1];
-  if (socket) rmSync(socket, { force: true });
   const { tls } = options;
-  const credentials = tls
-    ? ServerCredentials.createSsl(
-        readFileSync(tls.clientCa),
-        [{ cert_chain: readFileSync(tls.certificate), private_key: readFileSync(tls.key) }],
-        true,
-      )
-    : ServerCredentials.createInsecure();
-  const port = await withSocketMode(
+  const credentials = tls ? tlsCredentials(tls) : ServerCredentials.createInsecure();
+  const port = await bindAddress(
+    "listen.grpc",
+    options.listen,
     options.socketMode ?? 0o660,
     () =>
       new Promise<number>((resolve, reject) => {
-        server.bindAsync(options.listen, credentials, (error, bound) =>
-          error ? reject(error) : resolve(bound),
-        );
+        // It would print a failure to standard error as well.
+        const quiet = process.env.GRPC_VERBOSITY === undefined;
+        if (quiet) setLogVerbosity(logVerbosity.NONE);
+        server.bindAsync(options.listen, credentials, (error, bound) => {
+          if (quiet) setLogVerbosity(logVerbosity.ERROR);
+          if (error) reject(error);
+          else resolve(bound);
+        });
       }),
   );
   const methods = new Map<string, ServedMethod>();
@@ -137,6 +139,34 @@ export async function createGrpcServer(options: {
       });
     },
   };
+}
+
+/** Reads the files of `listen.grpc_tls`. @throws UnusableSetting */
+function tlsCredentials(tls: NonNullable<Config["listen"]["grpcTls"]>): ServerCredentials {
+  const read = (key: string, file: string) => {
+    try {
+      return readFileSync(file);
+    } catch (error) {
+      const fix = `write the PEM file, readable for ${thisUser()}`;
+      throw new UnusableSetting(`listen.grpc_tls.${key}`, `cannot read ${file}`, error, fix);
+    }
+  };
+  const ca = read("client_ca", tls.clientCa);
+  const cert = read("certificate", tls.certificate);
+  const key = read("key", tls.key);
+  try {
+    // grpc-js would fail only when a client connects.
+    createSecureContext({ ca, cert, key });
+  } catch (error) {
+    const files = `cannot use ${tls.certificate}, ${tls.key} and ${tls.clientCa}`;
+    throw new UnusableSetting(
+      "listen.grpc_tls",
+      files,
+      error,
+      "all must be PEM, and the key must be the certificate's",
+    );
+  }
+  return ServerCredentials.createSsl(ca, [{ cert_chain: cert, private_key: key }], true);
 }
 
 /** Whether the caller's certificate has one of `names` (`DNS:envoy.internal`, `URI:spiffe://...`); true without names. */

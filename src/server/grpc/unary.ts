@@ -12,6 +12,7 @@ import {
   type PeerAuthentication,
   type PeerProof,
 } from "../../config/listeners.ts";
+import { packageFolder } from "../../util/package-folder.ts";
 
 /** A gRPC service for `createGrpcServer`. */
 export interface GrpcService {
@@ -271,7 +272,7 @@ function deadlineOf(timeout: string | string[] | undefined): number {
   return unit === undefined ? Number.POSITIVE_INFINITY : Date.now() + Number(match?.[1]) * unit;
 }
 
-const folder = join(import.meta.dirname, "../..", "..", "proto");
+const folder = join(packageFolder, "proto");
 
 /**
  * Loads the definition of a gRPC service from `proto/`.

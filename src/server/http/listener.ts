@@ -1,25 +1,29 @@
-import { rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type Koa from "koa";
 import type { Config } from "../../config/config.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { type UnauthenticatedConnections, withSocketMode } from "../unauthenticated-connections.ts";
+import { bindAddress, type ListenSetting } from "../bind-address.ts";
+import type { UnauthenticatedConnections } from "../unauthenticated-connections.ts";
 
 /** Open connections per HTTP listener: the connection pools of several Envoys (`clusters.ts`). */
 export const maxConnections = 8_192;
 
-/** Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`. */
+/**
+ * Serves `app` on `host:port` or `unix:/path`. `close` drains and terminates the remaining connections after `graceMs`.
+ * @throws UnusableSetting if the address cannot be bound
+ */
 export async function listen(
   app: Koa,
   address: string,
   options: {
+    readonly setting: ListenSetting;
     readonly config: Config;
     readonly metrics: Metrics;
     readonly unproven?: UnauthenticatedConnections<Socket>;
   },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
-  const { config, metrics, unproven } = options;
+  const { setting, config, metrics, unproven } = options;
   const server = createServer(
     {
       maxHeaderSize: config.check.maxHeaderBytes,
@@ -56,9 +60,10 @@ export async function listen(
   // Envoy keeps idle connections for an hour; closing them first can fail a request.
   server.keepAliveTimeout = 75_000;
   const socket = /^unix:(.+)$/.exec(address)?.[1];
-  if (socket) rmSync(socket, { force: true });
   const url = socket ? undefined : new URL(`http://${address}`);
-  await withSocketMode(
+  await bindAddress(
+    setting,
+    address,
     config.listen.socketMode,
     () =>
       new Promise<void>((resolve, reject) => {

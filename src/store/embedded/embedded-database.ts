@@ -1,4 +1,4 @@
-import { link, mkdir, readFile, readlink, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, readFile, readlink, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -8,6 +8,7 @@ import type { StoreMetrics } from "../database.ts";
 import { StoreMisconfigured } from "../errors.ts";
 import { changeChannel, type Listener, notificationHub } from "../notifications/notifications.ts";
 import type { Tables } from "../tables.ts";
+import { makeDataFolder } from "./data-folder.ts";
 import { openPglite, type ReopeningPglite, requireSpace } from "./pglite.ts";
 
 /** A lock holder touches its lock file this often, ms. */
@@ -155,13 +156,13 @@ function isAlive(pid: number): boolean {
 
 /**
  * Opens Postgres inside this process, with its files in `dir/database`. Only one process at a time.
- * @throws StoreMisconfigured `embedded_database_in_use`
+ * @throws StoreMisconfigured `embedded_database_in_use`, `database_dir_unusable`
  * @throws Error `ENOSPC`
  */
 export async function openEmbeddedDatabase(
   dir: string,
 ): Promise<{ db: Kysely<Tables>; pglite: ReopeningPglite; close: () => Promise<void> }> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await makeDataFolder(dir);
   await requireSpace(dir);
   const unlock = await lockFolder(dir);
   try {

@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { systemCode, systemReason, thisUser } from "../../util/unusable-setting.ts";
+import { makeDataFolder } from "../embedded/data-folder.ts";
 import { StoreMisconfigured } from "../errors.ts";
 import { type AwsKmsKey, awsKmsKeys, type ProxyEnvironment } from "./aws-kms.ts";
 import { combineKeyEncryptionKeys, type KeyEncryptionKeys, localKeyEncryptionKeys } from "./encryption.ts";
@@ -24,7 +26,7 @@ const embeddedKid = "embedded";
  * and stored there in `encryption-key` (0600). It still decrypts older rows after keys are configured.
  * @param options.fetch for key services, whose URLs are trusted because the operator configures them
  * @param options.proxyEnv the proxy for key services with their own HTTP client library
- * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`; the message names the field and the fix
+ * @throws StoreMisconfigured `encryption_key_missing`, `encryption_key_invalid`, `database_dir_unusable`; the message names the field and the fix
  * @throws StoreUnavailable if a key service does not answer
  */
 export async function loadKeyEncryptionKeys(
@@ -58,9 +60,9 @@ export async function loadKeyEncryptionKeys(
     }
   }
   if (options.embeddedDir !== undefined) {
+    await makeDataFolder(options.embeddedDir);
     const path = join(options.embeddedDir, "encryption-key");
-    const text =
-      sources.length === 0 ? await ensureKeyFile(options.embeddedDir, path) : await readIfPresent(path);
+    const text = sources.length === 0 ? await ensureKeyFile(path) : await readIfPresent(path);
     if (text !== undefined && !kids.has(embeddedKid))
       loaded.push(await localKeyEncryptionKeys([{ kid: embeddedKid, bytes: decode(path, text) }]));
   }
@@ -94,7 +96,7 @@ async function readSource(
   } catch (error) {
     throw new StoreMisconfigured(
       "encryption_key_missing",
-      `${field}.file: cannot read ${source.file}; ${howToMake}`,
+      `${field}.file: cannot read ${source.file}: ${systemReason(error)}; ${systemCode(error) === "ENOENT" ? howToMake : `make it a file that ${thisUser()} can read`}`,
       error,
     );
   }
@@ -116,7 +118,10 @@ async function readIfPresent(path: string): Promise<string | undefined> {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     if (error instanceof Error && "code" in error && error.code === "ELOOP")
       throw invalid(`${path} is a symbolic link; replace it with the key file itself`);
-    throw invalid(`cannot read ${path}`, error);
+    throw invalid(
+      `database.dir: cannot read ${path}: ${systemReason(error)}; make it readable for ${thisUser()}, and for no other`,
+      error,
+    );
   }
   try {
     const { mode, uid } = await file.stat();
@@ -133,10 +138,9 @@ async function readIfPresent(path: string): Promise<string | undefined> {
   }
 }
 
-async function ensureKeyFile(dir: string, path: string): Promise<string> {
+async function ensureKeyFile(path: string): Promise<string> {
   const present = await readIfPresent(path);
   if (present !== undefined) return present;
-  await mkdir(dir, { recursive: true, mode: 0o700 });
   const text = randomBytes(32).toString("base64url");
   const file = await open(path, "wx", 0o600);
   try {
