@@ -127,6 +127,14 @@ describe.each(examples)("examples/%s, rendered", (file) => {
     );
   });
 
+  it("tests with the program that the image's health check uses", () => {
+    const dockerfile = readFileSync(join(import.meta.dirname, "../../Dockerfile"), "utf8");
+    const [, health = ""] =
+      /^HEALTHCHECK [^[]*CMD (\[[^\n]*\])$/ms.exec(dockerfile.replaceAll("\\\n", "")) ?? [];
+    const [container] = Object(of(rendered(file), "Pod")[0]?.spec).containers;
+    expect(container.command).toEqual(JSON.parse(health).slice(0, 2));
+  });
+
   it("admits the pod of `helm test` to the private port only while the test runs", () => {
     const all = rendered(file);
     const [test] = of(all, "Pod");

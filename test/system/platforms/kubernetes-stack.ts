@@ -1,7 +1,9 @@
-import { readFileSync, realpathSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { existsSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { stringify } from "yaml";
 import { type Envoy, envoy } from "../../../dev/demo/envoy.ts";
 import { runProgram, type Sidecar } from "../../../dev/demo/sidecar.ts";
@@ -27,14 +29,24 @@ const root = join(import.meta.dirname, "../../..");
 const repository = "registry.example.com/platform/envoy-mcp-auth";
 const privatePort = 9090;
 
-/** What the images contain: the Dockerfile's program, and Envoy. */
-async function images(): Promise<Record<string, Image>> {
-  const node = { "/image/bin/node": realpathSync(process.execPath) };
-  const sources = ["src", "migrations", "proto", "node_modules", "package.json"];
+/** What the images contain: what the Dockerfile builds, in `folder`, and Envoy. */
+async function images(folder: string): Promise<Record<string, Image>> {
+  const place = "/opt/envoy-mcp-auth";
+  const built = join(folder, "image");
+  if (!existsSync(built)) {
+    await promisify(execFile)(process.execPath, [join(root, "dev/release/executable.ts"), "--into", built]);
+    const program = join(built, "bin/envoy-mcp-auth");
+    writeFileSync(program, readFileSync(program, "utf8").replaceAll(built, place));
+  }
+  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
+  const [, entrypoint = ""] = /^ENTRYPOINT (.*)$/m.exec(dockerfile) ?? [];
+  const variables = dockerfile.matchAll(/^ENV (.*)$/gm);
   const program: Image = {
-    entrypoint: ["node", "--max-semi-space-size=4", "/app/src/main.ts"],
-    env: { NODE_ENV: "production", ENVOY_MCP_AUTH_CONFIG: "/etc/envoy-mcp-auth/routes.yaml" },
-    files: { ...node, ...Object.fromEntries(sources.map((name) => [`/app/${name}`, join(root, name)])) },
+    entrypoint: JSON.parse(entrypoint),
+    env: Object.fromEntries(
+      [...variables].flatMap(([, line = ""]) => line.split(" ").map((one) => one.split("=", 2))),
+    ),
+    files: { [place]: built },
   };
   const proxy: Image = {
     entrypoint: ["envoy"],
@@ -53,7 +65,7 @@ export async function startChartStack(
   options: E2eOptions,
 ): Promise<ChartStack> {
   const helm = await helmIn(api, `run-${mode}`);
-  const node = startKubernetesNode(api, { folder: api.folder, images: await images() });
+  const node = startKubernetesNode(api, { folder: api.folder, images: await images(api.folder) });
   let values: Record<string, unknown> = {};
   try {
     const stack = await startE2e({
