@@ -48,3 +48,11 @@ export function releaseFiles(env: NodeJS.ProcessEnv = process.env): ReleaseFiles
     tag: env.GITHUB_REF_TYPE === "tag" ? env.GITHUB_REF_NAME : undefined,
   };
 }
+
+// npm runs this before it publishes a checkout, but not before it publishes the release workflow's package.
+if (import.meta.main) {
+  process.stderr.write(
+    "only .github/workflows/release.yml publishes: what make release-check has made and tested\n",
+  );
+  process.exitCode = 1;
+}

@@ -5,8 +5,9 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { executablesOnPath } from "../../envoy/executables-on-path.ts";
+import { buildContext } from "./checkout-copy.ts";
 import { debianRoot, distroless, slim } from "./debian-root.ts";
-import { environment, inContext, parseCopy, parseDockerfile, type Stage } from "./dockerfile.ts";
+import { environment, parseCopy, parseDockerfile, type Stage } from "./dockerfile.ts";
 
 const run = promisify(execFile);
 const context = join(import.meta.dirname, "../..");
@@ -88,10 +89,10 @@ async function copy(
   const { from, sources, target } = parseCopy(text);
   const origin = from === undefined ? context : roots.get(from);
   if (origin === undefined) throw new Error(`no stage ${from}: COPY ${text}`);
-  const ignore = readFileSync(join(context, ".dockerignore"), "utf8");
   const destination = target.startsWith("/") ? join(root, target) : join(root, workdir, target);
   for (const source of sources) {
-    if (from === undefined && !inContext(ignore, source)) throw new Error(`${source} is in .dockerignore`);
+    if (from === undefined && !buildContext.includes(source))
+      throw new Error(`.dockerignore excludes ${source}`);
     // A folder's content, or a file, as Docker does.
     const into = target.endsWith("/") ? join(destination, basename(source)) : destination;
     await mkdir(dirname(into), { recursive: true });

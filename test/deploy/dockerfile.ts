@@ -71,10 +71,3 @@ export function environment(stage: Stage): Record<string, string> {
     pairs.map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]),
   );
 }
-
-/** Whether the build context has a path, by a `.dockerignore` that excludes all (`*`) and lists what is included (`!path`). */
-export function inContext(dockerignore: string, path: string): boolean {
-  const [all, ...included] = dockerignore.trim().split("\n");
-  if (all !== "*") throw new Error(".dockerignore must begin with *");
-  return included.some((line) => path === line.slice(1) || path.startsWith(`${line.slice(1)}/`));
-}

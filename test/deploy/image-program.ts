@@ -1,3 +1,5 @@
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Program } from "../../dev/demo/sidecar.ts";
 import type { BuiltImage } from "./build-image.ts";
 import { execForm } from "./dockerfile.ts";
@@ -34,4 +36,45 @@ export function imageProgram(
     ...(["/usr/bin/env", `environment=${variables.join(" ")}`, "/usr/bin/unshare", "--mount"] as const),
     ...["/bin/sh", "-c", script, "sh", root, volume, user, ...command],
   ];
+}
+
+/**
+ * Writes a `docker` that knows the commands of docs/installation.md only: `build` has happened, and `run` starts the image's entry point
+ * with the user, the writable volume, the working directory and the variables that its options name. Other options fail.
+ * @returns the folder, for PATH
+ */
+export async function standInForDocker(folder: string, { root, stage, env }: BuiltImage): Promise<string> {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  const text = `#!/bin/sh
+set -e
+[ "$1" = build ] && exit 0
+[ "$1" = run ] && shift
+user=65532:65532 volume=/tmp workdir=/ environment="${variables.join(" ")}"
+while :; do
+  case $1 in
+    --rm) shift ;;
+    --network) [ "$2" = host ]; shift 2 ;;
+    --user) user=$2; shift 2 ;;
+    --volume) volume=\${2%%:*}; shift 2 ;;
+    --workdir) workdir=$2; shift 2 ;;
+    --env) eval "environment=\\"\\$environment $2=\\$$2\\""; shift 2 ;;
+    envoy-mcp-auth:*) shift; break ;;
+    *) echo "docker: unknown option $1" >&2; exit 125 ;;
+  esac
+done
+export root="${root}" user volume workdir environment
+exec /usr/bin/unshare --mount /bin/sh -ec '
+mkdir -p "$root$volume"
+mount --bind "$root" "$root"
+mount --bind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount --bind "$volume" "$root$volume"
+mount -o remount,bind,ro "$root"
+exec /usr/bin/env -i $environment /usr/bin/unshare --root="$root" --wd="$workdir" --setgid="\${user#*:}" --setuid="\${user%:*}" "$@"' \
+  sh ${execForm(stage, "ENTRYPOINT").join(" ")} "$@"
+`;
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "docker"), text);
+  await chmod(join(folder, "docker"), 0o755);
+  return folder;
 }

@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePort } from "../../dev/demo/free-port.ts";
 import { type Program, runProgram } from "../../dev/demo/sidecar.ts";
+import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
 import { type BuiltImage, buildImage } from "./build-image.ts";
 import { missingForDebianRoot } from "./debian-root.ts";
 import { execForm } from "./dockerfile.ts";
-import { imageProgram } from "./image-program.ts";
+import { imageProgram, standInForDocker } from "./image-program.ts";
 
 const wanted = process.env.IMAGE_STEPS === "1";
 const missing = wanted ? missingForDebianRoot() : "make image-steps runs them";
@@ -47,6 +48,13 @@ describe.skipIf(missing !== undefined)("the image, made by the steps of the Dock
       stderr: expect.stringContaining("/etc/envoy-mcp-auth/routes.yaml:1:1: error: the file cannot be read"),
     });
     expect(execForm(image.stage, "CMD")).toEqual(["serve"]);
+  });
+
+  it("docs/quickstart.md works as written with the image, installed by the blocks of docs/installation.md", async () => {
+    const docker = await standInForDocker(join(folder, "bin"), image);
+    const blocks = shellBlocks("installation.md", "Image").join("\n");
+    const before = `set -e\nexport PATH="${docker}:$PATH" HOME="${folder}"\n${blocks}`;
+    await runQuickstart(undefined, { before });
   });
 
   gatewayBehavior(

@@ -7,8 +7,10 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runProgram } from "../../dev/demo/sidecar.ts";
 import { executablesOnPath } from "../../envoy/executables-on-path.ts";
+import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { startE2e } from "../support/e2e.ts";
 import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
+import { copyCheckout, npmThatHasDone } from "./checkout-copy.ts";
 import { wholeSuite } from "./whole-suite.ts";
 
 const run = promisify(execFile);
@@ -27,17 +29,29 @@ let installed: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "package-"));
-  const quiet = ["--loglevel=error", "--no-audit", "--no-fund", "--prefer-offline"];
-  const packed = await run("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: root });
   const prefix = join(folder, "prefix");
-  const file = join(folder, packed.stdout.trim().split("\n").at(-1) ?? "");
-  await run("npm", ["install", "--global", "--prefix", prefix, ...quiet, file], { cwd: folder });
+  const checkout = join(folder, "checkout");
+  copyCheckout(checkout);
+  const npm = npmThatHasDone(join(folder, "done"), "ci");
+  const [block = ""] = shellBlocks("installation.md", "npm package");
+  const { stdout } = await run("bash", ["-c", `set -e\n${block}`], {
+    cwd: checkout,
+    env: {
+      ...process.env,
+      PATH: `${npm}:${prefix}/bin:${process.env.PATH}`,
+      npm_config_prefix: prefix,
+      npm_config_prefer_offline: "true",
+      npm_config_audit: "false",
+    },
+  });
+  expect(stdout.trim().split("\n").at(-1)).toBe(version);
   command = join(prefix, "bin/envoy-mcp-auth");
   installed = join(prefix, "lib/node_modules/envoy-mcp-auth");
-});
+  // npm and the compiler, on a machine that is busy with other tests.
+}, 600_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-describe("the npm package, installed globally into an empty folder", () => {
+describe("the npm package, packed and installed by the block of docs/installation.md into an empty folder", () => {
   it("runs, and knows its version", async () => {
     expect(await runProgram([command], ["--version"])).toBe(`${version}\n`);
   });
@@ -89,6 +103,10 @@ describe("the npm package, installed globally into an empty folder", () => {
     expect(engines.node).toBe(">=24");
   });
 });
+
+it.runIf(wholeSuite())("docs/quickstart.md works as written with the npm package", () =>
+  runQuickstart([command]),
+);
 
 gatewayBehavior(
   "the npm package, behind an Envoy with the configuration that it generates",

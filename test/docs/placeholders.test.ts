@@ -11,11 +11,16 @@ const notTracked = read(".gitignore")
   .split("\n")
   .filter(Boolean)
   .map((pattern) => pattern.replace(/\/$/, ""));
+/** A pattern with a slash in front names something in the root only. */
+const isIgnored = (folder: string, name: string) =>
+  notTracked.some(
+    (pattern) => matchesGlob(folder === "" ? `/${name}` : name, pattern) || matchesGlob(name, pattern),
+  );
 
 /** Every file that Git tracks or would track; a release archive has no Git to ask. */
 function tracked(folder = ""): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
-    if (entry.name === ".git" || notTracked.some((pattern) => matchesGlob(entry.name, pattern))) return [];
+    if (entry.name === ".git" || isIgnored(folder, entry.name)) return [];
     const path = join(folder, entry.name);
     return entry.isDirectory() ? tracked(path) : [path];
   });
