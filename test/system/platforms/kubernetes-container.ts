@@ -72,8 +72,9 @@ while IFS="$(printf '\\t')" read -r from to mode; do
   if [ "$mode" = ro ]; then mount -o remount,bind,ro "$root$to"; fi
 done <"$MOUNTS"
 if [ "$READ_ONLY" = true ]; then mount -o remount,ro "$root"; fi
-unset ROOT HOSTS MOUNTS READ_ONLY
-exec chroot "$root" "$@"`;
+path=$IMAGE_PATH
+unset ROOT HOSTS MOUNTS READ_ONLY IMAGE_PATH
+exec chroot "$root" /usr/bin/env "PATH=$path" "$@"`;
 
 /** Starts a container of a pod. It ends with this process. */
 export function runContainer(container: ContainerSpec, options: RunOptions): Supervised {
@@ -101,14 +102,17 @@ export function runContainer(container: ContainerSpec, options: RunOptions): Sup
   const command = [...(container.command ?? image.entrypoint), ...(container.args ?? [])];
   return supervise(
     "unshare",
-    ["--mount", "sh", "-c", script, "sh", "setpriv", ...identity, "--", ...command],
+    ["--mount", "sh", "-c", script, "sh", "/usr/bin/setpriv", ...identity, "--", ...command],
     {
       logFile: options.logFile,
       cwd: "/",
       env: {
-        ...{ PATH: "/image/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/" },
+        HOME: "/",
         ...image.env,
         ...options.env,
+        // Of the script; the image may have another one.
+        PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        IMAGE_PATH: options.env.PATH ?? image.env?.PATH ?? "/image/bin:/usr/bin:/bin",
         ...{ ROOT: root, HOSTS: join(folder, "hosts"), MOUNTS: join(folder, "mounts") },
         READ_ONLY: String(own.readOnlyRootFilesystem ?? false),
       },
