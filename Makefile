@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fleet envoy-gateway fuzz sbom audit faults bench memory check docs pin-images package image-steps release-check clean
+.PHONY: help demo demo-once test clients conformance package image-steps fleet envoy-gateway istio kubernetes fuzz sbom audit faults bench memory check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -34,10 +34,12 @@ fleet: $(packages) ## run three Envoys and two sidecars without a shared folder:
 fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
 	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
 
+kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (built once with Go: half an hour; needs etcd; running the pods needs root)
+	@exec node test/system/platforms/kubernetes.ts $(KUBERNETES)
+
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)
 	@exec node test/system/faults/faults.ts
 
-.PHONY: istio
 istio: $(packages) ## run the sample for Istio with its pilot-discovery and a Kubernetes API server (built with Go once, 30 minutes; needs etcd)
 	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/istio.config.ts
 

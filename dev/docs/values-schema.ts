@@ -5,10 +5,13 @@ import { routeSchema } from "../../src/config/route-schema.ts";
 
 const text = { type: "string" };
 const count = { type: "integer", minimum: 1 };
+const port = { type: "integer", minimum: 1, maximum: 65_535 };
 const flag = { type: "boolean" };
+/** As Kubernetes writes it: the API server validates it. */
 const open = { type: "object" };
+const openList = { type: "array", items: open };
+const texts = { type: "object", additionalProperties: text };
 const name = { type: "string", minLength: 1 };
-const peers = { type: "array", items: open };
 const strict = (properties: object, required: readonly string[] = []) => ({
   type: "object",
   additionalProperties: false,
@@ -16,7 +19,19 @@ const strict = (properties: object, required: readonly string[] = []) => ({
   ...(required.length > 0 ? { required } : {}),
 });
 const reference = strict({ secret: name, key: name }, ["secret", "key"]);
-const pullPolicy = { enum: ["Always", "IfNotPresent", "Never"] };
+const image = strict({
+  registry: text,
+  // An empty one is reported by the chart, with what to do.
+  repository: text,
+  tag: text,
+  digest: { type: "string", pattern: "^(sha256:[0-9a-f]{64})?$" },
+  pullPolicy: { enum: ["Always", "IfNotPresent", "Never"] },
+});
+const imagePullSecrets = { type: "array", items: strict({ name }, ["name"]) };
+const serviceType = { enum: ["ClusterIP", "NodePort", "LoadBalancer"] };
+const optionalName = { type: "string", pattern: "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$" };
+const pods = { anyOf: [count, { type: "string", pattern: "^([1-9]\\d*%)?$" }] };
+const url = { type: "string", pattern: "^(https?://.+)?$" };
 
 /** JSON Schema of the chart's values; the routes file in it uses the program's own schema. */
 export function valuesSchema(): object {
@@ -24,15 +39,21 @@ export function valuesSchema(): object {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "Values of the chart envoy-mcp-auth",
     ...strict({
-      global: open,
+      global: { ...open, properties: { imageRegistry: text, imagePullSecrets } },
       mode: { enum: ["deployment", "sidecar"] },
-      replicas: count,
-      image: strict({ repository: name, tag: text, pullPolicy }),
-      imagePullSecrets: { type: "array", items: strict({ name }, ["name"]) },
+      replicaCount: count,
+      replicas: { ...count, deprecated: true },
+      image,
+      imagePullSecrets,
+      nameOverride: optionalName,
+      fullnameOverride: optionalName,
+      commonLabels: texts,
+      commonAnnotations: texts,
       config: routesFile(),
       existingConfigMap: text,
+      rolloutOnConfigChange: { enum: ["startup", "always", "never"] },
       database: reference,
-      encryptionKey: reference,
+      encryptionKey: strict({ secret: text, key: text }, ["secret", "key"]),
       envoySecret: reference,
       env: {
         type: "array",
@@ -41,35 +62,92 @@ export function valuesSchema(): object {
           ["name", "secret", "key"],
         ),
       },
-      otlpEndpoint: { type: "string", pattern: "^(https?://.+)?$" },
-      resources: open,
-      terminationGracePeriodSeconds: { type: "integer", minimum: 15 },
-      nodeSelector: open,
-      tolerations: { type: "array", items: open },
-      affinity: open,
-      podAnnotations: open,
-      serviceAccount: strict({ annotations: open }),
-      podDisruptionBudget: strict({
-        enabled: flag,
-        minAvailable: { anyOf: [count, { type: "string", pattern: "^\\d+%$" }] },
+      extraEnv: openList,
+      extraEnvFrom: openList,
+      migration: strict({ enabled: flag, resources: open }),
+      grpcTls: strict({ secret: text, clientNames: { type: "array", items: name } }),
+      proxy: strict({ httpsProxy: url, httpProxy: url, noProxy: text }),
+      privateCa: strict({ configMap: text, secret: text, key: name }),
+      otlpEndpoint: url,
+      serviceAccount: strict({
+        create: flag,
+        name: optionalName,
+        annotations: texts,
+        automountToken: flag,
       }),
+      ...podSettings(),
+      service: strict({ type: serviceType, annotations: texts, ports: strict({ grpc: port, http: port }) }),
+      privateService: strict({ annotations: texts, port }),
+      podDisruptionBudget: strict({ enabled: flag, maxUnavailable: pods, minAvailable: pods }),
       autoscaling: strict({
         enabled: flag,
         minReplicas: count,
         maxReplicas: count,
         targetCPUUtilizationPercentage: { type: "integer", minimum: 1, maximum: 100 },
+        behavior: open,
       }),
-      networkPolicy: strict({ enabled: flag, envoy: peers, private: peers }),
-      serviceMonitor: strict({ enabled: flag, interval: { type: "string", pattern: "^\\d+(s|m)$" } }),
-      prometheusRule: strict({ enabled: flag }),
-      envoy: strict({
-        image: strict({ repository: name, tag: name, pullPolicy }),
-        tlsSecret: name,
-        resources: open,
-        service: strict({ type: { enum: ["ClusterIP", "NodePort", "LoadBalancer"] }, annotations: open }),
+      networkPolicy: strict({ enabled: flag, envoy: openList, private: openList }),
+      serviceMonitor: strict({
+        enabled: flag,
+        interval: { type: "string", pattern: "^\\d+(s|m)$" },
+        labels: texts,
+        annotations: texts,
+        relabelings: openList,
+        metricRelabelings: openList,
       }),
+      prometheusRule: strict({ enabled: flag, labels: texts }),
+      tests: strict({ enabled: flag }),
+      envoy: envoySettings(),
     }),
   };
+}
+
+function podSettings() {
+  return {
+    podLabels: texts,
+    podAnnotations: texts,
+    deploymentAnnotations: texts,
+    podSecurityContext: open,
+    securityContext: open,
+    resources: open,
+    strategy: open,
+    terminationGracePeriodSeconds: { type: "integer", minimum: 15 },
+    lifecycle: open,
+    startupProbe: open,
+    livenessProbe: open,
+    readinessProbe: open,
+    priorityClassName: text,
+    nodeSelector: open,
+    tolerations: openList,
+    affinity: open,
+    topologySpreadConstraints: openList,
+    extraVolumes: openList,
+    extraVolumeMounts: openList,
+    extraContainers: openList,
+    initContainers: openList,
+  };
+}
+
+function envoySettings() {
+  return strict({
+    image: { ...image, properties: { ...image.properties, repository: name, tag: name } },
+    tlsSecret: name,
+    resources: open,
+    securityContext: open,
+    lifecycle: open,
+    extraEnv: openList,
+    extraVolumeMounts: openList,
+    service: strict({
+      type: serviceType,
+      name: optionalName,
+      annotations: texts,
+      port,
+      nodePort: { anyOf: [port, { type: "null" }] },
+      loadBalancerClass: text,
+      loadBalancerSourceRanges: { type: "array", items: name },
+      externalTrafficPolicy: { enum: ["", "Cluster", "Local"] },
+    }),
+  });
 }
 
 /** Allows unknown keys, because `check-config` also accepts Pomerium's, and reports the rest. */

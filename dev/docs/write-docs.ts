@@ -1,4 +1,4 @@
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { program } from "../../src/cli/program.ts";
 import { clients, upstreams } from "../../test/compatibility/catalog.ts";
@@ -8,6 +8,7 @@ import { cliReference } from "./cli-reference.ts";
 import { compatibilityPage } from "./compatibility-page.ts";
 import { renderChart } from "./render-chart.ts";
 import { valuesSchema } from "./values-schema.ts";
+import { chartReadme } from "./values-table.ts";
 
 const root = join(import.meta.dirname, "../..");
 // Everything that `make docs` generates from code.
@@ -20,6 +21,10 @@ writeFileSync(
   join(root, "deploy/helm/envoy-mcp-auth/values.schema.json"),
   `${JSON.stringify(valuesSchema(), null, 2)}\n`,
 );
+
+const readme = join(root, "deploy/helm/envoy-mcp-auth/README.md");
+const values = readFileSync(join(root, "deploy/helm/envoy-mcp-auth/values.yaml"), "utf8");
+writeFileSync(readme, chartReadme(readFileSync(readme, "utf8"), values));
 
 const helm = await goTool("helm", { build: true });
 if (helm === undefined)

@@ -1,129 +1,20 @@
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { Ajv2020 } from "ajv/dist/2020.js";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
-import { renderChart } from "../../dev/docs/render-chart.ts";
-import { valuesSchema } from "../../dev/docs/values-schema.ts";
-import { goTool } from "../../dev/go-tools.ts";
-import { loadConfig } from "../../src/config/load-config.ts";
-import { formatProblem } from "../../src/config/problems.ts";
 import { type Manifest, validateManifest } from "./validate-manifest.ts";
 
 const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");
-const chart = join(import.meta.dirname, "../../deploy/helm/envoy-mcp-auth");
-const examples = readdirSync(join(chart, "examples"));
 const manifests = (file: string): Manifest[] =>
   parseAllDocuments(readFileSync(file, "utf8"))
     .map((document) => document.toJS())
     .filter((manifest) => manifest !== null);
-const rendered = (example: string) => manifests(join(kubernetes, "rendered", example));
-/** Helm 4 ends most documents with blank lines, Helm 3 does not. */
-const withoutBlankEnds = (yaml: string) => yaml.replace(/\s+(?=\n---\n|$)/g, "");
-const ajv = new Ajv2020({ strict: false });
-
-describe("Helm chart", () => {
-  let helm: string | undefined;
-  beforeAll(async () => {
-    helm = await goTool("helm");
-  });
-
-  it("the schema of its values is the code's (make docs writes it)", () => {
-    const written = JSON.parse(readFileSync(join(chart, "values.schema.json"), "utf8"));
-    expect(written).toEqual(JSON.parse(JSON.stringify(valuesSchema())));
-  });
-
-  it.each(["values.yaml", ...examples.map((file) => `examples/${file}`)])("%s matches its schema", (file) => {
-    const valid = ajv.validate(valuesSchema(), parse(readFileSync(join(chart, file), "utf8")));
-    expect([valid, ajv.errorsText()]).toEqual([true, "No errors"]);
-  });
-
-  it.each([
-    { mode: "daemonset" },
-    { replicas: 0 },
-    { replica: 2 },
-    { env: [{ name: "A", value: "a secret in the values" }] },
-    { config: { listen: { grpc: 50051 } } },
-    { terminationGracePeriodSeconds: 5 },
-  ])("the schema rejects %j", (values) => {
-    expect(ajv.validate(valuesSchema(), values)).toBe(false);
-  });
-
-  it.each(examples)(
-    "%s is rendered as in deploy/kubernetes/rendered (if Helm is installed)",
-    async (file) => {
-      if (helm === undefined) return expect(rendered(file).length).toBeGreaterThan(5);
-      const now = await renderChart(helm, join(chart, "examples", file));
-      const written = readFileSync(join(kubernetes, "rendered", file), "utf8");
-      expect(withoutBlankEnds(now)).toBe(withoutBlankEnds(written));
-    },
-  );
-
-  it.each(examples)("%s renders objects that Kubernetes accepts", (file) => {
-    for (const manifest of rendered(file)) validateManifest(manifest);
-  });
-
-  it.each(examples)(
-    "%s renders a valid routes file, and pods that run as nobody with a read-only file system",
-    async (file) => {
-      const folder = await mkdtemp(join(tmpdir(), "chart-"));
-      const all = rendered(file);
-      const map = all.find(({ kind }) => kind === "ConfigMap");
-      const text: string = Object(map?.data)["routes.yaml"];
-      writeFileSync(join(folder, "routes.yaml"), text, { mode: 0o644 });
-      const deployment = JSON.stringify(all.find(({ kind }) => kind === "Deployment"));
-      const env: Record<string, string> = {};
-      for (const [, name] of text.matchAll(/\$\{(\w+)\}/g)) {
-        env[name ?? ""] = "a value of the secret that is long enough";
-        expect(deployment).toContain(`"name":"${name}","valueFrom":{"secretKeyRef"`);
-      }
-      for (const key of Object.keys(env))
-        if (key === "ADMIN_TOKEN" || key === "ENVOY_SECRET") env[key] = "x".repeat(40);
-      expect(
-        loadConfig(join(folder, "routes.yaml"), env, { listeners: {} }).problems.map(formatProblem),
-      ).toEqual([]);
-      const pod = Object(parse(deployment)).spec.template.spec;
-      expect(pod.securityContext).toMatchObject({ runAsNonRoot: true });
-      for (const container of pod.containers)
-        expect(container.securityContext).toMatchObject({
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-        });
-      await rm(folder, { recursive: true });
-    },
-  );
-
-  it("this test's validation rejects what Kubernetes rejects", () => {
-    const [deployment] = rendered("deployment.yaml").filter(({ kind }) => kind === "Deployment");
-    if (deployment === undefined) throw new Error("no Deployment");
-    expect(() => validateManifest({ ...deployment, spec: { replicas: "two" } })).toThrow();
-  });
-});
 
 describe("access to the ports", () => {
-  it.each(examples)(
-    "%s: a NetworkPolicy names pods for every port, and leaves none open to the cluster",
-    (file) => {
-      const policy = rendered(file).find(({ kind }) => kind === "NetworkPolicy");
-      const rules: { ports: { port: string }[]; from?: object[] }[] = Object(policy?.spec).ingress;
-      expect(rules.length).toBeGreaterThan(0);
-      for (const { ports, from = [] } of rules) {
-        // Envoy's own port is public.
-        if (ports.every(({ port }) => port === "https")) continue;
-        expect(from.length).toBeGreaterThan(0);
-        for (const peer of from)
-          expect(Object.keys(peer).sort()).toEqual(["namespaceSelector", "podSelector"]);
-      }
-      expect(rules.flatMap(({ ports }) => ports).some(({ port }) => port === "private")).toBe(
-        file === "production.yaml",
-      );
-    },
-  );
-
   it.each(["envoy-gateway.yaml", "istio.yaml"])("%s: Envoy authenticates to both ports", (file) => {
     const text = readFileSync(join(kubernetes, file), "utf8");
     expect(text).toMatch(

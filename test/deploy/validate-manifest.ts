@@ -1,8 +1,3 @@
-import { Deployment } from "kubernetes-models/apps/v1";
-import { HorizontalPodAutoscaler } from "kubernetes-models/autoscaling/v2";
-import { NetworkPolicy } from "kubernetes-models/networking.k8s.io/v1";
-import { PodDisruptionBudget } from "kubernetes-models/policy/v1";
-import { ConfigMap, Service, ServiceAccount } from "kubernetes-models/v1";
 import { vendoredErrors } from "./vendored-schemas.ts";
 
 /** A Kubernetes object as read from YAML. */
@@ -13,39 +8,18 @@ export interface Manifest {
   readonly [key: string]: unknown;
 }
 
-/** Kinds that `schemas/` does not have; their unknown fields are not found. */
-const models = [
-  Deployment,
-  HorizontalPodAutoscaler,
-  NetworkPolicy,
-  PodDisruptionBudget,
-  ConfigMap,
-  Service,
-  ServiceAccount,
-];
-/** No package contains their schemas: a few lines each, reviewed manually. */
-const unchecked = ["monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule"];
-
 /**
- * Checks an object against its published schema. @throws Error that names what does not match, or that the kind is unknown here.
+ * Checks an object against its published schema; a field that the schema does not have is an error.
+ * @throws Error that names what does not match, or that `schemas/` does not have the kind
  */
 export function validateManifest(manifest: Manifest): void {
   const { apiVersion, kind, metadata } = manifest;
   const errors = vendoredErrors(manifest);
-  if (errors?.length === 0 || unchecked.includes(`${apiVersion}/${kind}`)) return;
-  if (errors !== undefined) {
-    const lines = errors.map(
-      ({ instancePath, message, params }) =>
-        `${instancePath || "/"} ${message} ${params.additionalProperty ?? ""}`,
-    );
-    throw new Error(`${kind} ${metadata?.name}: ${lines.join("; ")}`);
-  }
-  for (const Model of models) {
-    if (Model.kind !== kind || Model.apiVersion !== apiVersion) continue;
-    const made = new Model();
-    Object.assign(made, manifest);
-    made.validate();
-    return;
-  }
-  throw new Error(`no schema for ${apiVersion} ${kind}`);
+  if (errors === undefined) throw new Error(`no schema for ${apiVersion} ${kind}`);
+  if (errors.length === 0) return;
+  const lines = errors.map(
+    ({ instancePath, message, params }) =>
+      `${instancePath || "/"} ${message} ${params.additionalProperty ?? ""}`,
+  );
+  throw new Error(`${kind} ${metadata?.name}: ${lines.join("; ")}`);
 }

@@ -28,13 +28,16 @@ function slim(schema: unknown): unknown {
   if (typeof schema !== "object" || schema === null) return schema;
   return Object.fromEntries(
     Object.entries(withNumericLimits(Object(schema)))
-      .filter(([keyword]) => kept.has(keyword))
+      .filter(([keyword, value]) => kept.has(keyword) && !isGoPattern(keyword, value))
       .map(([keyword, value]) => [
         keyword,
         keyword === "properties" ? eachProperty(Object(value)) : slimOf(keyword, value),
       ]),
   );
 }
+/** JavaScript has no flags inside an expression. */
+const isGoPattern = (keyword: string, value: unknown) =>
+  keyword === "pattern" && String(value).includes("(?i)");
 /** OpenAPI 3.0 writes an exclusive limit as a boolean beside the limit; JSON Schema since draft 6 as the limit. */
 function withNumericLimits(schema: Schema): Schema {
   const { exclusiveMaximum, exclusiveMinimum, maximum, minimum, ...rest } = schema;

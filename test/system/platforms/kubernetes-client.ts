@@ -112,9 +112,11 @@ function call(
   contentType = "application/json",
 ): Promise<{ status: number; body: string; warnings: string[] }> {
   return new Promise((resolve, reject) => {
+    const sent = body === undefined ? undefined : JSON.stringify(body);
     const headers = {
       authorization: `Bearer ${token}`,
-      ...(body !== undefined && { "content-type": contentType }),
+      // Node.js does not send the length of a DELETE's body by itself.
+      ...(sent !== undefined && { "content-type": contentType, "content-length": Buffer.byteLength(sent) }),
     };
     const outgoing = request(new URL(path, url), { method, ca, headers, agent: false }, (response) => {
       const { warning = "" } = response.headersDistinct.warning ? response.headers : {};
@@ -129,7 +131,7 @@ function call(
       );
     });
     outgoing.once("error", reject);
-    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+    outgoing.end(sent);
   });
 }
 

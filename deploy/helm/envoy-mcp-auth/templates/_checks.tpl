@@ -1,0 +1,26 @@
+{{/* Fails, with everything that is missing at once. */}}
+{{- define "envoy-mcp-auth.checks" -}}
+{{- $problems := list }}
+{{- if not .Values.image.repository }}
+{{- $problems = append $problems "image.repository is empty: build the image (docker build -t REGISTRY/envoy-mcp-auth:TAG .), push it, and set image.repository to REGISTRY/envoy-mcp-auth and image.tag to TAG; there is no public image" }}
+{{- end }}
+{{- if not (or .Values.config .Values.existingConfigMap) }}
+{{- $problems = append $problems "config is empty: write the routes file under `config` (the chart's examples/ have some), or name a ConfigMap with the key routes.yaml in existingConfigMap" }}
+{{- end }}
+{{- if and .Values.config .Values.existingConfigMap }}
+{{- $problems = append $problems "config and existingConfigMap are both set: remove one of them" }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (eq .Values.mode "deployment") (not .Values.networkPolicy.envoy) }}
+{{- $problems = append $problems "networkPolicy.envoy is empty: name the pods of your Envoy, the only ones that may reach gRPC and HTTP (values.yaml), or set networkPolicy.enabled: false" }}
+{{- end }}
+{{- if and (.Values.privateCa).configMap (.Values.privateCa).secret }}
+{{- $problems = append $problems "privateCa.configMap and privateCa.secret are both set: remove one of them" }}
+{{- end }}
+{{- if and (.Values.grpcTls).secret (eq .Values.mode "sidecar") }}
+{{- $problems = append $problems "grpcTls.secret is set, but in sidecar mode gRPC is a Unix socket inside the pod: remove it" }}
+{{- end }}
+{{- if and .Values.existingConfigMap (.Values.grpcTls).secret }}
+{{- $problems = append $problems "grpcTls.secret has no effect on existingConfigMap: mount the Secret with extraVolumes and set listen.grpc_tls in the ConfigMap" }}
+{{- end }}
+{{- if $problems }}{{ fail (printf "\n- %s" (join "\n- " $problems)) }}{{ end }}
+{{- end }}
