@@ -9,7 +9,7 @@ export interface FragileStack {
   readonly wire: TcpProxy;
 }
 
-/** Denies every call, with 503, while something that a check needs is away; recovers by itself. `check.deadline` is two seconds. */
+/** Denies every call, with 503, while something that a check needs is away; recovers by itself. */
 export function failureBehavior(running: () => FragileStack): void {
   describe("when something is down", () => {
     let stack: E2e;

@@ -4,7 +4,7 @@ import { createTestDatabase } from "../../support/postgres.ts";
 import { startTcpProxy } from "../../support/tcp-proxy.ts";
 import type { FragileStack } from "./failure-behavior.ts";
 
-/** A stack whose connection to the database can be interrupted. `check.deadline` is two seconds. */
+/** A stack whose connection to the database can be interrupted. */
 export async function startFragile(
   start: (options: E2eOptions) => Promise<E2e>,
   options: E2eOptions = {},
@@ -21,7 +21,6 @@ export async function startFragile(
   const stack = await start({
     ...options,
     env: { ...options.env, DATABASE_URL: url.href },
-    config: (config) => ({ ...(options.config?.(config) ?? config), check: { deadline: 2 } }),
   }).catch(async (error: unknown) => {
     await closeRest();
     throw error;
