@@ -37,6 +37,14 @@ export function checkFleet({ listen, envoy }: Config, reporter: Pick<Reporter, "
       "this is a value of listen.envoy_secret: a party that knows one of them could use it as the other",
       "generate a separate one: openssl rand -base64 33",
     );
+  for (const key of ["grpc_tls", "http_tls"] as const)
+    if ((key === "grpc_tls" ? listen.grpcTls : listen.httpTls) === undefined)
+      reporter.warn(
+        ["listen", key],
+        "Envoys on other machines send tokens and cookies to this port in clear text",
+        `set listen.${key} and envoy.sidecar.${key}, unless the network is encrypted (docs/fleet.md)`,
+        "key",
+      );
   for (const key of ["grpc", "http"] as const) {
     const socket = envoy.sidecar[key].find((address) => !isTcp(address));
     if (socket !== undefined)

@@ -16,7 +16,7 @@ export function foldKey(key: string): string {
 
 /** A key that two parsers may read differently, or nesting that one of them may not support. */
 export interface AmbiguousKey {
-  readonly reason: "duplicate_key" | "lookalike_key" | "too_deep" | "hidden_bytes";
+  readonly reason: "duplicate_key" | "lookalike_key" | "too_deep";
   readonly key: string;
 }
 
@@ -42,9 +42,8 @@ interface Frame {
  *
  * @param text JSON that `JSON.parse` has accepted.
  * @param maxDepth levels of nesting.
- * @param mayHide a `!` may stand for a byte that is not UTF-8: none is accepted in a key, or in a value that decisions depend on.
  */
-export function findAmbiguousKey(text: string, maxDepth: number, mayHide = false): AmbiguousKey | undefined {
+export function findAmbiguousKey(text: string, maxDepth: number): AmbiguousKey | undefined {
   const scanner = createScanner(text, true);
   const stack: Frame[] = [];
   for (;;) {
@@ -66,12 +65,6 @@ export function findAmbiguousKey(text: string, maxDepth: number, mayHide = false
         if (top) top.expectsKey = top.isObject;
         break;
       case '"':
-        // Escaped ones are no replacement.
-        if (mayHide && decides(top) && text.slice(at, at + scanner.getTokenLength()).includes("!"))
-          return {
-            reason: "hidden_bytes",
-            key: top?.expectsKey ? scanner.getTokenValue() : (top?.key ?? ""),
-          };
         if (top?.expectsKey) {
           const key = scanner.getTokenValue();
           const reason = wrongWith(key, top);
@@ -84,12 +77,6 @@ export function findAmbiguousKey(text: string, maxDepth: number, mayHide = false
       default:
     }
   }
-}
-
-/** Whether the current string is a key, or a value that decisions depend on. */
-function decides(top: Frame | undefined): boolean {
-  if (top === undefined || top.expectsKey) return true;
-  return (top.level === "message" || top.level === "params") && reserved[top.level].has(top.key);
 }
 
 function frameWithin(parent: Frame | undefined, isObject: boolean): Frame {
@@ -128,7 +115,7 @@ export function checkMirrorHeaders(
   const method = headers["mcp-method"];
   if (method !== undefined && method !== call?.method) return "Mcp-Method";
   const name = headers["mcp-name"];
-  // Without `encode_raw_headers`, Envoy replaces a byte that is not UTF-8 by `!`; a server may drop it.
+  // Without `encode_raw_headers`, Envoy replaces a byte that is not UTF-8 with `!`; a server may drop it.
   if (call?.tool !== undefined && name?.includes("!")) return "Mcp-Name";
   if (name !== undefined && (call?.name === undefined || decode(name) !== call.name)) return "Mcp-Name";
   return undefined;
@@ -224,12 +211,6 @@ function isJson(contentType: string | undefined): boolean {
   return /^application\/json(?:\s*;\s*charset\s*=\s*(?:utf-8|"utf-8"))?\s*$/i.test(contentType ?? "");
 }
 
-/**
- * What an overlong quotation mark, of at least two bytes, leaves in a body that came as text. It ends or begins a key or a value of another
- * call only beside punctuation, which may be overlong as well.
- */
-const mayEndString = /[{[,:]\s*!!|!!\s*(?:[}\],:]|!!)/;
-
 function parse(
   body: Uint8Array,
   mayHide: boolean,
@@ -247,8 +228,9 @@ function parse(
   } catch {
     return unreadable("invalid_json");
   }
-  if (mayHide && mayEndString.test(text)) return unreadable("hidden_bytes", '"!!"');
-  const ambiguous = findAmbiguousKey(text, maxDepth, mayHide);
+  // Decoders differ on what they make of such a byte and the ones after it: it can end a string, and hide another call anywhere.
+  if (mayHide && text.includes("!")) return unreadable("hidden_bytes");
+  const ambiguous = findAmbiguousKey(text, maxDepth);
   if (ambiguous)
     return unreadable(ambiguous.reason, ambiguous.key && JSON.stringify(ambiguous.key.slice(0, 64)));
   return { ok: true, value };

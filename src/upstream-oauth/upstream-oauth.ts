@@ -145,7 +145,7 @@ export interface UpstreamOAuth {
   /** Path of the MCP endpoint below the route's `from`, known or discovered; "" for `from` itself. Never throws. */
   endpointPath(route: Route): Promise<string>;
   /**
-   * What the upstream answers to a `ping` with a credential (`token-probe.ts`); undefined if it cannot be told now. Never throws.
+   * What the upstream answers to a `ping` with a credential (`token-probe.ts`); undefined if the upstream gives no usable answer. Never throws.
    * @param headersFor the credential's headers for a request
    */
   probe(

@@ -155,7 +155,7 @@ export interface UpstreamTokens {
   connectionState(userId: string, route: Route): Promise<ConnectionState>;
   /**
    * Verifies the connection's token with one request to the upstream, and handles a 401 like `handleRejection`. Does nothing without a
-   * connection, or if the upstream cannot tell now. Rejects only if the store does.
+   * connection, or if the upstream gives no usable answer. Rejects only if the store does.
    */
   verify(userId: string, route: Route): Promise<void>;
   /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */

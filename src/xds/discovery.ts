@@ -8,12 +8,23 @@ import type { Envoys, FetchingEnvoy } from "./envoys.ts";
 import type { Publication, Published } from "./publication.ts";
 import { readQuery, requestedType, type XdsQuery } from "./query.ts";
 
-/** How long an Envoy with an unknown version waits: it may come from a sidecar that has learned of a change earlier, ms. */
-const unknownVersionMs = 1_000;
-/** How long routes and listeners wait at most for Envoy to apply the clusters that they need, ms. */
-const clustersFirstMs = 2_000;
-/** Pause before resources are sent again that Envoy has rejected, ms. */
-const rejectedMs = 2_000;
+/** How long Envoys wait at most, ms. */
+interface Waits {
+  /** With the current version. */
+  readonly unchanged: number;
+  /** With an unknown version: it may come from a sidecar that has learned of a change earlier. */
+  readonly unknownVersion: number;
+  /** For routes and listeners, until Envoy has applied the clusters that they need. */
+  readonly clustersFirst: number;
+  /** Before resources are sent again that Envoy has rejected. */
+  readonly rejected: number;
+}
+const defaultWaits: Waits = {
+  unchanged: fetchHoldMs,
+  unknownVersion: 1_000,
+  clustersFirst: 2_000,
+  rejected: 2_000,
+};
 
 /** Serves resources to Envoys over xDS's REST protocol. */
 export interface Discovery {
@@ -34,18 +45,19 @@ export function createDiscovery(deps: {
   readonly metrics: Pick<Metrics, "xdsResponses">;
   /** Called with each connection of an authenticated Envoy. */
   readonly onProven: (connection: Socket) => void;
+  readonly waits?: Waits;
 }): Discovery {
-  const { publication, envoys, peers, metrics, onProven } = deps;
+  const { publication, envoys, peers, metrics, onProven, waits = defaultWaits } = deps;
   let released = false;
 
   /** How long `query` must wait for `next`, ms; 0: not at all. */
   function pause(query: XdsQuery, envoy: FetchingEnvoy, next: Published, waited: number): number {
     const { type, version } = query;
-    if (version !== "" && !publication.isKnown(version) && waited < unknownVersionMs)
-      return unknownVersionMs - waited;
-    if (envoy.hasRejected(query, next.version) && waited < rejectedMs) return rejectedMs - waited;
-    if (type !== "clusters" && !envoy.hasClusters(query) && waited < clustersFirstMs)
-      return clustersFirstMs - waited;
+    if (version !== "" && !publication.isKnown(version) && waited < waits.unknownVersion)
+      return waits.unknownVersion - waited;
+    if (envoy.hasRejected(query, next.version) && waited < waits.rejected) return waits.rejected - waited;
+    if (type !== "clusters" && !envoy.hasClusters(query) && waited < waits.clustersFirst)
+      return waits.clustersFirst - waited;
     return 0;
   }
 
@@ -60,7 +72,7 @@ export function createDiscovery(deps: {
     while (!ended.aborted) {
       const now = performance.now();
       const next = publication.current(query.type, query.name);
-      let ms = start + fetchHoldMs - now;
+      let ms = start + waits.unchanged - now;
       if (next !== undefined && next.version !== query.version) {
         if (differs?.version !== next.version) differs = { version: next.version, since: now };
         ms = Math.ceil(pause(query, envoy, next, now - differs.since));

@@ -9,12 +9,14 @@ import type { XdsQuery } from "./query.ts";
 const maxEnvoys = 10_000;
 /** An Envoy that has not asked for this long is not counted: it is gone, or asks another sidecar. ms */
 const goneMs = fetchHoldMs * 1.5;
+/** Streams that are remembered per Envoy: two, and one for each port with routes. */
+const maxStreams = 16;
 const countEveryMs = 2_000;
 /** A repeated request may follow a lost response; from this one on, Envoy has rejected the resources. */
 const rejectedAfter = 2;
 
 /** The resources that an Envoy fetches at one place: a type, for routes with the name. */
-interface Stream {
+interface Stream extends Pick<XdsQuery, "type" | "name"> {
   /** In effect at Envoy; empty before its first response. */
   applied: string;
   /** Of the last response with resources. */
@@ -43,6 +45,7 @@ export interface Envoys {
   close(): void;
 }
 
+/** @param deps.publication wakes the Envoys whenever it changes */
 export function createEnvoys(deps: {
   readonly publication: Publication;
   readonly logger: Logger;
@@ -52,7 +55,7 @@ export function createEnvoys(deps: {
   const known = boundedCache<string, ReturnType<typeof createEnvoy>>(maxEnvoys);
 
   function createEnvoy() {
-    const streams = new Map<string, Stream>();
+    const streams = boundedCache<string, Stream>(maxStreams);
     const waiting = new Set<() => void>();
     let seen = performance.now();
     const wake = () => {
@@ -60,7 +63,7 @@ export function createEnvoys(deps: {
     };
     const streamOf = (query: XdsQuery): Stream => {
       const key = `${query.type} ${query.name ?? ""}`;
-      const stream = streams.get(key) ?? { applied: "", repeated: 0 };
+      const stream = streams.get(key) ?? { type: query.type, name: query.name, applied: "", repeated: 0 };
       streams.set(key, stream);
       return stream;
     };
@@ -68,9 +71,8 @@ export function createEnvoys(deps: {
       wake,
       seen: () => seen,
       isCurrent: () =>
-        [...streams].every(([key, { applied }]) => {
-          const [type, name] = key.split(" ");
-          const current = publication.current(type as XdsQuery["type"], name);
+        [...streams.values()].every(({ type, name, applied }) => {
+          const current = publication.current(type, name);
           return current === undefined || current.version === applied;
         }),
       asks(query: XdsQuery): void {

@@ -3,7 +3,9 @@ import type { XdsType } from "../envoy-config/xds-resources.ts";
 
 /** Longest request of an Envoy, bytes: it lists its extensions, about 80 KiB. */
 const maxBytes = 1024 * 1024;
-const types: readonly string[] = ["clusters", "routes", "listeners"] satisfies XdsType[];
+/** Longest name, version or node id, characters. */
+const maxLength = 200;
+const types: readonly XdsType[] = ["clusters", "routes", "listeners"];
 
 /** An Envoy's request for resources (`DiscoveryRequest`). */
 export interface XdsQuery {
@@ -20,7 +22,7 @@ export interface XdsQuery {
 /** The type of resources that a path requests; undefined for another path. */
 export function requestedType(path: string): XdsType | undefined {
   const type = /^\/v3\/discovery:([a-z]+)$/.exec(path)?.[1];
-  return type !== undefined && types.includes(type) ? (type as XdsType) : undefined;
+  return types.find((one) => one === type);
 }
 
 /**
@@ -37,15 +39,15 @@ export async function readQuery(ctx: Context, type: XdsType): Promise<XdsQuery> 
     chunks.push(chunk);
   }
   const { version_info: version, resource_names: names, node } = parsed(ctx, Buffer.concat(chunks));
-  const name = Array.isArray(names) && names.length === 1 ? names[0] : undefined;
+  const name: unknown = Array.isArray(names) && names.length === 1 ? names[0] : undefined;
   if (type === "routes" && typeof name !== "string")
     ctx.throw(400, "routes are requested by the name of one route configuration");
   const id = typeof node === "object" && node !== null && "id" in node ? node.id : undefined;
   return {
     type,
-    ...(type === "routes" ? { name } : {}),
-    version: short(version),
-    node: short(id),
+    ...(type === "routes" ? { name: short(ctx, name) } : {}),
+    version: short(ctx, version),
+    node: short(ctx, id),
     address: ctx.req.socket.remoteAddress ?? "",
   };
 }
@@ -60,6 +62,9 @@ function parsed(ctx: Context, body: Buffer): Readonly<Record<string, unknown>> {
   return ctx.throw(400, "the body is not a DiscoveryRequest in JSON");
 }
 
-function short(value: unknown): string {
-  return typeof value === "string" ? value.slice(0, 200) : "";
+/** These are remembered for each Envoy. A cut string would keep the whole request in memory. */
+function short(ctx: Context, value: unknown): string {
+  if (typeof value !== "string") return "";
+  if (value.length > maxLength) ctx.throw(400, `a name, a version or a node id is longer than ${maxLength}`);
+  return Buffer.from(value).toString();
 }

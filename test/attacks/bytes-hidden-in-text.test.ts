@@ -1,4 +1,3 @@
-import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decodeCheckRequest } from "../../src/ext-authz/wire/decode.ts";
 import { readJsonRpc } from "../../src/policy/json-rpc.ts";
@@ -79,50 +78,20 @@ const attacks: readonly [title: string, body: string, reader: keyof typeof reade
     "takes overlong bytes",
   ],
   [
-    "overlong punctuation",
+    "overlong forms whose second byte is a letter",
     call(
-      `${harmless},"arguments":{"path":"a~\xc1\xbd\xc0\xac~name~\xc0\xba~drop_table~,~arguments~:{~x~:~"}`,
+      `${harmless},"arguments":{"path":"a\xc0b},\xc0bname\xc0b:\xc0bdrop_table\xc0b,\xc0barguments\xc0b:{\xc0bx\xc0b:\xc0b"}`,
     ),
-    "takes overlong bytes",
+    "takes overlong bytes unchecked",
   ],
   [
-    "spaces around overlong quotation marks",
-    call(`${harmless},"arguments":{"path":"a~ }, ~name~ : ~drop_table~ , ~arguments~ : { ~x~ : ~"}`),
-    "takes overlong bytes",
+    "a byte takes the backslash of an escaped quotation mark with it",
+    call(
+      `${harmless},"arguments":{"path":"a\xc2\\"},\xc2\\"name\xc2\\":\xc2\\"drop_table\xc2\\",\xc2\\"x\xc2\\":{\xc2\\"y\xc2\\":\xc2\\""}`,
+    ),
+    "swallows the next byte",
   ],
 ];
-
-/** Parts of strings from which calls can be hidden; `~` and the letters after `^` are overlong. */
-const parts = [
-  "~",
-  "^b",
-  "^c",
-  "^o",
-  "^n",
-  "^e",
-  '\\"',
-  "\\\\",
-  "name",
-  "drop_table",
-  "arguments",
-  "x",
-  ":",
-  ",",
-  "{",
-  "}",
-  "[",
-  "]",
-  " ",
-  "1",
-];
-const overlong: Readonly<Record<string, string>> = {
-  "~": "\xc0\xa2",
-  "^b": "\xc1\x9c",
-  "^c": "\xc0\xac",
-  "^o": "\xc1\xbb",
-  "^n": "\xc0\xba",
-  "^e": "\xc1\xbd",
-};
 
 let checks: Awaited<ReturnType<typeof startChecks>>;
 let authorization: string;
@@ -163,27 +132,6 @@ describe("bytes that are not UTF-8, in a body that Envoy sends as text", () => {
     expect(answer.body).toContain("not UTF-8");
   });
 
-  test("no generated string of the arguments makes a decoder of overlong bytes read another tool", () => {
-    const text = fc.array(fc.constantFrom(...parts), { maxLength: 14 }).map((list) => list.join(""));
-    const generated = fc.property(fc.array(text, { minLength: 1, maxLength: 4 }), (strings) => {
-      const list = strings.map((one) => `"${one}"`).join(",");
-      const sent = call(`${harmless},"arguments":{"a":[${list}]}`).replace(
-        /~|\^[bcone]/g,
-        (part) => overlong[part] ?? "",
-      );
-      const headers = { "content-type": "application/json" };
-      const body = Buffer.from(sent, "latin1");
-      const seen = readJsonRpc(
-        { method: "POST", headers, body: asEnvoySends(body), bodyIsText: true },
-        10_000,
-      );
-      const read = readers["takes overlong bytes"]({ headers, body });
-      return !seen.ok || read === "unreadable" || JSON.parse(read)[0][3] === "query";
-    });
-    // HIDDEN_RUNS=1000000 searches longer.
-    fc.assert(generated, { numRuns: Number(process.env.HIDDEN_RUNS ?? 3_000) });
-  });
-
   test("bytes that are not UTF-8 are denied where a gateway sends them unchanged", async () => {
     const { Check } = envoyService(
       "envoy/service/auth/v3/external_auth.proto",
@@ -203,11 +151,6 @@ describe("bytes that are not UTF-8, in a body that Envoy sends as text", () => {
 
   test.each([
     ["plain", call(harmless)],
-    [
-      "an exclamation mark in an argument",
-      call(`${harmless},"arguments":{"text":"Hello, world!","more":["a! b","!"]}`),
-    ],
-    ["two or three in an argument", call(`${harmless},"arguments":{"text":"Hello!! Is anyone there!!!"}`)],
     ["escaped ones anywhere in the arguments", call(`${harmless},"arguments":{"a\\u0021":"\\u0021\\u0021"}`)],
     ["other characters", call(`${harmless},"arguments":{"text":"Grüße 日本語 😀"}`)],
   ])("allowed: %s", async (_title, body) => {

@@ -138,6 +138,18 @@ export const readers = {
         String.fromCharCode(((pair.charCodeAt(0) & 1) << 6) | (pair.charCodeAt(1) & 0x3f)),
       ),
   ),
+  /** Decoders that do not check whether the second byte continues the first. */
+  "takes overlong bytes unchecked": decoding((body) =>
+    body
+      .toString("latin1")
+      .replace(/[\xc0\xc1](.)/gs, (pair) =>
+        String.fromCharCode(((pair.charCodeAt(0) & 1) << 6) | (pair.charCodeAt(1) & 0x3f)),
+      ),
+  ),
+  /** Decoders of old double-byte character sets. */
+  "swallows the next byte": decoding((body) =>
+    body.toString("latin1").replace(/[\xc2-\xf4][^\x80-\xbf]/g, ""),
+  ),
   "latin-1": decoding((body) => body.toString("latin1")),
   "UTF-7": decoding((body) =>
     body

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { copyFile, mkdtemp, rename, rm } from "node:fs/promises";
+import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
@@ -55,4 +56,24 @@ it("a TLS listener presents a renewed certificate without a restart, and keeps t
   } finally {
     await server.close(0);
   }
+});
+
+it("a connection without a TLS handshake is closed after ten seconds, and does not keep the listener from closing", async () => {
+  const authority = await certificateAuthority(join(folder, "silent"));
+  const server = await listen(createApp(createLogger({ level: "silent" })), "127.0.0.1:0", {
+    config: Object({ check: { maxHeaderBytes: 16_384 }, listen: { socketMode: 0o660 } }),
+    setting: "listen.http",
+    metrics: createMetrics(),
+    tls: authority.files,
+  });
+  const port = Number(server.address.split(":")[1]);
+  const silent = async () => {
+    const socket = connectTcp(port, "127.0.0.1");
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    return socket;
+  };
+  await once(await silent(), "close");
+  const last = await silent();
+  await Promise.all([server.close(0), once(last, "close")]);
 });

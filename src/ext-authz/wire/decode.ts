@@ -9,7 +9,7 @@ export interface CheckRequest {
     /** Name, value, name, value: as received, including pseudo-headers. */
     readonly headers: readonly string[];
     readonly rawBody?: Buffer;
-    /** The body where Envoy sends it as a string: it has replaced each byte that is not UTF-8 by `!`. */
+    /** The body where Envoy sends it as a string: it has replaced each byte that is not UTF-8 with `!`. */
     readonly textBody?: Buffer;
   };
   readonly sourceIp?: string;

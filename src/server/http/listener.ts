@@ -37,6 +37,11 @@ export async function listen(
   };
   const server = tls ? tlsServer(setting, tls, limits, app) : createServer(limits, app.callback());
   server.maxConnections = maxConnections;
+  const open = new Set<Socket>();
+  server.on("connection", (connection: Socket) => {
+    open.add(connection);
+    connection.once("close", () => open.delete(connection));
+  });
   if (unproven) trackUnproven(server, unproven);
   server.on("clientError", (error: NodeJS.ErrnoException, wire) => {
     const tooLong = error.code === "HPE_HEADER_OVERFLOW";
@@ -47,7 +52,8 @@ export async function listen(
       : tooSlow
         ? "408 Request Timeout"
         : "400 Bad Request";
-    if (!wire.writable) {
+    // Without a handshake, a response would wait for it, and keep the connection.
+    if (!wire.writable || error.code === "ERR_TLS_HANDSHAKE_TIMEOUT") {
       wire.destroy();
       return;
     }
@@ -74,7 +80,10 @@ export async function listen(
   return {
     address: socket ? address : `${url?.hostname}:${(server.address() as AddressInfo).port}`,
     async close(graceMs) {
-      const cutOff = setTimeout(() => server.closeAllConnections(), graceMs);
+      const cutOff = setTimeout(() => {
+        // Also those before the end of their TLS handshake, which `closeAllConnections` does not know.
+        for (const connection of open) connection.destroy();
+      }, graceMs);
       server.closeIdleConnections();
       await new Promise<void>((resolve) => server.close(() => resolve()));
       clearTimeout(cutOff);
