@@ -35,13 +35,13 @@ fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPU
 	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
 
 kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (built once with Go: half an hour; needs etcd; running the pods needs root)
-	@exec node test/system/platforms/kubernetes.ts $(KUBERNETES)
+	@exec node test/system/platforms/kubernetes/run-kubernetes.ts $(KUBERNETES)
 
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)
 	@exec node test/system/faults/faults.ts
 
 istio: $(packages) ## run the sample for Istio with its pilot-discovery and a Kubernetes API server (built with Go once, 30 minutes; needs etcd)
-	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/istio.config.ts
+	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/run.config.ts platforms/istio/
 
 bench: $(packages) ## run the benchmarks of docs/performance.md (8 minutes)
 	@exec node bench/run.ts
@@ -50,7 +50,7 @@ memory: $(packages) ## measure one sidecar's memory over 200,000 connections and
 	@exec node bench/memory.ts
 
 envoy-gateway: $(packages) ## run the tests through a real Envoy Gateway with the sample manifest (built with Go once, ten minutes)
-	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway.test.ts
+	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway/envoy-gateway.test.ts
 
 sbom: $(packages) ## write the software bill of materials of runtime dependencies, CycloneDX: sbom.json
 	@npm sbom --sbom-format cyclonedx --omit dev > sbom.json && echo "sbom.json: $$(grep -c '"bom-ref"' sbom.json) components"

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Program } from "../../dev/demo/sidecar.ts";
 import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { startE2e } from "../support/e2e.ts";
-import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
+import { gatewayBehavior } from "../system/platforms/behavior/gateway-behavior.ts";
 import { npmThatHasDone } from "./checkout-copy.ts";
 
 const root = join(import.meta.dirname, "../..");

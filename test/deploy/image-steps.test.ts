@@ -7,7 +7,7 @@ import { freePort } from "../../dev/demo/free-port.ts";
 import { type Program, runProgram } from "../../dev/demo/sidecar.ts";
 import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
-import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
+import { gatewayBehavior } from "../system/platforms/behavior/gateway-behavior.ts";
 import { type BuiltImage, buildImage } from "./build-image.ts";
 import { missingForDebianRoot } from "./debian-root.ts";
 import { execForm } from "./dockerfile.ts";

@@ -9,7 +9,7 @@ import { runProgram } from "../../dev/demo/sidecar.ts";
 import { executablesOnPath } from "../../envoy/executables-on-path.ts";
 import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { startE2e } from "../support/e2e.ts";
-import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
+import { gatewayBehavior } from "../system/platforms/behavior/gateway-behavior.ts";
 import { copyCheckout, npmThatHasDone } from "./checkout-copy.ts";
 import { wholeSuite } from "./whole-suite.ts";
 
