@@ -15,6 +15,7 @@ const parts = {
   "tool policy": toolPolicyBehavior,
 };
 
+/** Which of the tests run on a platform, and what else. */
 export interface GatewayBehavior {
   /** Default: all. `failures` stops and starts the sidecar. */
   readonly parts?: readonly (keyof typeof parts | "failures")[];

@@ -34,9 +34,9 @@ if ((await goTool("envoy-gateway")) === undefined) {
     const stack = await startE2e({
       ...options,
       config: (config) => behindTls(options.config?.(config) ?? config),
-      async gateway(places) {
-        front.show(places.ca);
-        return startEnvoyGateway(places);
+      async gateway(settings) {
+        await front.show(settings.ca);
+        return startEnvoyGateway(settings);
       },
     });
     const healthy = () => envoyStatistic(stack.envoy, "cluster./mcp/open/extproc/0.membership_healthy");

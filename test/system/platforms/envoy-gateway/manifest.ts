@@ -1,12 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { runProgram } from "../../../../dev/demo/sidecar.ts";
-import type { GatewayPlaces } from "../../../../dev/demo/stack.ts";
+import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
+import { type KubernetesObject, manifestsIn } from "../../../deploy/manifests.ts";
 
-/** A Kubernetes object of the sample. */
-type Manifest = { kind: string; metadata: { name: string }; spec: Record<string, unknown> };
-interface PlacedRoute {
+interface RouteSettings {
   readonly id: string;
   readonly from: URL;
   readonly to: URL;
@@ -31,26 +30,26 @@ const hostProxyRef = { group: "gateway.envoyproxy.io", kind: "EnvoyProxy", name:
  * The objects of `deploy/kubernetes/envoy-gateway.yaml` for a stack: hosts, ports, upstreams and the context of each route are replaced, the
  * objects named `notes` are repeated for every route, and everything else stays. Added: what the sample expects in the cluster.
  */
-export async function placedManifest(places: GatewayPlaces): Promise<object[]> {
+export async function manifestFor(settings: GatewaySettings): Promise<object[]> {
   const contexts = parse(
-    await runProgram(undefined, ["envoy-config", "--config", places.configFile, "--format", "context"]),
+    await runProgram(undefined, ["envoy-config", "--config", settings.configFile, "--format", "context"]),
   );
-  const routes: PlacedRoute[] = places.config.routes.map(({ id, from, to }) => ({
+  const routes: RouteSettings[] = settings.config.routes.map(({ id, from, to }) => ({
     id: String(id),
     from: new URL(String(from)),
     to: new URL(String(to)),
     context: contexts[String(id)],
   }));
-  const all: Manifest[] = parseAllDocuments(readFileSync(sample, "utf8")).map((document) => document.toJS());
-  const ofRoute = ({ metadata }: Manifest) => /^notes(?:-|$)/.test(metadata.name);
-  const shared = all.filter((one) => !ofRoute(one)).map((one) => placedShared(one, places, routes));
-  const repeated = routes.flatMap((route) => all.filter(ofRoute).map((one) => placedRoute(one, route)));
+  const all = manifestsIn(readFileSync(sample, "utf8"));
+  const ofRoute = ({ metadata }: KubernetesObject) => /^notes(?:-|$)/.test(metadata.name);
+  const shared = all.filter((one) => !ofRoute(one)).map((one) => sharedFor(one, settings, routes));
+  const repeated = routes.flatMap((route) => all.filter(ofRoute).map((one) => manifestOfRoute(one, route)));
   return [
-    ...clusterObjects(places),
+    ...clusterObjects(settings),
     ...[...shared, ...repeated].map((one) =>
       replaced(one, [
         ...sidecarBackends,
-        ['"overrides":{"port":8080}', `"overrides":{"port":${places.httpPort}}`],
+        ['"overrides":{"port":8080}', `"overrides":{"port":${settings.httpPort}}`],
       ]),
     ),
   ];
@@ -69,12 +68,13 @@ const sidecarBackends = (["http", "grpc"] as const).map((name) => [
   `{"group":"gateway.envoyproxy.io","kind":"Backend","name":"sidecar-${name}"}`,
 ]) satisfies [string, string][];
 
-function placedShared(
-  one: Manifest,
-  { port, config }: GatewayPlaces,
-  routes: readonly PlacedRoute[],
-): Manifest {
-  if (one.kind === "GatewayClass") return { ...one, spec: { ...one.spec, parametersRef: hostProxyRef } };
+function sharedFor(
+  one: KubernetesObject,
+  { port, config }: GatewaySettings,
+  routes: readonly RouteSettings[],
+): KubernetesObject {
+  if (one.kind === "GatewayClass")
+    return { ...one, spec: { ...Object(one.spec), parametersRef: hostProxyRef } };
   const issuer = new URL(String(config.issuer)).hostname;
   const hosts = routes.map(({ from }) => JSON.stringify(from.hostname)).join();
   return replaced(one, [
@@ -84,8 +84,8 @@ function placedShared(
   ]);
 }
 
-function placedRoute(one: Manifest, { id, from, to, context }: PlacedRoute): Manifest {
-  const placed = replaced(one, [
+function manifestOfRoute(one: KubernetesObject, { id, from, to, context }: RouteSettings): KubernetesObject {
+  const made = replaced(one, [
     [/"name":"notes(?=["-])/g, `"name":"${id}`],
     ["notes.example.com", from.hostname],
     // Envoy Gateway accepts names only.
@@ -94,24 +94,24 @@ function placedRoute(one: Manifest, { id, from, to, context }: PlacedRoute): Man
     [/"(replaceFullPath|value)":"\/mcp"/g, `"$1":"${to.pathname}"`],
     ["/mcp/\\\\1", `${to.pathname}/\\\\1`],
   ]);
-  const { spec } = placed;
-  if (placed.kind === "Backend")
+  const spec = Object(made.spec);
+  if (made.kind === "Backend")
     spec.tls =
       to.protocol === "https:"
         ? { sni: to.hostname, caCertificateRefs: [{ group: "", kind: "ConfigMap", name: "upstream-ca" }] }
         : undefined;
-  if (placed.kind === "SecurityPolicy") {
+  if (made.kind === "SecurityPolicy") {
     const extAuth = Object(spec.extAuth);
     const values = Object.entries(context).map(([name, value]) => ({ name, type: "Value", value }));
     const secret = extAuth.contextExtensions.filter(({ name }: { name: string }) => name === "envoy_secret");
     extAuth.contextExtensions = [...values, ...secret];
     if (context.body === undefined) delete extAuth.bodyToExtAuth;
   }
-  return placed;
+  return made;
 }
 
 /** The namespace, the sidecar in place of the chart's Service, and the secrets that docs/envoy-gateway.md has operators create. */
-function clusterObjects({ ca, grpcPort, httpPort, envoySecret }: GatewayPlaces): object[] {
+function clusterObjects({ ca, grpcPort, httpPort, envoySecret }: GatewaySettings): object[] {
   const named = (name: string) => ({ name, namespace });
   const backend = (name: string, { port, ...more }: { port: number; appProtocols?: string[] }) => ({
     apiVersion: "gateway.envoyproxy.io/v1alpha1",

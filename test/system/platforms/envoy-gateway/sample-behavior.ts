@@ -107,7 +107,7 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       expect(upstreamPaths(before)).toEqual(["/mcp/adm%FFin"]);
     });
 
-    it("a neighbour who reaches the sidecar's ports has no secret and gets nothing", async () => {
+    it("a neighbor who reaches the sidecar's ports has no secret and gets nothing", async () => {
       const { grpc, http } = await listenOf(stack);
       const page = await fetch(`http://${http}/.pomerium/`, { headers: { "x-mcp-auth-secret": "guessed" } });
       expect(page.status).toBe(403);
@@ -142,15 +142,15 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       expect(new Set(front().names)).toEqual(new Set(["localhost"]));
       const arrived = stack.open.requests.length;
       const folder = await mkdtemp(join(tmpdir(), "another-ca-"));
-      front().show(await certificateAuthority(folder));
+      await front().show(await certificateAuthority(folder));
       await rm(folder, { recursive: true });
       expect((await call()).status).toBe(503);
       expect(stack.open.requests.length).toBe(arrived);
-      front().show(stack.ca);
+      await front().show(stack.ca);
       await expect.poll(async () => (await call()).status).toBe(200);
     });
 
-    it("within a minute of its first call, a route's health checks of the sidecar run every second", async () => {
+    it("within a minute of its first call, a route's health checks of the sidecar run more often than once a minute", async () => {
       // Envoy's interval without traffic, which Envoy Gateway cannot set. Until then, a call to a hung sidecar takes twice as long.
       await get("https://open.test/", { authorization });
       const checks = () => envoyStatistic(stack.envoy, "cluster./mcp/open/extproc/0.health_check.success");

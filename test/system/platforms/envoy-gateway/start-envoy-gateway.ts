@@ -2,17 +2,17 @@ import { execFile } from "node:child_process";
 import { globSync } from "node:fs";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { stringify } from "yaml";
 import type { Envoy } from "../../../../dev/demo/envoy.ts";
 import { freePort } from "../../../../dev/demo/free-port.ts";
-import type { GatewayPlaces } from "../../../../dev/demo/stack.ts";
+import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
 import { supervise } from "../../../../dev/demo/supervise.ts";
+import { untilReady } from "../../../../dev/demo/until-ready.ts";
 import { goTool } from "../../../../dev/go-tools.ts";
 import { envoyOfVersion } from "../../../../envoy/envoy-binary.ts";
 import { throughEnvoy } from "../../../support/through-envoy.ts";
-import { envoyVersion, placedManifest } from "./manifest.ts";
+import { envoyVersion, manifestFor } from "./manifest.ts";
 
 /** Envoy Gateway's own, which no setting moves: probes, xDS, Wasm, admin, metrics. */
 const fixedPorts = [8081, 18000, 18002, 19000, 19001];
@@ -22,16 +22,16 @@ const fixedPorts = [8081, 18000, 18002, 19000, 19001];
  * is served.
  * @throws Error with the end of its log
  */
-export async function startEnvoyGateway(places: GatewayPlaces): Promise<Envoy> {
+export async function startEnvoyGateway(settings: GatewaySettings): Promise<Envoy> {
   const binary = await goTool("envoy-gateway");
   if (binary === undefined) throw new Error("Envoy Gateway is not installed: make envoy-gateway");
   for (const port of fixedPorts) await freePort(port, "nothing; end the other Envoy Gateway");
-  const home = join(places.folder, "envoy-gateway");
+  const home = join(settings.folder, "envoy-gateway");
   const at = (name: string) => join(home, name);
   const bin = at(`data/envoy-versions/${envoyVersion}/bin`);
   for (const folder of [bin, at("resources")]) await mkdir(folder, { recursive: true });
   await symlink(await envoyOfVersion(envoyVersion), join(bin, "envoy"));
-  const objects = await placedManifest(places);
+  const objects = await manifestFor(settings);
   // They contain the secret that authenticates Envoy, and the key of the certificate.
   await writeFile(at("resources/all.yaml"), objects.map((one) => stringify(one)).join("---\n"), {
     mode: 0o600,
@@ -40,16 +40,7 @@ export async function startEnvoyGateway(places: GatewayPlaces): Promise<Envoy> {
   await promisify(execFile)(binary, ["certgen", "--local", "--config-home", at("config")]);
   const logFile = at("envoy-gateway.log");
   const child = supervise(binary, ["server", "--config-path", at("config.yaml")], { logFile, cwd: home });
-  let ended = false;
-  void child.exited.then(() => {
-    ended = true;
-  });
-  for (const until = Date.now() + 60_000; !(await isServing(places)); await delay(50)) {
-    if (!ended && Date.now() < until) continue;
-    await child.stop();
-    const tail = (await readFile(logFile, "utf8")).trim().split("\n").slice(-15).join("\n");
-    throw new Error(`Envoy Gateway ${ended ? "exited" : "was not ready in 60 s"}; ${logFile}:\n${tail}`);
-  }
+  await untilReady(child, "Envoy Gateway", logFile, () => isServing(settings));
   return { pid: child.pid, logFile, exited: child.exited, close: () => child.stop() };
 }
 
@@ -77,7 +68,7 @@ const configuration = (at: (name: string) => string) => ({
   extensionApis: { enableBackend: true },
 });
 
-async function isServing({ port, ca, config }: GatewayPlaces): Promise<boolean> {
+async function isServing({ port, ca, config }: GatewaySettings): Promise<boolean> {
   const url = new URL("/.well-known/oauth-authorization-server", String(config.issuer)).href;
   return throughEnvoy({ envoyPort: port, ca }, { url }).then(
     ({ status }) => status === 200,

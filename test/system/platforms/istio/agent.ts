@@ -12,8 +12,7 @@ interface DiscoveryRequest {
 }
 
 /**
- * What the gateway's pod has beside Envoy and this machine has not: istio-agent, which serves the workload's certificate, the mesh's CA and
- * the CAs of the image (`file-root:system`) to Envoy over SDS.
+ * Stands in for istio-agent, which serves the workload's certificate, the mesh's CA and the CAs of the image (`file-root:system`) to Envoy over SDS.
  * @param socket path of the Unix socket to listen on
  * @param imageCas PEM
  */

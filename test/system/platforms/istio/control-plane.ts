@@ -1,24 +1,23 @@
-import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
-import { promisify } from "node:util";
-import { parse, parseAllDocuments, stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import {
   type CertificateAuthority,
   certificateAuthority,
 } from "../../../../dev/demo/certificate-authority.ts";
 import { freePort } from "../../../../dev/demo/free-port.ts";
 import { supervise } from "../../../../dev/demo/supervise.ts";
+import { answersOk, untilReady } from "../../../../dev/demo/until-ready.ts";
 import { goTool, goToolVersion } from "../../../../dev/go-tools.ts";
+import type { KubernetesObject } from "../../../deploy/manifests.ts";
 import {
   type KubernetesApiServer,
   missingForKubernetes,
   startKubernetesApiServer,
 } from "../kubernetes/api-server.ts";
-import type { KubernetesObject } from "../kubernetes/client.ts";
+import { installDefinitions } from "../kubernetes/definitions.ts";
 
 /** A Kubernetes API server with Istio's custom resources, and pilot-discovery that serves Envoys from it. */
 export interface IstioControlPlane {
@@ -67,8 +66,7 @@ export async function startIstio(): Promise<IstioControlPlane> {
   };
   try {
     const ca = await certificateAuthority(folder, [gatewayIdentity]);
-    for (const definition of await customResourceDefinitions()) await kubernetes.apply(definition);
-    await established(kubernetes);
+    await installDefinitions(kubernetes, ["istio.io/istio"]);
     for (const name of ["istio-system", "mcp"]) await kubernetes.apply(namespace(name));
     const pilot = await startPilot(kubernetes, folder, ca);
     closers.push(() => pilot.stop());
@@ -77,7 +75,7 @@ export async function startIstio(): Promise<IstioControlPlane> {
       kubernetes,
       ca,
       xdsPort: pilot.xdsPort,
-      version: await pilotVersion(),
+      version: pilotVersion(),
       async apply(objects) {
         const warnings: string[] = [];
         for (const object of objects) warnings.push(...(await kubernetes.apply(object)).warnings);
@@ -131,54 +129,13 @@ async function startPilot(kubernetes: KubernetesApiServer, folder: string, { fil
       },
     },
   );
-  let ended = false;
-  void child.exited.then(() => {
-    ended = true;
-  });
-  const ready = () =>
-    fetch(`http://127.0.0.1:${http}/ready`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-  for (const until = Date.now() + 60_000; !(await ready()); await delay(100)) {
-    if (!ended && Date.now() < until) continue;
-    await child.stop();
-    const tail = (await readFile(logFile, "utf8")).trim().split("\n").slice(-15).join("\n");
-    throw new Error(`pilot-discovery ${ended ? "exited" : "was not ready in 60 s"}:\n${tail}`);
-  }
+  await untilReady(child, "pilot-discovery", logFile, () => answersOk(`http://127.0.0.1:${http}/ready`));
   return { logFile, webhookPort, xdsPort, stop: () => child.stop(1_000) };
 }
 
 /** The sample's, without what needs Istio's Envoy. */
 function meshConfig(): object {
   return { ...parse(readFileSync(mesh, "utf8")), defaultProviders: {}, accessLogFile: "" };
-}
-
-/** From Istio's module, whose source is there once pilot-discovery has been built. */
-async function customResourceDefinitions(): Promise<KubernetesObject[]> {
-  const line = ["mod", "download", "-json", `istio.io/istio@${goToolVersion("pilot-discovery")}`];
-  const { stdout } = await promisify(execFile)("go", line);
-  const file = join(JSON.parse(stdout).Dir, "manifests/charts/base/files/crd-all.gen.yaml");
-  return parseAllDocuments(readFileSync(file, "utf8"))
-    .map((document): KubernetesObject | null => document.toJS())
-    .filter((object) => object !== null);
-}
-
-async function established(kubernetes: KubernetesApiServer): Promise<void> {
-  interface Condition {
-    readonly type: string;
-    readonly status: string;
-  }
-  interface Definitions {
-    readonly items: readonly { readonly status?: { readonly conditions?: readonly Condition[] } }[];
-  }
-  const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-  const isEstablished = ({ type, status }: Condition) => type === "Established" && status === "True";
-  for (const until = Date.now() + 60_000; Date.now() < until; await delay(100)) {
-    const { items } = await kubernetes.get<Definitions>(path);
-    if (items.every(({ status }) => status?.conditions?.some(isEstablished))) return;
-  }
-  throw new Error("Istio's custom resource definitions were not established in 60 s");
 }
 
 const namespace = (name: string): KubernetesObject => ({
@@ -216,7 +173,7 @@ function validation(port: number, { ca }: CertificateAuthority): KubernetesObjec
   };
 }
 
-async function pilotVersion(): Promise<string> {
+function pilotVersion(): string {
   const version = goToolVersion("pilot-discovery");
   return `1.31 (${version.slice(version.lastIndexOf("-") + 1)})`;
 }

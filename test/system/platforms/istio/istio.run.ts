@@ -1,22 +1,17 @@
-import type { GatewayPlaces } from "../../../../dev/demo/stack.ts";
+import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
 import { type E2e, type E2eOptions, startE2e } from "../../../support/e2e.ts";
 import { gatewayBehavior } from "../behavior/gateway-behavior.ts";
 import { type IstioControlPlane, missingForIstio, startIstio } from "./control-plane.ts";
 import { istioGateway } from "./gateway.ts";
 import { clusterOf, istioManifests, istioSample } from "./manifests.ts";
-import { istioBehavior } from "./sample-behavior.ts";
+import { istioBehavior, type RunningIstio } from "./sample-behavior.ts";
 import { type Vendor, vendor } from "./vendor.ts";
 
 const missing = await missingForIstio();
 if (missing !== undefined) throw new Error(`make istio needs ${missing}`);
 
 /** What the tests of Istio alone look at. */
-let istio: {
-  readonly controlPlane: IstioControlPlane;
-  readonly outside: Vendor;
-  readonly adminPort: number;
-  readonly warnings: string[];
-};
+let istio: RunningIstio;
 
 gatewayBehavior("Istio's ingress gateway", start, { more: (running) => istioBehavior(running, () => istio) });
 
@@ -42,7 +37,7 @@ async function start(options: E2eOptions): Promise<E2e> {
         });
         return { ...config, routes };
       },
-      gateway: (places) => serve(controlPlane, outside, places),
+      gateway: (settings) => serve(controlPlane, outside, settings),
     });
     return {
       ...stack,
@@ -57,16 +52,16 @@ async function start(options: E2eOptions): Promise<E2e> {
   }
 }
 
-async function serve(controlPlane: IstioControlPlane, outside: Vendor, places: GatewayPlaces) {
-  await controlPlane.apply(clusterOf(places));
+async function serve(controlPlane: IstioControlPlane, outside: Vendor, settings: GatewaySettings) {
+  await controlPlane.apply(clusterOf(settings));
   // First as it is, then for this stack.
-  const warnings = await controlPlane.apply(istioSample(places.envoySecret));
-  await controlPlane.apply(await istioManifests(places, { [outside.host]: outside.port }));
+  const warnings = await controlPlane.apply(istioSample(settings.envoySecret));
+  await controlPlane.apply(await istioManifests(settings, { [outside.host]: outside.port }));
   process.stdout.write(`Istio ${controlPlane.version}, Kubernetes ${controlPlane.kubernetes.version}\n`);
-  istio = { controlPlane, outside, adminPort: places.adminPort, warnings };
+  istio = { controlPlane, outside, adminPort: settings.adminPort, warnings };
   return istioGateway(controlPlane, {
-    folder: places.folder,
-    adminPort: places.adminPort,
+    folder: settings.folder,
+    adminPort: settings.adminPort,
     imageCas: outside.trusted,
   });
 }

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { runProgram } from "../../../../dev/demo/sidecar.ts";
-import type { GatewayPlaces } from "../../../../dev/demo/stack.ts";
-import type { KubernetesObject } from "../kubernetes/client.ts";
+import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
+import { type KubernetesObject, manifestsIn } from "../../../deploy/manifests.ts";
 
 const deploy = join(import.meta.dirname, "../../../../deploy/kubernetes");
 
@@ -13,7 +13,7 @@ export function istioSample(envoySecret: string): KubernetesObject[] {
     /\$\{ENVOY_SECRET\}/g,
     () => envoySecret,
   );
-  return objectsOf(text);
+  return manifestsIn(text);
 }
 
 /**
@@ -22,20 +22,20 @@ export function istioSample(envoySecret: string): KubernetesObject[] {
  * @param endpoints ports on 127.0.0.1 by the host names of upstreams
  */
 export async function istioManifests(
-  places: Pick<GatewayPlaces, "config" | "configFile" | "envoySecret" | "port">,
+  settings: Pick<GatewaySettings, "config" | "configFile" | "envoySecret" | "port">,
   endpoints: Readonly<Record<string, number>> = {},
 ): Promise<KubernetesObject[]> {
-  const line = ["envoy-config", "--config", places.configFile, "--format", "context"];
+  const line = ["envoy-config", "--config", settings.configFile, "--format", "context"];
   const contexts: Record<string, Record<string, string>> = parse(await runProgram(undefined, line));
-  const routes = places.config.routes.map(({ id, from, to }) => ({
+  const routes = settings.config.routes.map(({ id, from, to }) => ({
     id: String(id),
     host: new URL(String(from)).hostname,
     to: new URL(String(to)),
     context: contexts[String(id)] ?? {},
   }));
-  const issuer = new URL(String(places.config.issuer)).hostname;
-  return istioSample(places.envoySecret).flatMap((object) =>
-    forRoutes(object, { issuer, routes, port: places.port, endpoints }),
+  const issuer = new URL(String(settings.config.issuer)).hostname;
+  return istioSample(settings.envoySecret).flatMap((object) =>
+    forRoutes(object, { issuer, routes, port: settings.port, endpoints }),
   );
 }
 
@@ -133,12 +133,14 @@ function forRoute(object: KubernetesObject, { id, host, to }: StackRoute): Kuber
 }
 
 /** The chart's Service, whose only pod is a process on this machine, and the Secrets and rights that the gateway's pod has. */
-export function clusterOf(places: Pick<GatewayPlaces, "grpcPort" | "httpPort" | "ca">): KubernetesObject[] {
-  const service = objectsOf(readFileSync(join(deploy, "rendered/deployment.yaml"), "utf8")).find(
+export function clusterOf(
+  settings: Pick<GatewaySettings, "grpcPort" | "httpPort" | "ca">,
+): KubernetesObject[] {
+  const service = manifestsIn(readFileSync(join(deploy, "rendered/deployment.yaml"), "utf8")).find(
     ({ kind, metadata }) => kind === "Service" && metadata.name === "gateway-envoy-mcp-auth",
   );
   if (service === undefined) throw new Error("deploy/kubernetes/rendered/deployment.yaml has no Service");
-  const { certificate, key } = places.ca.files;
+  const { certificate, key } = settings.ca.files;
   const base64 = (file: string) => readFileSync(file).toString("base64");
   const gateway = { name: "istio-ingressgateway", namespace: "istio-system" };
   const group = "rbac.authorization.k8s.io";
@@ -151,7 +153,7 @@ export function clusterOf(places: Pick<GatewayPlaces, "grpcPort" | "httpPort" | 
       spec: {
         address: "127.0.0.1",
         labels: Object(service.spec).selector,
-        ports: { grpc: places.grpcPort, http: places.httpPort },
+        ports: { grpc: settings.grpcPort, http: settings.httpPort },
       },
     },
     {
@@ -176,10 +178,4 @@ export function clusterOf(places: Pick<GatewayPlaces, "grpcPort" | "httpPort" | 
       subjects: [{ kind: "ServiceAccount", ...gateway }],
     },
   ];
-}
-
-function objectsOf(yaml: string): KubernetesObject[] {
-  return parseAllDocuments(yaml)
-    .map((document): KubernetesObject | null => document.toJS())
-    .filter((object) => object !== null);
 }

@@ -1,12 +1,12 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { certificateAuthority } from "../../../../dev/demo/certificate-authority.ts";
 import { freePort } from "../../../../dev/demo/free-port.ts";
-import { supervise } from "../../../../dev/demo/supervise.ts";
+import { type Supervised, supervise } from "../../../../dev/demo/supervise.ts";
+import { untilReady } from "../../../../dev/demo/until-ready.ts";
 import { goTool } from "../../../../dev/go-tools.ts";
 import { executablesOnPath } from "../../../../envoy/executables-on-path.ts";
 import { type KubernetesClient, kubernetesClient } from "./client.ts";
@@ -32,7 +32,7 @@ export async function missingForKubernetes(): Promise<string | undefined> {
 }
 
 /**
- * Starts etcd and kube-apiserver on free loopback ports, each with a certificate and a client that proves itself.
+ * Starts etcd and kube-apiserver on free loopback ports, each with a certificate; client certificates required.
  * @param options.controllers also start kube-controller-manager, which creates Pods for Deployments and Jobs
  * @throws Error with the end of a log if one of them exits or is not ready within 60 s
  */
@@ -59,24 +59,12 @@ export async function startKubernetesApiServer(
   const serviceAccountKey = secret("service-accounts.key", keys.privateKey);
   const tokens = secret("tokens.csv", `${token},administrator,1,system:masters\n`);
   const kubeconfig = secret("kubeconfig", kubeconfigOf(url, files.ca, token));
-  const started: { name: string; stop(): Promise<void> }[] = [];
+  const started: Supervised[] = [];
   const start = (name: string, program: string, args: readonly string[]) => {
-    const child = supervise(program, args, { logFile: join(folder, `${name}.log`), cwd: folder });
-    let ended = false;
-    void child.exited.then(() => {
-      ended = true;
-    });
-    started.unshift({ name, stop: () => child.stop() });
-    return async (ready: () => Promise<boolean>) => {
-      for (const until = Date.now() + 60_000; !(await ready()); await delay(100)) {
-        if (!ended && Date.now() < until) continue;
-        const tail = readFileSync(join(folder, `${name}.log`), "utf8")
-          .trim()
-          .split("\n")
-          .slice(-15);
-        throw new Error(`${name} ${ended ? "exited" : "was not ready in 60 s"}:\n${tail.join("\n")}`);
-      }
-    };
+    const logFile = join(folder, `${name}.log`);
+    const child = supervise(program, args, { logFile, cwd: folder });
+    started.unshift(child);
+    return (ready: () => Promise<boolean>) => untilReady(child, name, logFile, ready);
   };
   const close = async () => {
     for (const one of started) await one.stop();

@@ -2,13 +2,14 @@ import { execFile } from "node:child_process";
 import { existsSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { stringify } from "yaml";
 import { type Envoy, envoy } from "../../../../dev/demo/envoy.ts";
 import { runProgram, type Sidecar } from "../../../../dev/demo/sidecar.ts";
-import type { GatewayPlaces } from "../../../../dev/demo/stack.ts";
+import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
+import { answersOk, untilReady } from "../../../../dev/demo/until-ready.ts";
 import { envoyBinary } from "../../../../envoy/envoy-binary.ts";
+import { environment, execForm, parseDockerfile } from "../../../deploy/dockerfile.ts";
 import { type E2e, type E2eOptions, startE2e } from "../../../support/e2e.ts";
 import type { KubernetesApiServer } from "./api-server.ts";
 import { chart, type Helm, helmIn } from "./helm.ts";
@@ -18,7 +19,6 @@ import type { Image, RunningPod } from "./pod.ts";
 /** A stack whose sidecar (and, in sidecar mode, Envoy) is what the chart deploys, running as the pod of a real Deployment. */
 export interface ChartStack extends E2e {
   readonly helm: Helm;
-  readonly node: KubernetesNode;
   /** The values of the release. */
   readonly values: Readonly<Record<string, unknown>>;
   /** The pod of the Deployment. */
@@ -31,22 +31,19 @@ const privatePort = 9090;
 
 /** What the images contain: what the Dockerfile builds, in `folder`, and Envoy. */
 async function images(folder: string): Promise<Record<string, Image>> {
-  const place = "/opt/envoy-mcp-auth";
+  const target = "/opt/envoy-mcp-auth";
   const built = join(folder, "image");
   if (!existsSync(built)) {
     await promisify(execFile)(process.execPath, [join(root, "dev/release/executable.ts"), "--into", built]);
     const program = join(built, "bin/envoy-mcp-auth");
-    writeFileSync(program, readFileSync(program, "utf8").replaceAll(built, place));
+    writeFileSync(program, readFileSync(program, "utf8").replaceAll(built, target));
   }
-  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
-  const [, entrypoint = ""] = /^ENTRYPOINT (.*)$/m.exec(dockerfile) ?? [];
-  const variables = dockerfile.matchAll(/^ENV (.*)$/gm);
+  const stage = parseDockerfile(readFileSync(join(root, "Dockerfile"), "utf8")).at(-1);
+  if (stage === undefined) throw new Error("the Dockerfile is empty");
   const program: Image = {
-    entrypoint: JSON.parse(entrypoint),
-    env: Object.fromEntries(
-      [...variables].flatMap(([, line = ""]) => line.split(" ").map((one) => one.split("=", 2))),
-    ),
-    files: { [place]: built },
+    entrypoint: execForm(stage, "ENTRYPOINT"),
+    env: environment(stage),
+    files: { [target]: built },
   };
   const proxy: Image = {
     entrypoint: ["envoy"],
@@ -72,9 +69,9 @@ export async function startChartStack(
       ...options,
       // In sidecar mode Envoy is in the pod, at the port of its container.
       ...(mode === "sidecar" && { ports: { envoy: { port: 8443 } } }),
-      async gateway(places) {
-        values = await install(helm, mode, places, options.env?.DATABASE_URL ?? "");
-        return mode === "sidecar" ? envoyOfThePod() : envoyBefore(places);
+      async gateway(settings) {
+        values = await install(helm, mode, settings, options.env?.DATABASE_URL ?? "");
+        return mode === "sidecar" ? envoyOfThePod() : envoyBefore(settings);
       },
     });
     // Everything is served by the pod.
@@ -86,11 +83,11 @@ export async function startChartStack(
     };
     return {
       ...stack,
-      ...{ helm, node, values, pod, adminUrl: `http://127.0.0.1:${privatePort}` },
+      ...{ helm, values, pod, adminUrl: `http://127.0.0.1:${privatePort}` },
       sidecar: () => containerOf(pod()),
       async restartSidecar() {
         pod().hold(false);
-        await isReady();
+        await untilPodIsReady(pod());
       },
       async close() {
         await helm.run(["uninstall", "gateway", "--wait"]);
@@ -118,8 +115,8 @@ function logsOf(node: KubernetesNode): string {
 }
 
 /** `helm install --wait`, with everything that the pods refer to. @returns the values */
-async function install(helm: Helm, mode: string, places: GatewayPlaces, databaseUrl: string) {
-  const { config, folder, ca } = places;
+async function install(helm: Helm, mode: string, settings: GatewaySettings, databaseUrl: string) {
+  const { config, folder, ca } = settings;
   const references: Record<string, string> = {};
   const { listen: _listen, database: _database, envoy: _envoy, ...rest } = config;
   const values = {
@@ -141,7 +138,7 @@ async function install(helm: Helm, mode: string, places: GatewayPlaces, database
   await helm.secret("envoy-mcp-auth", {
     "database-url": databaseUrl,
     "encryption-key": (await readFile(join(folder, "encryption-key"), "utf8")).trim(),
-    credential: places.envoySecret,
+    credential: settings.envoySecret,
   });
   await helm.secret("references", references);
   await helm.secret("company-ca", { "ca.crt": ca.ca });
@@ -170,7 +167,7 @@ function envoyOfThePod(): Envoy {
 }
 
 /** An Envoy with the generated configuration, in front of the pod's ports. */
-async function envoyBefore({ config, folder, adminPort }: GatewayPlaces): Promise<Envoy> {
+async function envoyBefore({ config, folder, adminPort }: GatewaySettings): Promise<Envoy> {
   const file = join(folder, "before-the-pod.yaml");
   const { envoy_secret } = Object(config.listen);
   const listen = { grpc: "127.0.0.1:50051", http: "127.0.0.1:8080", envoy_secret };
@@ -195,12 +192,9 @@ function containerOf(pod: RunningPod): Sidecar {
   };
 }
 
-async function isReady(): Promise<void> {
-  const ready = () =>
-    fetch(`http://127.0.0.1:${privatePort}/readyz`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-  for (const until = Date.now() + 60_000; !(await ready()); await delay(100))
-    if (Date.now() > until) throw new Error("the pod is not ready after 60 s");
+/** Does not stop the pod if it is not. */
+async function untilPodIsReady(pod: RunningPod): Promise<void> {
+  const { exited, logFile } = containerOf(pod);
+  const child = { exited, stop: async () => {} };
+  await untilReady(child, "the pod", logFile, () => answersOk(`http://127.0.0.1:${privatePort}/readyz`));
 }

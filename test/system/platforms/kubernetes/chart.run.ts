@@ -24,11 +24,11 @@ describe.each(["sidecar", "deployment"] as const)("the chart in %s mode, run", (
       stack = await startChartStack(api, mode, options);
       return stack;
     },
-    { more: (running) => ofTheRelease(() => stack, running) },
+    { more: () => ofTheRelease(() => stack) },
   );
 });
 
-function ofTheRelease(running: () => ChartStack, _: unknown): void {
+function ofTheRelease(running: () => ChartStack): void {
   describe("the release", () => {
     it("passes `helm test`", async () => {
       expect(await running().helm.run(["test", "gateway"])).toMatch(/Phase:\s+Succeeded/);

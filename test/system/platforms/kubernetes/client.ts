@@ -1,20 +1,6 @@
 import { request } from "node:https";
 import { text } from "node:stream/consumers";
-
-/** An object of the Kubernetes API. */
-export interface KubernetesObject {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly metadata: {
-    readonly name: string;
-    readonly namespace?: string;
-    readonly labels?: Readonly<Record<string, string>>;
-    readonly annotations?: Readonly<Record<string, string>>;
-  };
-  readonly spec?: unknown;
-  readonly status?: unknown;
-  readonly [key: string]: unknown;
-}
+import type { KubernetesObject } from "../../../deploy/manifests.ts";
 
 /** What the API server answered to a request that it rejected. */
 export class KubernetesRejection extends Error {

@@ -1,12 +1,13 @@
 import { execFile } from "node:child_process";
-import { globSync } from "node:fs";
+import { existsSync, globSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { parseAllDocuments } from "yaml";
 import { goToolVersion } from "../../../../dev/go-tools.ts";
-import type { KubernetesClient, KubernetesObject } from "./client.ts";
+import { manifestsIn } from "../../../deploy/manifests.ts";
+import type { KubernetesClient } from "./client.ts";
 
 /** Go modules that contain CustomResourceDefinitions, and where; `test/deploy/schemas` was taken from the same files. */
 const modules = {
@@ -23,33 +24,49 @@ const modules = {
     files: "manifests/charts/base/files/crd-all.gen.yaml",
   },
 };
+type DefiningModule = keyof typeof modules;
+const allModules = Object.keys(modules) as DefiningModule[];
 
-/** The folder of each module, downloaded if necessary, with the pattern of its files. */
-export async function downloadDefinitions(): Promise<readonly { folder: string; files: string }[]> {
-  const folders: { folder: string; files: string }[] = [];
-  for (const [module, { version, files }] of Object.entries(modules)) {
-    const line = ["mod", "download", "-json", `${module}@${version}`];
-    const { stdout } = await promisify(execFile)("go", line, { maxBuffer: 16 * 1024 * 1024 });
-    folders.push({ folder: JSON.parse(stdout).Dir, files });
+/** Downloads the modules that Go does not have yet. @returns the files with their definitions */
+export async function downloadDefinitions(names: readonly DefiningModule[] = allModules): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of names) {
+    const { version, files } = modules[name];
+    found.push(...globSync(join(await moduleFolder(`${name}@${version}`), files)));
   }
-  return folders;
+  return found;
 }
 
-/** Installs the CustomResourceDefinitions that the chart and the sample manifests need, and waits until they are served. */
-export async function installDefinitions(api: KubernetesClient): Promise<void> {
+/** @param module path without capital letters, which Go would escape */
+async function moduleFolder(module: string): Promise<string> {
+  const { GOMODCACHE, GOPATH = join(homedir(), "go") } = process.env;
+  const cached = join(GOMODCACHE ?? join(GOPATH.split(delimiter)[0] ?? "", "pkg/mod"), module);
+  if (existsSync(cached)) return cached;
+  const line = ["mod", "download", "-json", module];
+  const { stdout } = await promisify(execFile)("go", line, { maxBuffer: 16 * 1024 * 1024 });
+  return JSON.parse(stdout).Dir;
+}
+
+/**
+ * Installs CustomResourceDefinitions, and waits until they are served.
+ * @param from modules; default: all that the chart and the sample manifests need
+ * @throws Error if one is not served within 60 s
+ */
+export async function installDefinitions(
+  api: KubernetesClient,
+  from?: readonly DefiningModule[],
+): Promise<void> {
   const names: string[] = [];
-  for (const { folder, files } of await downloadDefinitions()) {
-    for (const file of globSync(join(folder, files))) {
-      // Charts wrap some definitions in lines of their template language.
-      const yaml = (await readFile(file, "utf8")).replace(/^\{\{.*\}\}\n/gm, "");
-      for (const document of parseAllDocuments(yaml)) {
-        const object: KubernetesObject | null = document.toJS();
-        if (object?.kind !== "CustomResourceDefinition") continue;
-        await api.apply(object);
-        names.push(object.metadata.name);
-      }
+  for (const file of await downloadDefinitions(from)) {
+    // Charts wrap some definitions in lines of their template language.
+    const yaml = (await readFile(file, "utf8")).replace(/^\{\{.*\}\}\n/gm, "");
+    for (const object of manifestsIn(yaml)) {
+      if (object.kind !== "CustomResourceDefinition") continue;
+      await api.apply(object);
+      names.push(object.metadata.name);
     }
   }
+  if (names.length === 0) throw new Error("found no CustomResourceDefinitions");
   const base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
   for (const name of names) {
     const established = async () =>

@@ -3,17 +3,17 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseAllDocuments, stringify } from "yaml";
+import { stringify } from "yaml";
 import { goTool } from "../../../../dev/go-tools.ts";
+import { type KubernetesObject, manifestsIn } from "../../../deploy/manifests.ts";
 import { type KubernetesApiServer, startKubernetesApiServer } from "./api-server.ts";
-import type { KubernetesObject } from "./client.ts";
 import { runContainer } from "./container.ts";
 import { installDefinitions } from "./definitions.ts";
 import { chart, helmIn, missingForHelm } from "./helm.ts";
 import { dataOf } from "./volumes.ts";
 
-const binary = await goTool("envoy-gateway");
-const missing = await missingForHelm();
+const binary = (await goTool("envoy-gateway")) ?? "";
+const missing = await missingForHelm("envoy-gateway");
 if (missing !== undefined) throw new Error(`make kubernetes needs ${missing}`);
 
 const sample = join(import.meta.dirname, "../../../../deploy/kubernetes/envoy-gateway.yaml");
@@ -35,7 +35,7 @@ async function startEnvoyGateway(api: KubernetesApiServer) {
   await api.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: system } });
   const env = { ENVOY_GATEWAY_NAMESPACE: system, KUBECONFIG: "/kubernetes/kubeconfig" };
   const at = { env: { ...process.env, ...env, KUBECONFIG: api.kubeconfig } };
-  await promisify(execFile)(binary ?? "", ["certgen", "--disable-topology-injector"], at);
+  await promisify(execFile)(binary, ["certgen", "--disable-topology-injector"], at);
   for (const [name, bytes] of Object.entries(await dataOf(api, system, "secrets", "envoy-gateway")))
     writeFileSync(join(folder, "certs", name), bytes);
   writeFileSync(join(folder, "config/config.yaml"), stringify(configuration));
@@ -50,7 +50,7 @@ async function startEnvoyGateway(api: KubernetesApiServer) {
         entrypoint: ["envoy-gateway"],
         // The kubeconfig names the CA by its path.
         files: {
-          "/image/bin/envoy-gateway": binary ?? "",
+          "/image/bin/envoy-gateway": binary,
           "/kubernetes/kubeconfig": api.kubeconfig,
           [join(api.folder, "ca.pem")]: join(api.folder, "ca.pem"),
         },
@@ -79,12 +79,9 @@ function endpointsOf(service: string): KubernetesObject {
 describe("Envoy Gateway, from a cluster with the chart and the sample", () => {
   let api: KubernetesApiServer;
   let gateway: Awaited<ReturnType<typeof startEnvoyGateway>>;
-  const objects = parseAllDocuments(readFileSync(sample, "utf8")).map(
-    (document): KubernetesObject => document.toJS(),
-  );
+  const objects = manifestsIn(readFileSync(sample, "utf8"));
 
   beforeAll(async () => {
-    if (binary === undefined) throw new Error("envoy-gateway is missing: node dev/go-tools.ts envoy-gateway");
     api = await startKubernetesApiServer({ controllers: true });
     await installDefinitions(api);
     const helm = await helmIn(api, "mcp");

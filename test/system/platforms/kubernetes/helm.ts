@@ -2,18 +2,21 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { stringify } from "yaml";
-import { goTool } from "../../../../dev/go-tools.ts";
+import { type GoTool, goTool } from "../../../../dev/go-tools.ts";
+import type { KubernetesObject } from "../../../deploy/manifests.ts";
 import { type KubernetesApiServer, missingForKubernetes } from "./api-server.ts";
-import type { KubernetesObject } from "./client.ts";
 
 const root = join(import.meta.dirname, "../../../..");
 export const chart = join(root, "deploy/helm/envoy-mcp-auth");
 /** The chart as of November 21, 2026. */
 export const earlierChart = join(root, "test/deploy/earlier-chart");
 
-/** What is missing for `make kubernetes`, with what installs it; `undefined` if nothing is. */
-export async function missingForHelm(): Promise<string | undefined> {
-  for (const tool of ["helm", "kube-controller-manager"] as const)
+/**
+ * What is missing to install the chart in a cluster, with what installs it; `undefined` if nothing is.
+ * @param more programs that the caller needs, too
+ */
+export async function missingForHelm(...more: readonly GoTool[]): Promise<string | undefined> {
+  for (const tool of ["helm", "kube-controller-manager", ...more] as const)
     if ((await goTool(tool)) === undefined) return `${tool} (needs Go: node dev/go-tools.ts ${tool})`;
   return missingForKubernetes();
 }

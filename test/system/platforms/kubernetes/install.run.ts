@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
+import { manifestsIn } from "../../../deploy/manifests.ts";
 import { type KubernetesApiServer, startKubernetesApiServer } from "./api-server.ts";
-import type { KubernetesObject } from "./client.ts";
 import { installDefinitions } from "./definitions.ts";
 import { chart, earlierChart, type Helm, helmIn, missingForHelm } from "./helm.ts";
 
@@ -12,6 +12,7 @@ if (missing !== undefined) throw new Error(`make kubernetes needs ${missing}`);
 
 const kubernetes = join(import.meta.dirname, "../../../../deploy/kubernetes");
 const example = (name: string) => join(chart, "examples", name);
+const objectsOf = (file: string) => manifestsIn(readFileSync(file, "utf8"));
 const name = "gateway-envoy-mcp-auth";
 let api: KubernetesApiServer;
 let spaces = 0;
@@ -67,9 +68,7 @@ describe("the chart on a Kubernetes API server", () => {
   it("the pod of `helm test` is admitted, too", async () => {
     const helm = await space();
     await helm.run(["install", "gateway", chart, "--values", example("deployment.yaml")]);
-    const hooks = parseAllDocuments(await helm.run(["get", "hooks", "gateway"])).map(
-      (document): KubernetesObject => document.toJS(),
-    );
+    const hooks = manifestsIn(await helm.run(["get", "hooks", "gateway"]));
     for (const hook of hooks) await api.create(hook, `test-${spaces}`, { dryRun: true });
     expect(hooks.map(({ kind }) => kind).sort()).toEqual(["NetworkPolicy", "Pod"]);
     const privileged = structuredClone(hooks.find(({ kind }) => kind === "Pod"));
@@ -178,9 +177,3 @@ describe("deploy/kubernetes, applied with strict validation", () => {
     for (const object of objects) expect((await api.apply(object)).warnings).toEqual([]);
   });
 });
-
-function objectsOf(file: string): KubernetesObject[] {
-  return parseAllDocuments(readFileSync(file, "utf8"))
-    .map((document): KubernetesObject | null => document.toJS())
-    .filter((object) => object !== null);
-}

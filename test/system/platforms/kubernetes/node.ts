@@ -2,8 +2,9 @@ import { mkdtempSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type KubernetesClient, type KubernetesObject, KubernetesRejection } from "./client.ts";
-import { type Image, type RunningPod, startPod } from "./pod.ts";
+import type { KubernetesObject } from "../../../deploy/manifests.ts";
+import { type KubernetesClient, KubernetesRejection } from "./client.ts";
+import { type Image, type PodSpec, type RunningPod, startPod } from "./pod.ts";
 
 /** Runs the pods of a cluster as processes of this machine, in place of scheduler, kubelet and kube-proxy. */
 export interface KubernetesNode {
@@ -18,7 +19,7 @@ interface Pod extends KubernetesObject {
     readonly uid: string;
     readonly deletionTimestamp?: string;
   };
-  readonly spec: { readonly nodeName?: string; readonly [key: string]: unknown };
+  readonly spec: PodSpec & { readonly nodeName?: string };
 }
 
 const statusType = "application/merge-patch+json";

@@ -2,7 +2,8 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Supervised } from "../../../../dev/demo/supervise.ts";
-import type { KubernetesClient, KubernetesObject } from "./client.ts";
+import type { KubernetesObject } from "../../../deploy/manifests.ts";
+import type { KubernetesClient } from "./client.ts";
 import { type ContainerSpec, type Image, runContainer } from "./container.ts";
 import { dataOf, type Volume, writeVolume } from "./volumes.ts";
 
@@ -31,7 +32,8 @@ export interface RunningPod {
   stop(graceMs?: number): Promise<void>;
 }
 
-interface PodSpec {
+/** As far as this node knows it. */
+export interface PodSpec {
   readonly containers: readonly (ContainerSpec & { readonly env?: readonly EnvVar[] })[];
   readonly initContainers?: PodSpec["containers"];
   readonly volumes?: readonly Volume[];
@@ -53,10 +55,10 @@ interface Running {
 /** Starts the init containers of a pod one after another, then its containers; returns before they have started. */
 export async function startPod(
   api: KubernetesClient,
-  pod: { name: string; namespace: string; spec: object },
+  pod: { name: string; namespace: string; spec: PodSpec },
   options: { readonly folder: string; readonly images: Readonly<Record<string, Image>> },
 ): Promise<RunningPod> {
-  const spec = pod.spec as PodSpec;
+  const { spec } = pod;
   const { folder, images } = options;
   mkdirSync(folder);
   const fsGroup = spec.securityContext?.fsGroup ?? 0;

@@ -10,7 +10,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import type { KubernetesClient, KubernetesObject } from "./client.ts";
+import type { KubernetesObject } from "../../../deploy/manifests.ts";
+import type { KubernetesClient } from "./client.ts";
 
 /** A volume of a pod, as far as the node knows it. */
 export interface Volume {
