@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance package image-steps fleet envoy-gateway istio kubernetes fuzz sbom audit faults bench memory check docs pin-images release-check clean
+.PHONY: help demo demo-once test clients conformance fleet envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -31,26 +31,33 @@ conformance: $(packages) ## run the MCP conformance suite (clients, servers, aut
 fleet: $(packages) ## run three Envoys and two sidecars without a shared folder: changes under load, restarts, outages (a minute or two)
 	@exec vitest run test/system/fleet
 
+envoy-gateway: $(packages) ## run the tests through a real Envoy Gateway with the sample manifest (built with Go once, ten minutes)
+	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway/envoy-gateway.test.ts
+
+istio: $(packages) ## run the sample for Istio with its pilot-discovery and a Kubernetes API server (built with Go once, 30 minutes; needs etcd)
+	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/run.config.ts platforms/istio/
+
+kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (built once with Go: half an hour; needs etcd; running the pods needs root)
+	@exec node test/system/platforms/kubernetes/run-kubernetes.ts $(KUBERNETES)
+
+package: $(packages) ## build the npm package and the executable, install both into empty folders, test all calls through them
+	@executable=$$(npm run --silent build:executable) && \
+	  WHOLE_SUITE=1 EXECUTABLE=$$executable exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
+
+image-steps: $(packages) ## run the steps of the Dockerfile in roots made of Debian's packages, and test all calls through the result (root, no Docker)
+	@IMAGE_STEPS=1 exec vitest run test/deploy/image-steps.test.ts
+
 fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPUTS, FUZZ_SEED
 	@exec node test/system/fuzz/run.ts $(FUZZ_INPUTS) $(FUZZ_SEED)
 
-kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (built once with Go: half an hour; needs etcd; running the pods needs root)
-	@exec node test/system/platforms/kubernetes.ts $(KUBERNETES)
-
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)
 	@exec node test/system/faults/faults.ts
-
-istio: $(packages) ## run the sample for Istio with its pilot-discovery and a Kubernetes API server (built with Go once, 30 minutes; needs etcd)
-	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/istio.config.ts
 
 bench: $(packages) ## run the benchmarks of docs/performance.md (8 minutes)
 	@exec node bench/run.ts
 
 memory: $(packages) ## measure one sidecar's memory over 200,000 connections and a million checks (half an hour)
 	@exec node bench/memory.ts
-
-envoy-gateway: $(packages) ## run the tests through a real Envoy Gateway with the sample manifest (built with Go once, ten minutes)
-	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway.test.ts
 
 sbom: $(packages) ## write the software bill of materials of runtime dependencies, CycloneDX: sbom.json
 	@npm sbom --sbom-format cyclonedx --omit dev > sbom.json && echo "sbom.json: $$(grep -c '"bom-ref"' sbom.json) components"
@@ -67,14 +74,7 @@ docs: $(packages) ## regenerate the documents that are generated from code
 pin-images: $(packages) ## pin each image to its current digest in the Compose file, the chart, the manifests
 	@exec node dev/pin-images.ts
 
-package: $(packages) ## build the npm package and the executable, install both into empty folders, test all calls through them
-	@executable=$$(npm run --silent build:executable) && \
-	  WHOLE_SUITE=1 EXECUTABLE=$$executable exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
-
-image-steps: $(packages) ## run the steps of the Dockerfile in roots made of Debian's packages, and test all calls through the result (root, no Docker)
-	@IMAGE_STEPS=1 exec vitest run test/deploy/image-steps.test.ts
-
-release-check: $(packages) ## make all that a release publishes (npm package, executable, SBOM, chart) in release/ and test it; publishes nothing
+release-check: $(packages) ## make what a release publishes (npm package, executable, SBOM, chart) in release/, test the npm package and the executable; publishes nothing
 	@node dev/release/artifacts.ts && \
 	  WHOLE_SUITE=1 EXECUTABLE=$$(ls release/*-linux-x64.tar.gz) exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
 

@@ -6,7 +6,8 @@ import { sharing } from "./test/support/sharing.ts";
 
 process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url));
 
-const common = {
+/** Of every run. */
+export const common = {
   pool: "forks",
   // Node itself strips the types, as in development, and keeps what it compiled for the next file's process.
   experimental: { viteModuleRunner: false },

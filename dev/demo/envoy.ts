@@ -1,8 +1,8 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { supervise } from "./supervise.ts";
+import { answersOk, untilReady } from "./until-ready.ts";
 
 /** A running Envoy. */
 export interface Envoy {
@@ -35,25 +35,6 @@ export async function envoy(options: {
     logFile,
     cwd: options.folder,
   });
-  let ended = false;
-  void child.exited.then(() => {
-    ended = true;
-  });
-  for (const until = Date.now() + 60_000; !(await isReady(options.adminPort)); await delay(50)) {
-    if (!ended && Date.now() < until) continue;
-    await child.stop();
-    const tail = (await readFile(logFile, "utf8")).trim().split("\n").slice(-15).join("\n");
-    throw new Error(
-      `Envoy ${ended ? "exited" : "was not ready in 60 s"}. The end of its log, ${logFile}:\n${tail}`,
-    );
-  }
+  await untilReady(child, "Envoy", logFile, () => answersOk(`http://127.0.0.1:${options.adminPort}/ready`));
   return { pid: child.pid, logFile, exited: child.exited, close: () => child.stop() };
-}
-
-async function isReady(port: number): Promise<boolean> {
-  try {
-    return (await fetch(`http://127.0.0.1:${port}/ready`)).ok;
-  } catch {
-    return false;
-  }
 }

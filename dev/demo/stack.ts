@@ -51,7 +51,7 @@ export interface StackOptions {
   /** Envoy watches files that the sidecar writes, instead of using a static bootstrap. */
   readonly xds?: boolean;
   /** Starts another gateway on `port` instead of an Envoy with the generated configuration. */
-  readonly gateway?: (places: GatewayPlaces) => Promise<Envoy>;
+  readonly gateway?: (settings: GatewaySettings) => Promise<Envoy>;
   /** Starts the program instead of `node src/main.ts`: the installed package, an executable. */
   readonly program?: Program;
   /** Changes Envoy's bootstrap (YAML) before it starts. */
@@ -63,7 +63,7 @@ export interface StackOptions {
 }
 
 /** What a gateway other than the generated Envoy needs to serve a stack's routes. Ports are on 127.0.0.1. */
-export interface GatewayPlaces {
+export interface GatewaySettings {
   readonly folder: string;
   /** Serves https here. */
   readonly port: number;

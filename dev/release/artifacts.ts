@@ -25,7 +25,7 @@ export async function makeArtifacts(): Promise<void> {
   await mkdir(folder);
   // Also builds dist/, which the executable contains.
   const { stdout } = await run("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: root });
-  await setApart(stdout.trim().split("\n").at(-1) ?? "", "npm");
+  await renameWithKind(stdout.trim().split("\n").at(-1) ?? "", "npm");
   const unpacked = join(folder, await executableName());
   await makeExecutable(unpacked);
   await packExecutable(unpacked);
@@ -35,7 +35,7 @@ export async function makeArtifacts(): Promise<void> {
   if (helm) {
     await run(helm, ["package", join(root, "deploy/helm/envoy-mcp-auth"), "--destination", folder]);
     const [chart = ""] = (await readdir(folder)).filter((file) => /^envoy-mcp-auth-\d.*\.tgz$/.test(file));
-    await setApart(chart, "chart");
+    await renameWithKind(chart, "chart");
   } else say("not made: the chart; build Helm once with: node dev/go-tools.ts helm");
   const files = (await readdir(folder)).filter((file) => !file.endsWith(".sha256")).toSorted();
   const lines = files.map(
@@ -49,7 +49,7 @@ export async function makeArtifacts(): Promise<void> {
 }
 
 /** npm and Helm give their packages the same name. */
-async function setApart(file: string, kind: "npm" | "chart"): Promise<void> {
+async function renameWithKind(file: string, kind: "npm" | "chart"): Promise<void> {
   await rename(join(folder, file), join(folder, file.replace("envoy-mcp-auth-", `envoy-mcp-auth-${kind}-`)));
 }
 

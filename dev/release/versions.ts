@@ -51,8 +51,6 @@ export function releaseFiles(env: NodeJS.ProcessEnv = process.env): ReleaseFiles
 
 // npm runs this before it publishes a checkout, but not before it publishes the release workflow's package.
 if (import.meta.main) {
-  process.stderr.write(
-    "only .github/workflows/release.yml publishes: what make release-check has made and tested\n",
-  );
+  process.stderr.write("only .github/workflows/release.yml publishes, after make release-check has passed\n");
   process.exitCode = 1;
 }

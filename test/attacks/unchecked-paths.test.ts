@@ -2,24 +2,22 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { parseAllDocuments } from "yaml";
 import { z } from "zod";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { upstreamPath } from "../../src/config/paths.ts";
 import { ownPaths } from "../../src/config/route-table.ts";
 import { checkContext } from "../../src/envoy-config/routes.ts";
+import { manifestsIn } from "../deploy/manifests.ts";
 
 /*
  * Evaluates the samples for Istio and Envoy Gateway: whether a request is checked, and where it goes. The list of unchecked paths
  * comes from the code.
  */
 const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");
-const documents = (file: string) =>
-  parseAllDocuments(readFileSync(join(kubernetes, file), "utf8")).map((document): unknown => document.toJS());
 const ofKind = <T>(file: string, kind: string, schema: z.ZodType<T>) =>
-  documents(file)
-    .filter((document) => Object(document).kind === kind)
-    .map((document) => schema.parse(document));
+  manifestsIn(readFileSync(join(kubernetes, file), "utf8"))
+    .filter((one) => one.kind === kind)
+    .map((one) => schema.parse(one));
 
 interface Fate {
   /** Whether ext_authz is called. */

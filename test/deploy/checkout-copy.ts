@@ -21,7 +21,7 @@ export function copyCheckout(folder: string): void {
  * A folder for the front of PATH with an `npm` that has done some commands already, such as the `npm ci` of a document's block: the packages are
  * installed. Other commands run.
  */
-export function npmThatHasDone(folder: string, ...done: readonly string[]): string {
+export function npmSkipping(folder: string, ...done: readonly string[]): string {
   mkdirSync(folder, { recursive: true });
   const [npm = "npm"] = executablesOnPath("npm");
   const cases = done.map((command) => `  "${command}") exit 0 ;;`).join("\n");

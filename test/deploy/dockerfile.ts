@@ -50,6 +50,7 @@ export interface Copy {
   readonly target: string;
 }
 
+/** The operands of a `COPY`. @param text what follows the instruction's name */
 export function parseCopy(text: string): Copy {
   const words = text.split(/\s+/);
   const from = words[0]?.startsWith("--from=") ? words.shift()?.slice("--from=".length) : undefined;

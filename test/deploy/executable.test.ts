@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Program } from "../../dev/demo/sidecar.ts";
 import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { startE2e } from "../support/e2e.ts";
-import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
-import { npmThatHasDone } from "./checkout-copy.ts";
+import { gatewayBehavior } from "../system/platforms/behavior/gateway-behavior.ts";
+import { npmSkipping } from "./checkout-copy.ts";
 
 const root = join(import.meta.dirname, "../..");
 /** What `npm run build:executable` made. */
@@ -30,7 +30,7 @@ describe.skipIf(archive === undefined)(
       folder = await mkdtemp(join(tmpdir(), "executable-"));
       await promisify(execFile)("sha256sum", ["--check", `${basename(file)}.sha256`], { cwd: dirname(file) });
       await symlink(dirname(file), join(folder, "release"));
-      const npm = npmThatHasDone(join(folder, "done"), "ci", "run build:executable");
+      const npm = npmSkipping(join(folder, "done"), "ci", "run build:executable");
       const [block = ""] = shellBlocks("installation.md", "Executable");
       const { stdout } = await promisify(execFile)("bash", ["-c", `set -e\n${block}`], {
         cwd: folder,

@@ -4,23 +4,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { valuesSchema } from "../../dev/docs/values-schema.ts";
 import { chartReadme, valueRows } from "../../dev/docs/values-table.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
-import { type Manifest, validateManifest } from "./validate-manifest.ts";
+import { execForm, parseDockerfile } from "./dockerfile.ts";
+import { type KubernetesObject, manifestsIn } from "./manifests.ts";
+import { validateManifest } from "./validate-manifest.ts";
 
 const chart = join(import.meta.dirname, "../../deploy/helm/envoy-mcp-auth");
 const examples = readdirSync(join(chart, "examples"));
 const read = (file: string) => readFileSync(join(chart, file), "utf8");
-const rendered = (example: string): Manifest[] =>
-  parseAllDocuments(
-    readFileSync(join(import.meta.dirname, "../../deploy/kubernetes/rendered", example), "utf8"),
-  )
-    .map((document) => document.toJS())
-    .filter((manifest) => manifest !== null);
-const of = (all: readonly Manifest[], wanted: string) => all.filter(({ kind }) => kind === wanted);
+const rendered = (example: string) =>
+  manifestsIn(readFileSync(join(import.meta.dirname, "../../deploy/kubernetes/rendered", example), "utf8"));
+const of = (all: readonly KubernetesObject[], wanted: string) => all.filter(({ kind }) => kind === wanted);
 const ajv = new Ajv2020({ strict: false });
 const schema = ajv.compile(valuesSchema());
 
@@ -128,11 +126,10 @@ describe.each(examples)("examples/%s, rendered", (file) => {
   });
 
   it("tests with the program that the image's health check uses", () => {
-    const dockerfile = readFileSync(join(import.meta.dirname, "../../Dockerfile"), "utf8");
-    const [, health = ""] =
-      /^HEALTHCHECK [^[]*CMD (\[[^\n]*\])$/ms.exec(dockerfile.replaceAll("\\\n", "")) ?? [];
+    const stage = parseDockerfile(readFileSync(join(import.meta.dirname, "../../Dockerfile"), "utf8")).at(-1);
+    if (stage === undefined) throw new Error("the Dockerfile is empty");
     const [container] = Object(of(rendered(file), "Pod")[0]?.spec).containers;
-    expect(container.command).toEqual(JSON.parse(health).slice(0, 2));
+    expect(container.command).toEqual(execForm(stage, "HEALTHCHECK").slice(0, 2));
   });
 
   it("admits the pod of `helm test` to the private port only while the test runs", () => {

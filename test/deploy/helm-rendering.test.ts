@@ -3,10 +3,11 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { parseAllDocuments, stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { renderChart } from "../../dev/docs/render-chart.ts";
 import { goTool } from "../../dev/go-tools.ts";
-import { type Manifest, validateManifest } from "./validate-manifest.ts";
+import { type KubernetesObject, manifestsIn } from "./manifests.ts";
+import { validateManifest } from "./validate-manifest.ts";
 
 const root = join(import.meta.dirname, "../..");
 const chart = join(root, "deploy/helm/envoy-mcp-auth");
@@ -19,21 +20,19 @@ if (helm === undefined)
 const withoutBlankEnds = (yaml: string) => yaml.replace(/\s+(?=\n---\n|$)/g, "");
 
 /** The objects of an example with other values; `{}` as example: the chart's defaults. */
-async function render(example: string, values: object = {}): Promise<Manifest[]> {
+async function render(example: string, values: object = {}): Promise<KubernetesObject[]> {
   const files = example === "" ? [] : ["--values", join(chart, "examples", example)];
   const line = ["template", "gateway", chart, "--namespace", "mcp", ...files, "--values", "-"];
   const running = promisify(execFile)(helm ?? "", line);
   running.child.stdin?.end(stringify(values));
   const { stdout } = await running;
-  const all = parseAllDocuments(stdout)
-    .map((document): Manifest | null => document.toJS())
-    .filter((manifest) => manifest !== null);
+  const all = manifestsIn(stdout);
   for (const manifest of all) validateManifest(manifest);
   return all;
 }
-const one = (all: readonly Manifest[], kind: string, name = "") =>
+const one = (all: readonly KubernetesObject[], kind: string, name = "") =>
   Object(all.find((manifest) => manifest.kind === kind && manifest.metadata.name.endsWith(name)));
-const podOf = (all: readonly Manifest[]) => one(all, "Deployment").spec.template.spec;
+const podOf = (all: readonly KubernetesObject[]) => one(all, "Deployment").spec.template.spec;
 const failure = (example: string, values: object) =>
   render(example, values).then(
     () => "rendered",
@@ -178,7 +177,7 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     const all = await render("deployment.yaml", {
       grpcTls: { secret: "grpc", clientNames: ["DNS:envoy.example.com"] },
     });
-    const { listen } = parseAllDocuments(one(all, "ConfigMap").data["routes.yaml"])[0]?.toJS() ?? {};
+    const { listen } = parse(one(all, "ConfigMap").data["routes.yaml"]);
     expect(listen).toMatchObject({
       envoy_secret: [expect.stringMatching(/^\$\{ENVOY_SECRET\}$/)],
       grpc_tls: {

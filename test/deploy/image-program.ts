@@ -43,7 +43,7 @@ export function imageProgram(
  * with the user, the writable volume, the working directory and the variables that its options name. Other options fail.
  * @returns the folder, for PATH
  */
-export async function standInForDocker(folder: string, { root, stage, env }: BuiltImage): Promise<string> {
+export async function fakeDocker(folder: string, { root, stage, env }: BuiltImage): Promise<string> {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const text = `#!/bin/sh
 set -e

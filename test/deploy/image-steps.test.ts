@@ -7,11 +7,11 @@ import { freePort } from "../../dev/demo/free-port.ts";
 import { type Program, runProgram } from "../../dev/demo/sidecar.ts";
 import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
-import { gatewayBehavior } from "../system/platforms/gateway-behavior.ts";
+import { gatewayBehavior } from "../system/platforms/behavior/gateway-behavior.ts";
 import { type BuiltImage, buildImage } from "./build-image.ts";
 import { missingForDebianRoot } from "./debian-root.ts";
 import { execForm } from "./dockerfile.ts";
-import { imageProgram, standInForDocker } from "./image-program.ts";
+import { fakeDocker, imageProgram } from "./image-program.ts";
 
 const wanted = process.env.IMAGE_STEPS === "1";
 const missing = wanted ? missingForDebianRoot() : "make image-steps runs them";
@@ -53,7 +53,7 @@ describe.skipIf(missing !== undefined)("the image, made by the steps of the Dock
   });
 
   it("docs/quickstart.md works as written with the image, installed by the blocks of docs/installation.md", async () => {
-    const docker = await standInForDocker(join(folder, "bin"), image);
+    const docker = await fakeDocker(join(folder, "bin"), image);
     const blocks = shellBlocks("installation.md", "Image").join("\n");
     const before = `set -e\nexport PATH="${docker}:$PATH" HOME="${folder}"\n${blocks}`;
     await runQuickstart(undefined, { before });

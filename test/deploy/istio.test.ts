@@ -1,18 +1,19 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { z } from "zod";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import type { Config } from "../../src/config/config.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { challengeFilter } from "../../src/envoy-config/ext-proc-filter.ts";
 import { mcpAnswerHeaders } from "../../src/envoy-config/routes.ts";
-import { type Manifest, validateManifest } from "./validate-manifest.ts";
+import { manifestsIn } from "./manifests.ts";
+import { validateManifest } from "./validate-manifest.ts";
 
 /*
  * What the API server and Istio would reject, or accept and ignore, in deploy/kubernetes/istio.yaml. `make istio` runs it on both; this
@@ -20,7 +21,7 @@ import { type Manifest, validateManifest } from "./validate-manifest.ts";
  */
 const folder = join(import.meta.dirname, "../../deploy/kubernetes");
 const text = readFileSync(join(folder, "istio.yaml"), "utf8");
-const all: Manifest[] = parseAllDocuments(text).map((document) => document.toJS());
+const all = manifestsIn(text);
 const specs = (kind: string) => all.filter((one) => one.kind === kind).map(({ spec }) => Object(spec));
 
 describe("istio.yaml", () => {
@@ -106,7 +107,7 @@ describe("istio.yaml", () => {
   });
 });
 
-test("istio-mesh-config.yaml has only fields of MeshConfig: Istio ignores others without a word", () => {
+test("istio-mesh-config.yaml has only fields of MeshConfig: Istio ignores others silently", () => {
   const whole = parse(readFileSync(join(folder, "istio-mesh-config.yaml"), "utf8"));
   z.strictObject({
     pathNormalization: z.strictObject({ normalization: z.literal("MERGE_SLASHES") }),
@@ -162,7 +163,8 @@ describe("the patches of the EnvoyFilters", () => {
 
 /** Of the route in the sample. */
 function generatedConfig(): Config {
-  const file = join(mkdtempSync(join(tmpdir(), "istio-")), "routes.yaml");
+  const own = mkdtempSync(join(tmpdir(), "istio-"));
+  const file = join(own, "routes.yaml");
   const config = {
     issuer: "https://mcp.example.com",
     listen: { grpc_authentication: "none" },
@@ -171,6 +173,7 @@ function generatedConfig(): Config {
   };
   writeFileSync(file, JSON.stringify(config));
   const loaded = loadConfig(file, {}, { listeners: {} });
+  rmSync(own, { recursive: true });
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
   return loaded.config;
 }

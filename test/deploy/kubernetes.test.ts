@@ -5,14 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
-import { type Manifest, validateManifest } from "./validate-manifest.ts";
+import { parse } from "yaml";
+import { type KubernetesObject, manifestsIn } from "./manifests.ts";
+import { validateManifest } from "./validate-manifest.ts";
 
 const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");
-const manifests = (file: string): Manifest[] =>
-  parseAllDocuments(readFileSync(file, "utf8"))
-    .map((document) => document.toJS())
-    .filter((manifest) => manifest !== null);
+const manifests = (file: string) => manifestsIn(readFileSync(file, "utf8"));
 
 describe("access to the ports", () => {
   it.each(["envoy-gateway.yaml", "istio.yaml"])("%s: Envoy authenticates to both ports", (file) => {
@@ -26,7 +24,7 @@ describe("access to the ports", () => {
 });
 
 /** The check context of a route in each sample. */
-const contextsOf: Record<string, (all: readonly Manifest[]) => unknown[]> = {
+const contextsOf: Record<string, (all: readonly KubernetesObject[]) => unknown[]> = {
   "envoy-gateway.yaml": (all) =>
     all
       .map((manifest) => Object(manifest.spec).extAuth?.contextExtensions)

@@ -3,19 +3,19 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import { mcpAnswerHeaders } from "../../src/envoy-config/routes.ts";
 import { configFile } from "../config/config-file.ts";
 import { removedWithoutResponsePath } from "../support/without-response-path.ts";
-import { type Manifest, validateManifest } from "./validate-manifest.ts";
+import { manifestsIn } from "./manifests.ts";
+import { validateManifest } from "./validate-manifest.ts";
 
 const kubernetes = join(import.meta.dirname, "../../deploy/kubernetes");
 const text = (sample: string) => readFileSync(join(kubernetes, sample), "utf8");
-const manifests = (sample: string): Manifest[] =>
-  parseAllDocuments(text(sample)).map((document) => document.toJS());
+const manifests = (sample: string) => manifestsIn(text(sample));
 const specs = (sample: string, kind: string): { readonly [key: string]: unknown }[] =>
   manifests(sample)
     .filter((one) => one.kind === kind)
@@ -51,7 +51,7 @@ const whole = (regex: string) => new RegExp(`^(?:${regex})$`);
 function contourEntries(): Entry[] {
   return specs("contour.yaml", "HTTPProxy").flatMap(({ virtualhost, routes }) => {
     const { fqdn, authorization } = Object(virtualhost);
-    return Object(routes).map((route: never): Entry => {
+    return [...Object(routes)].map((route): Entry => {
       const {
         conditions,
         authPolicy = {},

@@ -59,7 +59,7 @@ describe("the release workflow", () => {
     ]);
   });
 
-  it("publishes only what make release-check has made and tested", () => {
+  it("publishes after make check and make release-check have passed", () => {
     expect(commands("artifacts")).toEqual(["make check", "make release-check"]);
     expect(jobs.image?.needs).toBe("artifacts");
     expect(jobs.publish?.needs).toEqual(["artifacts", "executables", "image"]);

@@ -1,18 +1,11 @@
+import type { KubernetesObject } from "./manifests.ts";
 import { vendoredErrors } from "./vendored-schemas.ts";
-
-/** A Kubernetes object as read from YAML. */
-export interface Manifest {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string };
-  readonly [key: string]: unknown;
-}
 
 /**
  * Checks an object against its published schema; a field that the schema does not have is an error.
  * @throws Error that names what does not match, or that `schemas/` does not have the kind
  */
-export function validateManifest(manifest: Manifest): void {
+export function validateManifest(manifest: KubernetesObject): void {
   const { apiVersion, kind, metadata } = manifest;
   const errors = vendoredErrors(manifest);
   if (errors === undefined) throw new Error(`no schema for ${apiVersion} ${kind}`);

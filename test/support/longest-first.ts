@@ -6,8 +6,12 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
  * process of the previous one.
  */
 const longest = [
+  "system/platforms/envoy-gateway/envoy-gateway",
   "system/faults/faults",
   "system/e2e/demo",
+  "system/platforms/bare-envoy",
+  "system/fleet/fleet",
+  "system/platforms/without-response-path",
   "deploy/package",
   "cli/startup-errors",
   "compatibility/catalog",

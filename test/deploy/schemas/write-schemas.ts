@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { parseAllDocuments } from "yaml";
+import { manifestsIn } from "../manifests.ts";
 
 /*
  * Takes the schemas of some kinds out of CustomResourceDefinitions:
@@ -59,10 +59,9 @@ const schemas: Record<string, unknown> = {};
 for (const file of files) {
   // Charts wrap some definitions in lines of their template language.
   const yaml = readFileSync(file, "utf8").replace(/^\{\{.*\}\}\n/gm, "");
-  for (const document of parseAllDocuments(yaml)) {
-    const definition = document.toJS();
-    if (definition?.kind !== "CustomResourceDefinition") continue;
-    const { group, names, versions } = definition.spec;
+  for (const { kind: type, spec } of manifestsIn(yaml)) {
+    if (type !== "CustomResourceDefinition") continue;
+    const { group, names, versions } = Object(spec);
     for (const { name, schema } of versions) {
       const kind = `${group}/${name}/${names.kind}`;
       if (!wanted.delete(kind)) continue;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type Envoy, envoy } from "../../../dev/demo/envoy.ts";
 import { freePort } from "../../../dev/demo/free-port.ts";
 import { runProgram, type Sidecar, sidecar } from "../../../dev/demo/sidecar.ts";
-import type { GatewayPlaces } from "../../../dev/demo/stack.ts";
+import type { GatewaySettings } from "../../../dev/demo/stack.ts";
 import type { StackConfig } from "../../../dev/demo/stack-config.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
@@ -29,11 +29,7 @@ export interface Fleet {
   readonly envoys: readonly FleetEnvoy[];
   /** The file with which the Envoys authenticate. */
   readonly credential: string;
-  /** `host:port` of the sidecars' xDS listeners. */
-  readonly xds: readonly [string, string];
   readonly secrets: { readonly admin: string; readonly xds: string; readonly nextXds: string };
-  /** URLs of the sidecars' private listeners. */
-  readonly admins: readonly [string, string];
   second(): Sidecar;
   startSecond(): Promise<void>;
   /** A request to the admin API of a sidecar. */
@@ -144,9 +140,7 @@ export async function startFleet(
     stack,
     envoys,
     credential,
-    xds,
     secrets,
-    admins,
     second: () => current,
     startSecond,
     admin: (method, path, body, of = 0) =>
@@ -169,7 +163,11 @@ export async function startFleet(
   };
 }
 
-async function startFleetEnvoy(places: GatewayPlaces, bootstrap: string, index: number): Promise<FleetEnvoy> {
+async function startFleetEnvoy(
+  places: GatewaySettings,
+  bootstrap: string,
+  index: number,
+): Promise<FleetEnvoy> {
   const name = `envoy-${index}`;
   const folder = join(places.folder, name);
   await mkdir(folder);

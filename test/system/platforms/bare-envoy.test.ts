@@ -1,4 +1,4 @@
 import { startE2e } from "../../support/e2e.ts";
-import { gatewayBehavior } from "./gateway-behavior.ts";
+import { gatewayBehavior } from "./behavior/gateway-behavior.ts";
 
 gatewayBehavior("an Envoy with the generated configuration", startE2e);

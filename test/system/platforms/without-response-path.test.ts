@@ -5,8 +5,8 @@ import type { StackConfig } from "../../../dev/demo/stack-config.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { throughEnvoy } from "../../support/through-envoy.ts";
 import { withoutResponsePath } from "../../support/without-response-path.ts";
-import { gatewayBehavior } from "./gateway-behavior.ts";
-import { initialize, mcpHeaders } from "./token-behavior.ts";
+import { gatewayBehavior } from "./behavior/gateway-behavior.ts";
+import { initialize, mcpHeaders } from "./behavior/token-behavior.ts";
 
 const whoami = (client: McpClient) =>
   client

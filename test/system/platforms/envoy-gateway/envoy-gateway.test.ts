@@ -1,0 +1,55 @@
+import { afterAll, describe, expect, it } from "vitest";
+import type { StackConfig } from "../../../../dev/demo/stack-config.ts";
+import { goTool } from "../../../../dev/go-tools.ts";
+import { type E2eOptions, startE2e } from "../../../support/e2e.ts";
+import { type TlsFront, tlsFront } from "../../../support/tls-front.ts";
+import { gatewayBehavior } from "../behavior/gateway-behavior.ts";
+import { envoyGatewayBehavior } from "./sample-behavior.ts";
+import { envoyStatistic, startEnvoyGateway } from "./start-envoy-gateway.ts";
+
+/*
+ * A real Envoy Gateway, without Kubernetes, with the sample manifest. Its ports are fixed, so that one runs at a time. The server of the
+ * open route is behind TLS, by name.
+ */
+if ((await goTool("envoy-gateway")) === undefined) {
+  process.stderr.write(
+    "skipped: Envoy Gateway is not installed; `make envoy-gateway` installs and tests it\n",
+  );
+  describe("Envoy Gateway", () => it.skipIf(true)("is not installed (make envoy-gateway)", () => {}));
+} else {
+  let front: TlsFront;
+  let openServer = 0;
+  afterAll(() => front?.close());
+  const start = async (options: E2eOptions) => {
+    front = await tlsFront(() => openServer);
+    const behindTls = (config: StackConfig): StackConfig => ({
+      ...config,
+      routes: config.routes.map((route) => {
+        if (route.id !== "open") return route;
+        const { port, pathname } = new URL(String(route.to));
+        openServer = Number(port);
+        return { ...route, to: `https://localhost:${front.port}${pathname}` };
+      }),
+    });
+    const stack = await startE2e({
+      ...options,
+      config: (config) => behindTls(options.config?.(config) ?? config),
+      async gateway(settings) {
+        await front.show(settings.ca);
+        return startEnvoyGateway(settings);
+      },
+    });
+    const healthy = () => envoyStatistic(stack.envoy, "cluster./mcp/open/extproc/0.membership_healthy");
+    return {
+      ...stack,
+      async restartSidecar() {
+        await stack.restartSidecar();
+        // Envoy's health checks notice within a second.
+        await expect.poll(healthy).toBe(1);
+      },
+    };
+  };
+  gatewayBehavior("Envoy Gateway with deploy/kubernetes/envoy-gateway.yaml", start, {
+    more: (running) => envoyGatewayBehavior(running, () => front),
+  });
+}
