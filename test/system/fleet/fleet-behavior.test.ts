@@ -1,4 +1,4 @@
-import { gatewayBehavior } from "../platforms/gateway-behavior.ts";
+import { gatewayBehavior } from "../platforms/behavior/gateway-behavior.ts";
 import { startFleet } from "./fleet.ts";
 
 /* What one sidecar's failure means to a fleet is in fleet.test.ts: another one answers. */
