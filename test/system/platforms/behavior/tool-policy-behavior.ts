@@ -50,7 +50,7 @@ export function toolPolicyBehavior(running: () => E2e): void {
 
     it("lets an allowed call pass with its body unchanged", async () => {
       const before = arrived();
-      const message = "Grüße, 日本語";
+      const message = "Grüße! 日本語!!";
       const answer = await post(toolCall("echo", { message }));
       expect(answer.status).toBe(200);
       expect(answer.body).toContain("日本語");

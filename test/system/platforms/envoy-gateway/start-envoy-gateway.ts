@@ -65,7 +65,7 @@ const configuration = (at: (name: string) => string) => ({
     },
   },
   logging: { level: { default: "info" } },
-  extensionApis: { enableBackend: true },
+  extensionApis: { enableBackend: true, enableEnvoyPatchPolicy: true },
 });
 
 async function isServing({ port, ca, config }: GatewaySettings): Promise<boolean> {

@@ -25,7 +25,7 @@ const configuration = {
   kind: "EnvoyGateway",
   gateway: { controllerName: "gateway.envoyproxy.io/gatewayclass-controller" },
   provider: { type: "Kubernetes", kubernetes: { leaderElection: { disable: true } } },
-  extensionApis: { enableBackend: true },
+  extensionApis: { enableBackend: true, enableEnvoyPatchPolicy: true },
 };
 
 /** Envoy Gateway as its chart deploys it, with its certificates where it expects them. */
