@@ -12,7 +12,8 @@ interface DiscoveryRequest {
 }
 
 /**
- * Stands in for istio-agent, which serves the workload's certificate, the mesh's CA and the CAs of the image (`file-root:system`) to Envoy over SDS.
+ * Stands in for istio-agent, which serves the workload's certificate, the mesh's CA and the CAs of the image (`file-root:system`)
+ * to Envoy over SDS.
  * @param socket path of the Unix socket to listen on
  * @param imageCas PEM
  */
