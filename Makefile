@@ -29,20 +29,20 @@ conformance: $(packages) ## run the MCP conformance suite (clients, servers, aut
 	@exec node test/system/conformance/all.ts
 
 fleet: $(packages) ## run three Envoys and two sidecars without a shared folder: changes under load, restarts, outages (a minute or two)
-	@exec vitest run test/system/fleet
+	@vitest run test/system/fleet && exec vitest run --config test/system/run.config.ts system/fleet/
 
 envoy-gateway: $(packages) ## run the tests through a real Envoy Gateway with the sample manifest (built with Go once, ten minutes)
 	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway/envoy-gateway.test.ts
 
 istio: $(packages) ## run the sample for Istio with its pilot-discovery and a Kubernetes API server (built with Go once, 30 minutes; needs etcd)
-	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/platforms/run.config.ts platforms/istio/
+	@node dev/go-tools.ts kube-apiserver pilot-discovery >/dev/null && exec vitest run --config test/system/run.config.ts platforms/istio/
 
 kubernetes: $(packages) ## install, upgrade and run the Helm chart on a real Kubernetes API server (built once with Go: half an hour; needs etcd; running the pods needs root)
 	@exec node test/system/platforms/kubernetes/run-kubernetes.ts $(KUBERNETES)
 
 package: $(packages) ## build the npm package and the executable, install both into empty folders, test all calls through them
 	@executable=$$(npm run --silent build:executable) && \
-	  WHOLE_SUITE=1 EXECUTABLE=$$executable exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
+	  NPM_PACKAGE=1 EXECUTABLE=$$executable exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
 
 image-steps: $(packages) ## run the steps of the Dockerfile in roots made of Debian's packages, and test all calls through the result (root, no Docker)
 	@IMAGE_STEPS=1 exec vitest run test/deploy/image-steps.test.ts
@@ -76,7 +76,7 @@ pin-images: $(packages) ## pin each image to its current digest in the Compose f
 
 release-check: $(packages) ## make what a release publishes (npm package, executable, SBOM, chart) in release/, test the npm package and the executable; publishes nothing
 	@node dev/release/artifacts.ts && \
-	  WHOLE_SUITE=1 EXECUTABLE=$$(ls release/*-linux-x64.tar.gz) exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
+	  NPM_PACKAGE=1 EXECUTABLE=$$(ls release/*-linux-x64.tar.gz) exec vitest run test/deploy/package.test.ts test/deploy/executable.test.ts
 
 clean: ## remove installed packages and the demo's files
 	rm -rf node_modules .venv .tools .demo dist release test/system/clients/node_modules test/system/clients/.venv \

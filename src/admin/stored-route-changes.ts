@@ -9,6 +9,7 @@ import type { StoredRoute } from "../store/stored-routes.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import { serialized } from "../util/serialized.ts";
 import { AdminError, type AdminRole } from "./access.ts";
 import { changedEntry, type JsonObject, withoutSecrets } from "./route-settings.ts";
 
@@ -198,7 +199,6 @@ export async function followStoredRoutes(deps: {
 }): Promise<StoredRoutesFollower> {
   const { store, live, logger } = deps;
   let inForce = "[]";
-  let queue: Promise<void> = Promise.resolve();
 
   async function load(): Promise<void> {
     const routes = await store.storedRoutes.list();
@@ -209,12 +209,7 @@ export async function followStoredRoutes(deps: {
     for (const [route, problems] of live.storedProblems())
       logger.error({ route, problems: problems.map(({ path, message }) => ({ path, message })) }, notInForce);
   }
-  // Serialized: an older list must not replace a newer one.
-  function refresh(): Promise<void> {
-    const done = queue.then(load);
-    queue = done.catch(() => {});
-    return done;
-  }
+  const refresh = serialized(load);
 
   const unsubscribe = store.notifications.subscribe(({ table }) => {
     if (table !== "stored_route" && table !== "everything") return;

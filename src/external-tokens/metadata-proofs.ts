@@ -5,6 +5,7 @@ import type { SigningKey } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
+import { serialized } from "../util/serialized.ts";
 
 /** The fields that a proof covers: all dynamic metadata of a check that decisions about the upstream's response depend on. */
 export const provenFields = [
@@ -87,9 +88,9 @@ export async function createMetadataProofs(deps: {
   const process = randomBytes(9).toString("base64url");
   let count = 0;
 
-  const reload = async () => {
+  const reload = serialized(async () => {
     keys = load(await store.signingKeys.list("check_metadata"));
-  };
+  });
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
     reload().catch((error: Error) =>

@@ -9,6 +9,7 @@ import {
 import type { SigningKey, SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { serialized } from "../util/serialized.ts";
 
 /** The purpose of a key pair; the symmetric check metadata keys are not part of the key ring. */
 export type SigningPurpose = Exclude<SigningKeyPurpose, "check_metadata">;
@@ -73,12 +74,12 @@ export async function createSigningKeys(deps: {
       loaded.sort((a, b) => b.activeAt - a.activeAt),
     );
   };
-  const reload = async () => {
+  const reload = serialized(async () => {
     await Promise.all(
       everyPurpose.map(async (purpose) => put(purpose, await store.signingKeys.list(purpose))),
     );
     for (const listener of listeners) listener();
-  };
+  });
   for (const purpose of everyPurpose) {
     await put(purpose, await store.signingKeys.ensure(purpose, () => makeKey(purpose, new Date(now()))));
   }

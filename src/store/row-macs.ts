@@ -313,6 +313,8 @@ export function rowMacs(
       return !accepts(table, row);
     },
     async reload() {
+      // A load under way may have read the rows before they changed.
+      await loading?.catch(() => {});
       if (state) await load();
     },
     bind,

@@ -10,7 +10,6 @@ const longest = [
   "system/faults/faults",
   "system/e2e/demo",
   "system/platforms/bare-envoy",
-  "system/fleet/fleet-behavior",
   "system/fleet/fleet",
   "system/platforms/without-response-path",
   "deploy/package",

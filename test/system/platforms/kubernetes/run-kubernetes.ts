@@ -19,7 +19,7 @@ await downloadDefinitions();
 
 const folder = import.meta.dirname;
 const vitest = join(folder, "../../../../node_modules/.bin/vitest");
-const config = join(folder, "../run.config.ts");
+const config = join(folder, "../../run.config.ts");
 const apart = process.getuid?.() === 0 && executablesOnPath("ip").length > 0;
 if (!apart)
   process.stderr.write(
