@@ -6,7 +6,7 @@ import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { productVersion } from "../util/product-version.ts";
+import { productVersion } from "../util/package.ts";
 import { AdminError, type AdminRole, adminRole } from "./access.ts";
 import { openapi } from "./openapi.ts";
 import { isJsonObject, type JsonObject } from "./route-settings.ts";

@@ -9,7 +9,7 @@ import type { StoredRoute } from "../store/stored-routes.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { serialized } from "../util/serialized.ts";
+import { serialized } from "../util/single-flight.ts";
 import { AdminError, type AdminRole } from "./access.ts";
 import { changedEntry, type JsonObject, withoutSecrets } from "./route-settings.ts";
 

@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { productVersion } from "../util/product-version.ts";
+import { productVersion } from "../util/package.ts";
 import { addOperatorCommands } from "./operator-commands.ts";
 
 const out = (text: string) => void process.stdout.write(text);

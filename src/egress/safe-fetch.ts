@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import { context, propagation } from "@opentelemetry/api";
 import { Agent, ProxyAgent, fetch as undiciFetch } from "undici";
 import { inSpan } from "../telemetry/tracing.ts";
-import { productVersion } from "../util/product-version.ts";
+import { productVersion } from "../util/package.ts";
 import {
   createPrivateHostList,
   createResolveHost,

@@ -12,7 +12,7 @@ import type { JsonRpcId } from "../policy/policy.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
-import { packageFolder } from "../util/package-folder.ts";
+import { packageFolder } from "../util/package.ts";
 
 /** The fields of `envoy.service.ext_proc.v3.ProcessingRequest` that we read. */
 export interface ProcessingRequest {

@@ -5,7 +5,7 @@ import type { SigningKey } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
-import { serialized } from "../util/serialized.ts";
+import { serialized } from "../util/single-flight.ts";
 
 /** The fields that a proof covers: all dynamic metadata of a check that decisions about the upstream's response depend on. */
 export const provenFields = [

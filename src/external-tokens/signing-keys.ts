@@ -9,7 +9,7 @@ import {
 import type { SigningKey, SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { serialized } from "../util/serialized.ts";
+import { serialized } from "../util/single-flight.ts";
 
 /** The purpose of a key pair; the symmetric check metadata keys are not part of the key ring. */
 export type SigningPurpose = Exclude<SigningKeyPurpose, "check_metadata">;

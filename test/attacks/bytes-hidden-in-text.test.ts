@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decodeCheckRequest } from "../../src/ext-authz/wire/decode.ts";
 import { readJsonRpc } from "../../src/policy/json-rpc.ts";
 import { envoyService } from "../ext-authz/envoy-service.ts";
-import { startChecks } from "../ext-authz/start-checks.ts";
+import { askedPost, startChecks } from "../ext-authz/start-checks.ts";
 import { readers } from "../policy/readers.ts";
 
 /*
@@ -102,19 +102,9 @@ beforeAll(async () => {
 afterAll(() => checks?.close());
 
 const ask = (http: { body?: string; raw_body?: Buffer }, more: Record<string, string> = {}) =>
-  checks.ask({
-    attributes: {
-      request: {
-        http: {
-          method: "POST",
-          host: "mcp.test",
-          path: "/",
-          headers: { ":authority": "mcp.test", "content-type": "application/json", authorization, ...more },
-          ...http,
-        },
-      },
-    },
-  });
+  checks.ask(
+    askedPost(http, { ":authority": "mcp.test", "content-type": "application/json", authorization, ...more }),
+  );
 const text = (body: Buffer) => ({ body: asEnvoySends(body).toString("utf8") });
 
 describe("bytes that are not UTF-8, in a body that Envoy sends as text", () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Asked, startChecks } from "./start-checks.ts";
+import { type Asked, askedPost, startChecks } from "./start-checks.ts";
 
 const yaml = `
 issuer: https://auth.test
@@ -18,20 +18,7 @@ afterAll(() => checks.close());
 
 /** A valid request with some parts replaced. */
 function http(parts: Record<string, unknown>, headers: Record<string, string> = {}): Asked {
-  const authorization = `Bearer ${token}`;
-  return {
-    attributes: {
-      request: {
-        http: {
-          method: "POST",
-          host: "mcp.test",
-          path: "/",
-          headers: { authorization, ...headers },
-          ...parts,
-        },
-      },
-    },
-  };
+  return askedPost(parts, { authorization: `Bearer ${token}`, ...headers });
 }
 const raw = (...headers: [string, string][]): Asked => ({
   rawHeaders: [["authorization", `Bearer ${token}`], ...headers],

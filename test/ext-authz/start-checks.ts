@@ -39,6 +39,12 @@ export interface Asked {
   context?: Record<string, string>;
 }
 
+/** A check of a POST to `mcp.test`, with some parts of its HTTP request replaced. */
+export function askedPost(parts: Record<string, unknown>, headers: Record<string, string>): Asked {
+  const http = { method: "POST", host: "mcp.test", path: "/", headers, ...parts };
+  return { attributes: { request: { http } } };
+}
+
 /** The real check service over real gRPC, called with Envoy's own definitions. */
 export async function startChecks(
   yaml: string,

@@ -12,7 +12,7 @@ import {
   type PeerAuthentication,
   type PeerProof,
 } from "../../config/listeners.ts";
-import { packageFolder } from "../../util/package-folder.ts";
+import { packageFolder } from "../../util/package.ts";
 
 /** A gRPC service for `createGrpcServer`. */
 export interface GrpcService {

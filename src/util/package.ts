@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 function nearest(folder: string): string {
@@ -11,3 +11,11 @@ function nearest(folder: string): string {
 
 /** The folder with package.json and `proto/`: of the checkout, the npm package or the executable. Sources are not as deep in it as what is built. */
 export const packageFolder = nearest(import.meta.dirname);
+
+/** The installed version, from package.json. */
+export function productVersion(): string {
+  const { version }: { version: string } = JSON.parse(
+    readFileSync(join(packageFolder, "package.json"), "utf8"),
+  );
+  return version;
+}
