@@ -1,4 +1,5 @@
 import { consentAuth, type Route } from "../model/route.ts";
+import { checkAggregates } from "./aggregates.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./callback-urls.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
@@ -119,6 +120,7 @@ export function checkConflicts(
     }
   }
   checkHosts(config, routes, reporter);
+  checkAggregates(routes, reporter);
   checkClientDocuments(config, reporter);
   for (const { route, path } of routes) {
     announceCallback(config, route, path, reporter);
