@@ -66,6 +66,10 @@ export const boundColumns = {
   sign_in_session: { keys: 1, columns: ["user_id", "provider_id", "subject", "sid_name", "checked_at"] },
   signing_key: { keys: 1, columns: ["kid", "purpose", "created_at", "active_at", "expires_at"] },
   stored_route: { keys: 1, columns: ["id", "place", "version"] },
+  aggregate_session: {
+    keys: 1,
+    columns: ["handle_name", "user_id", "grant_id", "route_id", "version", "expires_at"],
+  },
 } as const satisfies { [T in keyof Tables]?: { keys: number; columns: readonly (keyof Tables[T])[] } };
 
 /** The covered columns of a row, as read or as written. */
@@ -75,8 +79,9 @@ export type BoundRow<T extends BoundTable> = {
 
 export const everyTable = Object.keys(boundColumns).filter(isBoundTable);
 
-/** The tables that the first version with MACs bound. */
-export const firstTables = everyTable.filter((table) => table !== "route_issuer");
+/** Tables that later versions added; the first version with MACs bound all others. */
+const laterTables: readonly BoundTable[] = ["route_issuer", "aggregate_session"];
+export const firstTables = everyTable.filter((table) => !laterTables.includes(table));
 
 export type Row = Readonly<Record<string, unknown>>;
 

@@ -131,6 +131,21 @@ export interface Tables {
       created_at: Generated<Date>;
       updated_at: ColumnType<Date, Date | undefined, Date>;
     };
+  aggregate_session: Encrypted &
+    Bound & {
+      handle_name: string;
+      user_id: string;
+      grant_id: string;
+      route_id: string;
+      version: number;
+      expires_at: Date;
+    };
+  replica_message: Encrypted & {
+    to_replica: string;
+    id: string;
+    position: Generated<number>;
+    expires_at: Date;
+  };
   used_value: {
     kind: string;
     name: string;

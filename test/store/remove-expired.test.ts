@@ -80,6 +80,13 @@ describeStore("bounded tables", (store) => {
 
     expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
 
+    const { userId } = connection;
+    await store().aggregateSessions.create(
+      { handle: "session", userId, grantId: "g", routeId: "all", expiresAt: inSeconds(60), state: {} },
+      10,
+    );
+    await store().replicaMessages.send("dead replica", "hello");
+
     const none = await store().removeExpired(new Date());
     expect(new Set(Object.values(none))).toEqual(new Set([0]));
     expect(await store().removeExpired(days(100))).toEqual({
@@ -92,6 +99,8 @@ describeStore("bounded tables", (store) => {
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,
+      aggregate_session: 1,
+      replica_message: 1,
       used_value: 1,
       audit_event: 0,
     });

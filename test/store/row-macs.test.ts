@@ -87,6 +87,10 @@ async function fill(): Promise<void> {
   const person = { userId, providerId: "company", subject: "alice", sid: "sid", groups: [], claims: {} };
   await store.signInSessions.put({ ...person, checkedAt: new Date() });
   await store.storedRoutes.create(route, audit("route.created"));
+  await store.aggregateSessions.create(
+    { handle: "session", userId, grantId: "g", routeId, expiresAt: inSeconds(600), state: {} },
+    10,
+  );
 }
 
 /** What is read of each table; undefined if the row counts as absent. */
@@ -107,6 +111,7 @@ const reads = {
   sign_in_session: () => store.signInSessions.find(userId),
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
   stored_route: async () => (await store.storedRoutes.list())[0],
+  aggregate_session: () => store.aggregateSessions.find("session"),
 } as const;
 type Table = keyof typeof reads;
 
@@ -143,6 +148,11 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["signing_key", "active_at = now() - interval '1 year'"],
   ["stored_route", "place = 'b.test/'"],
   ["stored_route", "version = 7"],
+  ["aggregate_session", "user_id = 'company/bob'"],
+  ["aggregate_session", "grant_id = 'another'"],
+  ["aggregate_session", "route_id = 'another'"],
+  ["aggregate_session", "version = 7"],
+  ["aggregate_session", "expires_at = now() + interval '1 year'"],
 ];
 
 describe("an attacker with write access to the database forges a row", () => {
