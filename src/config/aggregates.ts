@@ -30,6 +30,31 @@ export function membersOf(config: Config, route: Pick<Route, "id" | "mcp">): rea
   return members;
 }
 
+const memberIds = new WeakMap<readonly Member[], ReadonlySet<string>>();
+
+/** Whether a route is an enabled aggregated route that has this enabled member. Constant time. */
+export function isMember(
+  config: Config,
+  aggregate: Pick<Route, "id" | "mcp" | "enabled"> | undefined,
+  member: Pick<Route, "id">,
+): boolean {
+  if (!aggregate?.enabled) return false;
+  const members = membersOf(config, aggregate);
+  const ids = memberIds.get(members) ?? new Set(members.map(({ route }) => route.id));
+  memberIds.set(members, ids);
+  return ids.has(member.id);
+}
+
+/**
+ * The hosts of the members that the sidecar calls through a listener of the generated Envoy (`aggregation.listen`). Empty: without
+ * aggregated routes, or with `aggregation.through`, there is no such listener.
+ */
+export function memberHosts(config: Config): ReadonlySet<string> {
+  if (config.aggregation.through !== undefined) return new Set();
+  const aggregates = config.routes.filter((route) => route.enabled);
+  return new Set(aggregates.flatMap((route) => membersOf(config, route).map((member) => member.route.host)));
+}
+
 function resolve(route: Pick<Route, "mcp">, routes: readonly Route[]): Member[] {
   const aggregate = aggregateOf(route);
   if (aggregate === undefined) return [];
