@@ -30,6 +30,11 @@ export function membersOf(config: Config, route: Pick<Route, "id" | "mcp">): rea
   return members;
 }
 
+/** The same with disabled members. */
+export function configuredMembersOf(config: Config, route: Pick<Route, "mcp">): readonly Member[] {
+  return resolve(route, config.routes);
+}
+
 const memberIds = new WeakMap<readonly Member[], ReadonlySet<string>>();
 
 /** Whether a route is an enabled aggregated route that has this enabled member. Constant time. */
@@ -115,8 +120,11 @@ export function checkAggregates(
     for (const [index, member] of members.entries()) {
       const before = members[index - 1];
       if (before === undefined || !member.prefix.startsWith(before.prefix)) continue;
+      // The one that came last: a route of the database must not break those of the file.
+      const parties = [route.id, before.route.id, member.route.id];
+      const last = routes.findLast((one) => parties.includes(one.route.id));
       reporter.error(
-        at,
+        last === undefined || last.route.id === route.id ? at : [...last.path, "id"],
         `the prefix ${JSON.stringify(before.prefix)} of ${before.route.id} begins the prefix ${JSON.stringify(member.prefix)} of ${member.route.id}: names would be ambiguous`,
         'give one of the routes another id, or write a prefix that ends with a separator: "{route}__"',
       );

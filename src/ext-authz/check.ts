@@ -218,7 +218,7 @@ function allow(
   { toolFilter, listId }: Lists,
 ): Checked | Promise<Checked> {
   const configuredHeaders = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
-  const legacyStream = mayBeLegacyStream(facts);
+  const legacyStream = aggregateOf(route) === undefined && mayBeLegacyStream(facts);
   const { headers } = facts;
   const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
   const serviceAccount = caller.kind === "service_account" ? 1 : undefined;
