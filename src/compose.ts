@@ -1,4 +1,6 @@
 import Router from "@koa/router";
+import { createCallOf } from "./aggregation/checked-call.ts";
+import { createMemberFetch } from "./aggregation/member-fetch.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
@@ -6,6 +8,7 @@ import { createSafeFetch } from "./egress/safe-fetch.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createAssertions } from "./external-tokens/identity-assertions.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
+import { createSignedCalls } from "./external-tokens/signed-calls.ts";
 import { createSigningKeys } from "./external-tokens/signing-keys.ts";
 import type { Route } from "./model/route.ts";
 import type { Subject } from "./model/subject.ts";
@@ -54,6 +57,7 @@ export async function compose(foundation: Foundation) {
   const common = { routes, store, logger, metrics };
   const keys = await createSigningKeys({ store, logger, now });
   const metadataProofs = await createMetadataProofs({ store, logger, now });
+  const signedCalls = createSignedCalls({ metadataProofs, now });
   const people = createPeople({
     store,
     limits: {
@@ -90,6 +94,7 @@ export async function compose(foundation: Foundation) {
     externalTokens,
     fetch: foundation.untrustedFetch ?? createSafeFetch({ limits: () => routes().config.upstreamOAuth }),
   });
+  const members = createMemberFetch({ routes, externalTokens });
   const portal = createPortal({
     ...{ routes, store, logger, signIn, externalTokens, people, upstreamOAuth, upstreamTokens, mayReach },
     endpointPath: upstreamOAuth.endpointPath,
@@ -99,8 +104,11 @@ export async function compose(foundation: Foundation) {
     ...common,
     keys,
     metadataProofs,
+    signedCalls,
     people,
     externalTokens,
+    callOf: createCallOf({ routes, signedCalls, people }),
+    memberFetch: members.memberFetch,
     assertions,
     policies,
     limiter: createRateLimiter(),
@@ -114,6 +122,7 @@ export async function compose(foundation: Foundation) {
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [
+        members,
         authorizationServer,
         upstreamTokens,
         upstreamOAuth,

@@ -26,7 +26,7 @@ export interface AggregationDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** The call that the check of this request has allowed and signed; undefined if there is none: the request must be denied. */
-  readonly callOf: (ctx: Context) => AggregateCall | undefined;
+  readonly callOf: (ctx: Context) => Promise<AggregateCall | undefined>;
   readonly memberFetch: MemberFetch;
   /** The ids of the members that the person has allowed for a grant. */
   readonly grantedMembers: (grantId: string) => Promise<ReadonlySet<string>> | ReadonlySet<string>;

@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
-import { envoySecretHeader, isTcp } from "../config/listeners.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
+import { sidecarHeaders } from "./clusters.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { notFound, type RouteEntry, routeEntries } from "./routes.ts";
@@ -13,10 +13,15 @@ const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, 
  *
  * @param options.serves the hosts of this listener.
  * @param options.httpsOnly requests that a proxy reports as plain HTTP are redirected to https without a check.
+ * @param options.publicScheme upstreams see the scheme of the host's public URLs, whatever the listener uses.
  */
 export function virtualHosts(
   config: Config,
-  options: { readonly serves: (host: string) => boolean; readonly httpsOnly: boolean },
+  options: {
+    readonly serves: (host: string) => boolean;
+    readonly httpsOnly: boolean;
+    readonly publicScheme?: true;
+  },
 ): Json[] {
   const table = createRouteTable(config);
   const issuerHost = new URL(config.issuer).host;
@@ -30,6 +35,7 @@ export function virtualHosts(
   const named = served.map(([host, entries]) => ({
     name: host,
     domains: /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`],
+    ...(options.publicScheme ? scheme(table.originOf(host)) : {}),
     routes: [
       ...first,
       ...ownPaths(config, { issuer: host === issuerHost, route: ofRoutes.has(host) }).map((own) =>
@@ -44,6 +50,15 @@ export function virtualHosts(
 
 function isHttp(origin: string | undefined): boolean {
   return origin?.startsWith("http:") === true;
+}
+
+function scheme(origin: string | undefined): { readonly [key: string]: Json } {
+  const value = isHttp(origin) ? "http" : "https";
+  return {
+    request_headers_to_add: [
+      { header: { key: "x-forwarded-proto", value }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" },
+    ],
+  };
 }
 
 /** The terminator reports that the client did not use TLS. */
@@ -66,7 +81,6 @@ const toHttps: Json = {
 
 /** Routes to the sidecar's HTTP listener, without a check. */
 function ownRoute(own: OwnPath, config: Config): Json {
-  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
   return {
     name: `own ${own.path}`,
     match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
@@ -76,16 +90,7 @@ function ownRoute(own: OwnPath, config: Config): Json {
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
     // The sidecar trusts forwarded addresses and request ids only with this secret.
-    ...(secret === undefined
-      ? {}
-      : {
-          request_headers_to_add: [
-            {
-              header: { key: envoySecretHeader, value: secret },
-              append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
-            },
-          ],
-        }),
+    ...sidecarHeaders(config),
     typed_per_filter_config: {
       "envoy.filters.http.ext_authz": {
         "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),

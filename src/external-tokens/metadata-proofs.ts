@@ -48,6 +48,10 @@ export interface MetadataProofs {
   /** Proves that the route's upstream has named a path outside `to` to this person. Valid as long as the keys. */
   proveUpstreamPath(route: ProvenRoute, userId: string, path: string): string;
   verifyUpstreamPath(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
+  /** Signs the text of an allowed call (`signed-calls.ts`): `kid.mac`. The text must contain its time. */
+  signText(text: string): string;
+  /** Whether `signText` of any replica has signed this text, with a key that is still valid. */
+  isSigned(text: string, signature: string): boolean;
   /**
    * Name prefixes of the upstream's cookies in this person's clients, one per valid key, newest first: nobody else can forge a
    * cookie that is sent back to the upstream.
@@ -140,6 +144,17 @@ export async function createMetadataProofs(deps: {
         timingSafeEqual(given, routeMac(key, "place", route, userId, path)),
       );
     },
+    signText(text) {
+      const { kid, key } = current();
+      return `${kid}.${textMac(key, text).toString("base64url")}`;
+    },
+    isSigned(text, signature) {
+      const [, kid, given = ""] = /^([\w-]{1,64})\.([\w-]{43})$/.exec(signature) ?? [];
+      const found = validKeys().find((one) => one.kid === kid);
+      return (
+        found !== undefined && timingSafeEqual(Buffer.from(given, "base64url"), textMac(found.key, text))
+      );
+    },
     cookiePrefixes(route, userId) {
       const newest = current();
       return [newest, ...validKeys().filter((one) => one !== newest)].map(
@@ -182,6 +197,12 @@ function routeMac(
 ): Buffer {
   return createHmac("sha256", key)
     .update(JSON.stringify([use, id, upstreamHash, userId, path ?? null]))
+    .digest();
+}
+
+function textMac(key: KeyObject, text: string): Buffer {
+  return createHmac("sha256", key)
+    .update(JSON.stringify(["call", text]))
     .digest();
 }
 
