@@ -24,6 +24,7 @@ const tables = [
   "authorization_server_record",
   "browser_session",
   "delegation",
+  "granted_member",
   "pending_authorization",
   "sign_in_session",
 ] as const;
@@ -72,6 +73,7 @@ export async function endAccess(
         const { numAffectedRows } = await sql`delete from ${sql.table(table)}`.execute(tx);
         return Number(numAffectedRows ?? 0);
       };
+      await all("granted_member");
       const ended: EndedAccess = {
         grants: count("Grant"),
         refreshTokens: count("RefreshToken"),

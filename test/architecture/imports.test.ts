@@ -113,7 +113,7 @@ describe("the layout of src/", () => {
       "config/paths.ts",
       "external-tokens/session-tokens.ts",
       "sign-in/sessions.ts",
-      "store/people.ts",
+      "store/notified-cache.ts",
       "upstream-tokens/connection-cache.ts",
     ]);
   });
