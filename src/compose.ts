@@ -19,6 +19,7 @@ import { createConnectionsRouter } from "./portal/connections.ts";
 import type { PortalDeps } from "./portal/server-states.ts";
 import { createServersRouter } from "./portal/servers-api.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
+import { createGrantedMembers } from "./store/granted-members.ts";
 import { createPeople } from "./store/people.ts";
 import type { Store } from "./store/store.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -58,13 +59,17 @@ export async function compose(foundation: Foundation) {
   const keys = await createSigningKeys({ store, logger, now });
   const metadataProofs = await createMetadataProofs({ store, logger, now });
   const signedCalls = createSignedCalls({ metadataProofs, now });
+  const { cacheEntries: entries, tokenCacheBytes: bytes } = routes().config.limits;
   const people = createPeople({
     store,
-    limits: {
-      entries: routes().config.limits.cacheEntries,
-      bytes: routes().config.limits.tokenCacheBytes,
-    },
+    limits: { entries, bytes },
     onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
+  });
+  const grantedMembers = createGrantedMembers({
+    store,
+    limits: { bytes },
+    upstreamOf: (routeId) => routes().byId(routeId)?.upstream,
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "granted_member" }),
   });
   const externalTokens = createExternalTokens({ ...common, people, keys, fetch: trustedFetch, now });
   const assertions = createAssertions({ keys, routes, metrics, now });
@@ -106,6 +111,8 @@ export async function compose(foundation: Foundation) {
     metadataProofs,
     signedCalls,
     people,
+    /** The ids of the members that a grant of an aggregated route may use; synchronous if cached. */
+    grantedMembers: grantedMembers.of,
     externalTokens,
     callOf: createCallOf({ routes, signedCalls, people }),
     memberFetch: members.memberFetch,
@@ -128,6 +135,7 @@ export async function compose(foundation: Foundation) {
         upstreamOAuth,
         externalTokens,
         people,
+        grantedMembers,
         signIn,
         keys,
         metadataProofs,

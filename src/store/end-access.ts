@@ -27,6 +27,7 @@ const tables = [
   "authorization_server_record",
   "browser_session",
   "delegation",
+  "granted_member",
   "pending_authorization",
   "sign_in_session",
 ] as const;
@@ -75,6 +76,7 @@ export async function endAccess(
         const { numAffectedRows } = await sql`delete from ${sql.table(table)}`.execute(tx);
         return Number(numAffectedRows ?? 0);
       };
+      await all("granted_member");
       const ended: EndedAccess = {
         grants: count("Grant"),
         refreshTokens: count("RefreshToken"),

@@ -16,8 +16,11 @@ export function isMacKey(found: unknown): found is Omit<MacKey, "kid"> {
 }
 
 export function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] {
-  return bound ? tables.filter(isBoundTable) : [];
+  return bound ? [...new Set([...tables.filter(isBoundTable), ...alwaysBound])] : [];
 }
+
+/** Tables that are newer than MACs: no version has written rows without one. */
+const alwaysBound: readonly BoundTable[] = ["granted_member"];
 
 /** Tables whose rows carry a MAC. */
 export type BoundTable = keyof typeof boundColumns;
@@ -59,6 +62,7 @@ export const boundColumns = {
     keys: 2,
     columns: ["grant_id", "route_id", "account", "owner_id", "upstream", "delegated_at", "expires_at"],
   },
+  granted_member: { keys: 2, columns: ["grant_id", "route_id", "upstream", "expires_at"] },
   browser_session: {
     keys: 1,
     columns: ["id_name", "host", "user_id", "parent_name", "created_at", "expires_at"],
@@ -79,9 +83,8 @@ export type BoundRow<T extends BoundTable> = {
 
 export const everyTable = Object.keys(boundColumns).filter(isBoundTable);
 
-/** Tables that later versions added; the first version with MACs bound all others. */
-const laterTables: readonly BoundTable[] = ["route_issuer", "aggregate_session"];
-export const firstTables = everyTable.filter((table) => !laterTables.includes(table));
+/** The tables that the first version with MACs bound, and those that have always been bound. */
+export const firstTables = everyTable.filter((table) => table !== "route_issuer");
 
 export type Row = Readonly<Record<string, unknown>>;
 

@@ -15,6 +15,7 @@ import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
+import { grantedMembers } from "./granted-members.ts";
 import { clientIssuers, routeIssuers } from "./issuers.ts";
 import { migrateDatabase } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
@@ -55,6 +56,7 @@ export async function removeExpired(
       secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
     delegation: sql`expires_at < ${at}`,
+    granted_member: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,
     // Kept while sessions, grants or delegations depend on it.
     sign_in_session: sql`
@@ -145,6 +147,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     routeIssuers: routeIssuers(database, macs),
     authorizationServerRecords: authorizationServerRecords(database, encryptor, macs),
     delegations: delegations(database, macs),
+    grantedMembers: grantedMembers(database, macs),
     browserSessions: browserSessions(database, macs),
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
     signingKeys: keys,

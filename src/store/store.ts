@@ -5,6 +5,7 @@ import type { BrowserSessions } from "./browser-sessions.ts";
 import type { ClientRegistrations } from "./client-registrations.ts";
 import type { Delegations } from "./delegations.ts";
 import type { EndedAccess } from "./end-access.ts";
+import type { StoredGrantedMembers } from "./granted-members.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
 import type { Notifications } from "./notifications/notifications.ts";
 import type { UsedValues } from "./one-time-values.ts";
@@ -23,6 +24,7 @@ export interface Store {
   readonly routeIssuers: RouteIssuers;
   readonly authorizationServerRecords: AuthorizationServerRecords;
   readonly delegations: Delegations;
+  readonly grantedMembers: StoredGrantedMembers;
   readonly browserSessions: BrowserSessions;
   readonly signInSessions: SignInSessions;
   readonly signingKeys: SigningKeys;

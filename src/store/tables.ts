@@ -99,6 +99,13 @@ export interface Tables {
     created_at: Generated<Date>;
     expires_at: Date;
   };
+  granted_member: Bound & {
+    grant_id: string;
+    route_id: string;
+    upstream: string;
+    expires_at: Date | null;
+    created_at: Generated<Date>;
+  };
   browser_session: Bound & {
     id_name: string;
     host: string;

@@ -96,6 +96,7 @@ describeStore("bounded tables", (store) => {
       client_registration: 1,
       authorization_server_record: 1_101,
       delegation: 1,
+      granted_member: 0,
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,

@@ -68,6 +68,7 @@ async function fill(): Promise<void> {
     { model: "Grant", id: "g", payload, expiresAt: inSeconds(3600) },
     undefined,
     asked,
+    [{ routeId, upstream }],
   );
   await store.delegations.give(
     { grantId: "g", ownerId: userId, routeId, upstream },
@@ -107,6 +108,7 @@ const reads = {
   route_issuer: async () => (await store.routeIssuers.of(issuer))[0],
   authorization_server_record: () => store.authorizationServerRecords.find("RefreshToken", "r"),
   delegation: async () => (await store.delegations.ofGrant("g"))[0],
+  granted_member: async () => (await store.grantedMembers.of("g")).get(routeId),
   browser_session: () => store.browserSessions.find("b"),
   sign_in_session: () => store.signInSessions.find(userId),
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
@@ -137,6 +139,9 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["delegation", "account = 'service-account/other'"],
   ["delegation", "upstream = 'https://evil.example.com', delegated_at = now()"],
   ["delegation", "expires_at = now() + interval '1 year'"],
+  ["granted_member", "route_id = 'payroll'"],
+  ["granted_member", "upstream = 'https://evil.example.com'"],
+  ["granted_member", "expires_at = null"],
   ["browser_session", "user_id = 'company/bob'"],
   ["browser_session", "host = 'other.test'"],
   ["browser_session", "parent_name = null"],

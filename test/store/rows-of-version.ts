@@ -202,6 +202,17 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
       },
     ];
   },
+  "0014_granted_member": async () => [
+    {
+      table: "granted_member",
+      values: {
+        grant_id: "g1",
+        route_id: connection.routeId,
+        upstream: connection.upstream,
+        expires_at: later,
+      },
+    },
+  ],
   "0010_bound_rows": async () => [
     {
       table: "used_value",
