@@ -1,0 +1,117 @@
+import { randomUUID } from "node:crypto";
+import { isLegacyRequest } from "@modelcontextprotocol/server";
+import { membersOf } from "../config/aggregates.ts";
+import { listedPath } from "../config/paths.ts";
+import { aggregateOf, type Route } from "../model/route.ts";
+import { withDeadline } from "../util/deadline.ts";
+import type { Aggregation, AggregationDeps } from "./aggregation.ts";
+import { accessTo } from "./consent.ts";
+import type { Conversation } from "./conversation.ts";
+import { Exchanges } from "./exchanges.ts";
+import { jsonRpcError, readRequest, sendResponse } from "./http.ts";
+import { legacyClients } from "./legacy-clients.ts";
+import { lists } from "./lists.ts";
+import { memberCalls } from "./member-calls.ts";
+import { instructionsOf } from "./member-clients.ts";
+import { memberRequests } from "./member-requests.ts";
+import { memberSessions } from "./member-sessions.ts";
+import { modernClients } from "./modern-clients.ts";
+import { namingsOf } from "./names.ts";
+import { notices } from "./notices.ts";
+import { ParkedCalls } from "./parked-calls.ts";
+import { replicaLink } from "./replica-link.ts";
+import { requestHandler } from "./requests.ts";
+import type { AnswerRequest } from "./servers.ts";
+import { joinedInstructions } from "./servers.ts";
+
+/** How long `initialize` and `server/discover` wait for the instructions of members, ms. */
+const instructionsMs = 3_000;
+
+/** The MCP endpoints of aggregated routes: the server for clients, and the client of the members. */
+export function createAggregation(deps: AggregationDeps): Aggregation {
+  const { routes, logger } = deps;
+  const replicaId = randomUUID();
+  const exchanges = new Exchanges();
+  const parked = new ParkedCalls();
+  const link = replicaLink({ ...deps, replicaId, exchanges, parked });
+  const memberUrl = deps.memberUrl ?? ((member: Route) => member.resource + (listedPath(member) ?? ""));
+  const toMembers = { memberFetch: deps.memberFetch, memberUrl };
+  const sessions = memberSessions(toMembers);
+  const calls = memberCalls({ ...toMembers, sessions, onOutcome: () => {} });
+  const notifier = notices({ ...deps, ...toMembers, members: sessions, calls });
+  const requests = memberRequests({
+    ...deps,
+    calls,
+    sessions,
+    parked,
+    replica: link,
+    onConnected: notifier.onConnected,
+  });
+  const handle = requestHandler({
+    ...deps,
+    lists: lists({ calls, sessions }),
+    requests,
+    subscriptions: notifier,
+    onList: notifier.onList,
+  });
+  const answer =
+    (conversation: Conversation): AnswerRequest =>
+    (request, ctx) =>
+      handle(conversation, request, ctx);
+
+  async function instructions(conversation: Conversation): Promise<string> {
+    const { usable } = await accessTo(deps, conversation);
+    const parts = await Promise.all(
+      [...usable].map(async (naming) => {
+        const { prefix, route } = naming.member;
+        const opened = sessions.of(conversation, naming).then(instructionsOf, () => undefined);
+        const text = await withDeadline(opened, instructionsMs, () => undefined);
+        return { name: route.name, prefix, instructions: text };
+      }),
+    );
+    return joinedInstructions(parts);
+  }
+
+  const legacy = legacyClients({
+    sessions: deps.sessions,
+    exchanges,
+    replicaId,
+    answer,
+    instructions,
+    onOther: (conversation, message) => link.route(conversation, message, notifier),
+    openStream: notifier.openStream,
+    onEnd: notifier.onEnd,
+  });
+  const modern = modernClients({ sessions: deps.sessions, answer, instructions, changes: notifier.changes });
+
+  return {
+    async middleware(ctx, next) {
+      const route = routes().find(ctx.req.headers.host ?? "", ctx.path);
+      if (route === undefined || aggregateOf(route) === undefined) return next();
+      const call = await deps.callOf(ctx);
+      // Without the header that the check signs, nothing says whose request it is.
+      if (call === undefined || call.route.id !== route.id)
+        return sendResponse(ctx, jsonRpcError(403, -32_000, "Forbidden: this request has not been checked"));
+      const read = await readRequest(ctx);
+      if (read instanceof Response) return sendResponse(ctx, read);
+      const { request, body } = read;
+      const namings = namingsOf(membersOf(routes().config, route));
+      const serve = (await isLegacyRequest(request, body)) ? legacy : modern;
+      try {
+        sendResponse(ctx, await serve(call, namings, request, body));
+      } catch (error) {
+        logger.error(
+          { err: error, requestId: call.requestId, route: route.id },
+          "an aggregated request failed",
+        );
+        sendResponse(ctx, jsonRpcError(500, -32_603, "Internal error", body));
+      }
+    },
+    async close() {
+      link.close();
+      notifier.close();
+      parked.close();
+      await exchanges.close();
+    },
+  };
+}
