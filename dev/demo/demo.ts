@@ -16,6 +16,7 @@ const ports = {
   http: port("DEMO_HTTP_PORT", 8449),
   admin: port("DEMO_ADMIN_PORT", 8450),
   envoyAdmin: port("DEMO_ENVOY_ADMIN_PORT", 8451),
+  members: port("DEMO_MEMBERS_PORT", 8452),
 } satisfies StackOptions["ports"];
 
 function port(setting: string, usual: number) {

@@ -61,6 +61,10 @@ button.primary:hover,.button.primary:hover{filter:brightness(1.08)}
 .rows p{margin:.1rem 0}
 .rows form{align-self:center}
 .rows button{min-width:8.5rem}
+.rows.pick>li{grid-template-columns:auto auto 1fr;align-items:start}
+.rows .stack{margin:0}
+.problem{color:var(--bad)}
+input[type=checkbox]{width:1.35rem;height:1.35rem;margin:.7rem 0 0;accent-color:var(--accent)}
 .facts{display:flex;flex-wrap:wrap;gap:.15rem 1.6rem;margin:.45rem 0 0;border:0;font-size:.9rem}
 .facts>div,.facts>div+div{display:flex;gap:.4rem;padding:0;border:0}
 ul.names{list-style:none;margin:0;padding:0}

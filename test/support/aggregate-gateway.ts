@@ -66,8 +66,8 @@ export async function startAggregateGateway(config: (own: object) => object = (o
       const { url = "", method = "", headers } = request;
       const one = { server: name, url, method, headers, body: await text(request) };
       seen.push(one);
-      if (url.endsWith("/moved")) response.writeHead(302, { location: "https://elsewhere.test/" });
-      response.setHeader("content-type", "application/json");
+      if (url.endsWith("/moved")) response.writeHead(307, { location: "/elsewhere" });
+      else response.writeHead(200, { "content-type": "application/json" });
       response.end(JSON.stringify({ server: name, body: one.body }));
     });
   const [a, b] = await Promise.all([server("a"), server("b")]);
