@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import {
   type JSONRPCMessage,
   ProtocolErrorCode,
@@ -75,10 +76,32 @@ const endedError = (id: RequestId): JSONRPCMessage => ({
   error: { code: ProtocolErrorCode.InternalError, message: "the stream ended", data: streamEnded },
 });
 
+/** The message with the ids of our own requests moved by `by`. */
+function withIds<T extends JSONRPCMessage>(message: T, by: number): T {
+  const moved = (id: unknown) => (typeof id === "number" ? id + by : id);
+  if (!("method" in message)) return by < 0 ? { ...message, id: moved(message.id) } : message;
+  const { params } = message;
+  if (message.method === "notifications/cancelled" && by > 0)
+    return { ...message, params: { ...params, requestId: moved(params?.requestId) } };
+  if (message.method === "notifications/progress" && by < 0)
+    return { ...message, params: { ...params, progressToken: moved(params?.progressToken) } };
+  if (!("id" in message) || by < 0) return message;
+  const token = params?._meta?.progressToken;
+  return {
+    ...message,
+    id: moved(message.id),
+    // The SDK's token is the id.
+    ...(token === message.id && {
+      params: { ...params, _meta: { ...params?._meta, progressToken: moved(token) } },
+    }),
+  };
+}
+
 /** The SDK's transport, for a session that exists already. */
 export class MemberTransport extends StreamableHTTPClientTransport {
   readonly #resumes: boolean;
   readonly #notices = new Set<Promise<void>>();
+  #firstId = 0;
 
   /**
    * @param session absent: a handshake is to follow. Without an id: the member keeps no sessions, and none is to follow either.
@@ -103,6 +126,16 @@ export class MemberTransport extends StreamableHTTPClientTransport {
     this.#resumes = session !== undefined;
   }
 
+  /**
+   * Gives requests ids that no other call has: each has its own client, which counts from 0, and the ids of one session must differ on
+   * all replicas (MCP 2025-11-25, "Requests"). Called once, when the client is connected.
+   */
+  useOwnIds(): void {
+    this.#firstId = randomInt(1, 2 ** 47);
+    const deliver = this.onmessage;
+    this.onmessage = (message) => deliver?.(withIds(message, -this.#firstId));
+  }
+
   /** The SDK's client shakes hands unless its transport has a session. */
   override get sessionId(): string | undefined {
     return super.sessionId ?? (this.#resumes ? "" : undefined);
@@ -112,16 +145,16 @@ export class MemberTransport extends StreamableHTTPClientTransport {
     message: JSONRPCMessage | JSONRPCMessage[],
     options?: TransportSendOptions,
   ): Promise<void> {
-    if (!Array.isArray(message) && "method" in message && "id" in message) {
-      const { id } = message;
-      return super.send(message, {
+    if (Array.isArray(message)) return super.send(message, options);
+    const own = withIds(message, this.#firstId);
+    if ("method" in own && "id" in own)
+      return super.send(own, {
         ...options,
         // Ignored if it has been answered. The SDK would wait until the timeout.
-        onRequestStreamEnd: () => this.onmessage?.(endedError(id)),
+        onRequestStreamEnd: () => this.onmessage?.(endedError(own.id)),
       });
-    }
-    const sent = super.send(message, options);
-    if (!Array.isArray(message) && "method" in message && !("id" in message)) {
+    const sent = super.send(own, options);
+    if ("method" in own) {
       const notice = sent.catch(() => {}).finally(() => this.#notices.delete(notice));
       this.#notices.add(notice);
     }

@@ -29,7 +29,8 @@ export function sessionsMember(name: string, revision: LegacyRevision = "2025-11
     }
     if (message?.method !== "initialize") return void response.writeHead(400).end('{"error":"no session"}');
     // The SDK would accept the newest that the client offers.
-    if (message.params) message.params.protocolVersion = revision;
+    const { params } = message;
+    if (params && String(params.protocolVersion) > revision) params.protocolVersion = revision;
     const server = legacyMcpServer(name, signals, revision);
     const transport = new StreamableHTTPServerTransport({
       sessionIdGenerator: randomUUID,
