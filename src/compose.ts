@@ -13,6 +13,7 @@ import { createRateLimiter } from "./policy/rate-limiter.ts";
 import { createCurrentPolicies } from "./policy/route-policy.ts";
 import { createConnectRouter } from "./portal/connect.ts";
 import { createConnectionsRouter } from "./portal/connections.ts";
+import { createConsentLinks } from "./portal/consent-links.ts";
 import type { PortalDeps } from "./portal/server-states.ts";
 import { createServersRouter } from "./portal/servers-api.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
@@ -100,6 +101,11 @@ export async function compose(foundation: Foundation) {
     endpointPath: upstreamOAuth.endpointPath,
     describeClient: authorizationServer.describeClient,
   });
+  const consentLinks = createConsentLinks({
+    ...{ routes, store, logger, metrics, signIn, upstreamOAuth, upstreamTokens, mayReach },
+    describeClient: authorizationServer.describeClient,
+  });
+  portal.use(consentLinks.router.routes());
   return {
     ...common,
     keys,
@@ -118,6 +124,7 @@ export async function compose(foundation: Foundation) {
     mayReach,
     authorizationServer,
     portal,
+    createConsentLink: consentLinks.create,
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [
