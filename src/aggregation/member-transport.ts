@@ -1,8 +1,11 @@
+import { randomInt } from "node:crypto";
 import {
+  isJSONRPCRequest,
   type JSONRPCMessage,
   ProtocolErrorCode,
   type RequestId,
   StreamableHTTPClientTransport,
+  type Transport,
   type TransportSendOptions,
 } from "@modelcontextprotocol/client";
 
@@ -75,9 +78,57 @@ const endedError = (id: RequestId): JSONRPCMessage => ({
   error: { code: ProtocolErrorCode.InternalError, message: "the stream ended", data: streamEnded },
 });
 
+/** More requests than one connection sends. */
+const idRange = 1_000_000;
+
+/**
+ * Request ids and progress tokens of one connection, which the SDK's client counts from 0. Many connections share a member's session, in
+ * which every id must be new (MCP, "Requests"): servers find the stream of a response by it. 0 is never used, for servers that take it
+ * for an absent id.
+ */
+class SessionIds {
+  readonly #first = randomInt(idRange, 2 ** 47);
+
+  /** What the member gets. */
+  outer(message: JSONRPCMessage): JSONRPCMessage {
+    if (!("method" in message)) return message;
+    const { params } = message;
+    if (!("id" in message)) {
+      if (message.method !== "notifications/cancelled") return message;
+      return { ...message, params: { ...params, requestId: this.#shifted(params?.requestId) } };
+    }
+    const token = params?._meta?.progressToken;
+    const meta =
+      token === undefined ? {} : { _meta: { ...params?._meta, progressToken: this.#shifted(token) } };
+    return {
+      ...message,
+      id: this.#shifted(message.id),
+      ...(params === undefined ? {} : { params: { ...params, ...meta } }),
+    };
+  }
+
+  /** What the SDK's client gets. */
+  inner<M extends JSONRPCMessage>(message: M): M {
+    if (!("method" in message)) return { ...message, id: this.#back(message.id) };
+    if (message.method !== "notifications/progress") return message;
+    const { params } = message;
+    return { ...message, params: { ...params, progressToken: this.#back(params?.progressToken) } };
+  }
+
+  #shifted<T>(id: T): T | number {
+    return typeof id === "number" ? id + this.#first : id;
+  }
+
+  #back<T>(id: T): T | number {
+    const known = typeof id === "number" && id >= this.#first && id < this.#first + idRange;
+    return known ? id - this.#first : id;
+  }
+}
+
 /** The SDK's transport, for a session that exists already. */
 export class MemberTransport extends StreamableHTTPClientTransport {
   readonly #resumes: boolean;
+  readonly #ids = new SessionIds();
   readonly #notices = new Set<Promise<void>>();
 
   /**
@@ -101,6 +152,15 @@ export class MemberTransport extends StreamableHTTPClientTransport {
       onInsufficientScope: "throw",
     });
     this.#resumes = session !== undefined;
+    let handler: Transport["onmessage"];
+    // The SDK sets it again after it has asked which revision the member speaks.
+    Object.defineProperty(this, "onmessage", {
+      get: (): Transport["onmessage"] =>
+        handler && ((message, extra) => handler?.(this.#ids.inner(message), extra)),
+      set: (given: Transport["onmessage"]) => {
+        handler = given;
+      },
+    });
   }
 
   /** The SDK's client shakes hands unless its transport has a session. */
@@ -109,10 +169,13 @@ export class MemberTransport extends StreamableHTTPClientTransport {
   }
 
   override async send(
-    message: JSONRPCMessage | JSONRPCMessage[],
+    sdkMessage: JSONRPCMessage | JSONRPCMessage[],
     options?: TransportSendOptions,
   ): Promise<void> {
-    if (!Array.isArray(message) && "method" in message && "id" in message) {
+    const message = Array.isArray(sdkMessage)
+      ? sdkMessage.map((one) => this.#ids.outer(one))
+      : this.#ids.outer(sdkMessage);
+    if (!Array.isArray(message) && isJSONRPCRequest(message)) {
       const { id } = message;
       return super.send(message, {
         ...options,
