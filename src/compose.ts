@@ -1,6 +1,7 @@
 import Router from "@koa/router";
 import { createCallOf } from "./aggregation/checked-call.ts";
-import { createMemberFetch } from "./aggregation/member-fetch.ts";
+import { createAggregation } from "./aggregation/create-aggregation.ts";
+import { createMemberFetch, memberUrl } from "./aggregation/member-fetch.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
@@ -111,6 +112,16 @@ export async function compose(foundation: Foundation) {
     describeClient: authorizationServer.describeClient,
   });
   portal.use(consentLinks.router.routes());
+  const callOf = createCallOf({ routes, signedCalls, people });
+  const aggregation = createAggregation({
+    ...{ routes, logger, metrics, callOf, mayReach },
+    sessions: store.aggregateSessions,
+    messages: store.replicaMessages,
+    memberFetch: members.memberFetch,
+    memberUrl: (member) => memberUrl(member, upstreamOAuth),
+    grantedMembers: grantedMembers.of,
+    createConsentLink: consentLinks.create,
+  });
   return {
     ...common,
     keys,
@@ -120,7 +131,7 @@ export async function compose(foundation: Foundation) {
     /** The ids of the members that a grant of an aggregated route may use; synchronous if cached. */
     grantedMembers: grantedMembers.of,
     externalTokens,
-    callOf: createCallOf({ routes, signedCalls, people }),
+    callOf,
     memberFetch: members.memberFetch,
     assertions,
     policies,
@@ -133,9 +144,11 @@ export async function compose(foundation: Foundation) {
     authorizationServer,
     portal,
     createConsentLink: consentLinks.create,
+    aggregation,
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [
+        aggregation,
         members,
         authorizationServer,
         upstreamTokens,

@@ -31,7 +31,7 @@ export interface AggregationDeps {
   readonly callOf: (ctx: Context) => Promise<AggregateCall | undefined>;
   readonly memberFetch: MemberFetch;
   /** The URL of a member's MCP endpoint; default: the one that listings show. */
-  readonly memberUrl?: (member: Route) => Promise<string> | string;
+  readonly memberUrl?: (member: Route) => Promise<URL> | URL;
   readonly sessions: AggregateSessions;
   readonly messages: ReplicaMessages;
   /** The ids of the members that the person has allowed for a grant. */

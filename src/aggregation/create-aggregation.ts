@@ -34,7 +34,8 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
   const exchanges = new Exchanges();
   const parked = new ParkedCalls();
   const link = replicaLink({ ...deps, replicaId, exchanges, parked });
-  const memberUrl = deps.memberUrl ?? ((member: Route) => member.resource + (listedPath(member) ?? ""));
+  const memberUrl =
+    deps.memberUrl ?? ((member: Route) => new URL(member.resource + (listedPath(member) ?? "")));
   const toMembers = { memberFetch: deps.memberFetch, memberUrl };
   const sessions = memberSessions(toMembers);
   const calls = memberCalls({ ...toMembers, sessions, onOutcome: () => {} });
@@ -86,8 +87,10 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
 
   return {
     async middleware(ctx, next) {
-      const route = routes().find(ctx.req.headers.host ?? "", ctx.path);
-      if (route === undefined || aggregateOf(route) === undefined) return next();
+      const { host = "" } = ctx.req.headers;
+      const route = routes().find(host, ctx.path);
+      if (route === undefined || aggregateOf(route) === undefined || routes().isOwnPath(host, ctx.path))
+        return next();
       const call = await deps.callOf(ctx);
       // Without the header that the check signs, nothing says whose request it is.
       if (call === undefined || call.route.id !== route.id)

@@ -20,7 +20,7 @@ export const handshakeMs = 10_000;
 export interface MemberClientDeps {
   readonly memberFetch: MemberFetch;
   /** The URL of a member's MCP endpoint, as clients use it. */
-  readonly memberUrl: (member: Route) => Promise<string> | string;
+  readonly memberUrl: (member: Route) => Promise<URL> | URL;
 }
 
 /** One connection to a member, for one call. */
@@ -60,7 +60,7 @@ export async function resume(
   const client = clientOf(facts, {});
   prepare?.(client);
   const transport = new MemberTransport(
-    new URL(await deps.memberUrl(member.route)),
+    await deps.memberUrl(member.route),
     boundedFetch(deps.memberFetch(call, member.route), refusal, ownStream),
     session.era === "legacy"
       ? { id: session.sessionId, protocolVersion: session.protocolVersion }
@@ -69,6 +69,7 @@ export async function resume(
   await client.connect(transport, {
     prior: session.era === "legacy" ? { kind: "legacy" } : { kind: "modern", discover: session.discover },
   });
+  transport.useOwnIds();
   return { client, transport, refusal, close: () => closeAfter(client, transport) };
 }
 
@@ -92,7 +93,7 @@ export async function openSession(
   const refusal: Refusal = {};
   const client = clientOf(facts, { versionNegotiation: { mode: "auto" } });
   const fetchMember = boundedFetch(deps.memberFetch(call, member.route), refusal, "none");
-  const transport = new MemberTransport(new URL(await deps.memberUrl(member.route)), fetchMember);
+  const transport = new MemberTransport(await deps.memberUrl(member.route), fetchMember);
   try {
     await client.connect(transport, { timeout: handshakeMs });
     return { ok: true, session: sessionOf(client, transport) };

@@ -1,11 +1,9 @@
 import { randomInt } from "node:crypto";
 import {
-  isJSONRPCRequest,
   type JSONRPCMessage,
   ProtocolErrorCode,
   type RequestId,
   StreamableHTTPClientTransport,
-  type Transport,
   type TransportSendOptions,
 } from "@modelcontextprotocol/client";
 
@@ -78,58 +76,32 @@ const endedError = (id: RequestId): JSONRPCMessage => ({
   error: { code: ProtocolErrorCode.InternalError, message: "the stream ended", data: streamEnded },
 });
 
-/** More requests than one connection sends. */
-const idRange = 1_000_000;
-
-/**
- * Request ids and progress tokens of one connection, which the SDK's client counts from 0. Many connections share a member's session, in
- * which every id must be new (MCP, "Requests"): servers find the stream of a response by it. 0 is never used, for servers that take it
- * for an absent id.
- */
-class SessionIds {
-  readonly #first = randomInt(idRange, 2 ** 47);
-
-  /** What the member gets. */
-  outer(message: JSONRPCMessage): JSONRPCMessage {
-    if (!("method" in message)) return message;
-    const { params } = message;
-    if (!("id" in message)) {
-      if (message.method !== "notifications/cancelled") return message;
-      return { ...message, params: { ...params, requestId: this.#shifted(params?.requestId) } };
-    }
-    const token = params?._meta?.progressToken;
-    const meta =
-      token === undefined ? {} : { _meta: { ...params?._meta, progressToken: this.#shifted(token) } };
-    return {
-      ...message,
-      id: this.#shifted(message.id),
-      ...(params === undefined ? {} : { params: { ...params, ...meta } }),
-    };
-  }
-
-  /** What the SDK's client gets. */
-  inner<M extends JSONRPCMessage>(message: M): M {
-    if (!("method" in message)) return { ...message, id: this.#back(message.id) };
-    if (message.method !== "notifications/progress") return message;
-    const { params } = message;
-    return { ...message, params: { ...params, progressToken: this.#back(params?.progressToken) } };
-  }
-
-  #shifted<T>(id: T): T | number {
-    return typeof id === "number" ? id + this.#first : id;
-  }
-
-  #back<T>(id: T): T | number {
-    const known = typeof id === "number" && id >= this.#first && id < this.#first + idRange;
-    return known ? id - this.#first : id;
-  }
+/** The message with the ids of our own requests moved by `by`. */
+function withIds<T extends JSONRPCMessage>(message: T, by: number): T {
+  const moved = (id: unknown) => (typeof id === "number" ? id + by : id);
+  if (!("method" in message)) return by < 0 ? { ...message, id: moved(message.id) } : message;
+  const { params } = message;
+  if (message.method === "notifications/cancelled" && by > 0)
+    return { ...message, params: { ...params, requestId: moved(params?.requestId) } };
+  if (message.method === "notifications/progress" && by < 0)
+    return { ...message, params: { ...params, progressToken: moved(params?.progressToken) } };
+  if (!("id" in message) || by < 0) return message;
+  const token = params?._meta?.progressToken;
+  return {
+    ...message,
+    id: moved(message.id),
+    // The SDK's token is the id.
+    ...(token === message.id && {
+      params: { ...params, _meta: { ...params?._meta, progressToken: moved(token) } },
+    }),
+  };
 }
 
 /** The SDK's transport, for a session that exists already. */
 export class MemberTransport extends StreamableHTTPClientTransport {
   readonly #resumes: boolean;
-  readonly #ids = new SessionIds();
   readonly #notices = new Set<Promise<void>>();
+  #firstId = 0;
 
   /**
    * @param session absent: a handshake is to follow. Without an id: the member keeps no sessions, and none is to follow either.
@@ -152,15 +124,16 @@ export class MemberTransport extends StreamableHTTPClientTransport {
       onInsufficientScope: "throw",
     });
     this.#resumes = session !== undefined;
-    let handler: Transport["onmessage"];
-    // The SDK sets it again after it has asked which revision the member speaks.
-    Object.defineProperty(this, "onmessage", {
-      get: (): Transport["onmessage"] =>
-        handler && ((message, extra) => handler?.(this.#ids.inner(message), extra)),
-      set: (given: Transport["onmessage"]) => {
-        handler = given;
-      },
-    });
+  }
+
+  /**
+   * Gives requests ids that no other call has: each has its own client, which counts from 0, and the ids of one session must differ on
+   * all replicas (MCP 2025-11-25, "Requests"). Called once, when the client is connected.
+   */
+  useOwnIds(): void {
+    this.#firstId = randomInt(1, 2 ** 47);
+    const deliver = this.onmessage;
+    this.onmessage = (message) => deliver?.(withIds(message, -this.#firstId));
   }
 
   /** The SDK's client shakes hands unless its transport has a session. */
@@ -169,22 +142,19 @@ export class MemberTransport extends StreamableHTTPClientTransport {
   }
 
   override async send(
-    sdkMessage: JSONRPCMessage | JSONRPCMessage[],
+    message: JSONRPCMessage | JSONRPCMessage[],
     options?: TransportSendOptions,
   ): Promise<void> {
-    const message = Array.isArray(sdkMessage)
-      ? sdkMessage.map((one) => this.#ids.outer(one))
-      : this.#ids.outer(sdkMessage);
-    if (!Array.isArray(message) && isJSONRPCRequest(message)) {
-      const { id } = message;
-      return super.send(message, {
+    if (Array.isArray(message)) return super.send(message, options);
+    const own = withIds(message, this.#firstId);
+    if ("method" in own && "id" in own)
+      return super.send(own, {
         ...options,
         // Ignored if it has been answered. The SDK would wait until the timeout.
-        onRequestStreamEnd: () => this.onmessage?.(endedError(id)),
+        onRequestStreamEnd: () => this.onmessage?.(endedError(own.id)),
       });
-    }
-    const sent = super.send(message, options);
-    if (!Array.isArray(message) && "method" in message && !("id" in message)) {
+    const sent = super.send(own, options);
+    if ("method" in own) {
       const notice = sent.catch(() => {}).finally(() => this.#notices.delete(notice));
       this.#notices.add(notice);
     }

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { ProtocolError, ProtocolErrorCode, type ServerContext } from "@modelcontextprotocol/server";
 import type { Conversation } from "./conversation.ts";
 import { anyObject, isObject, type JsonObject } from "./json.ts";
@@ -84,7 +85,11 @@ export function streamRelay(conversation: Conversation, naming: Naming, ctx: Ser
     async ask(method, params, signal) {
       if (conversation.client.era === "modern" || !asksClient(method))
         throw new ProtocolError(ProtocolErrorCode.MethodNotFound, "Method not found");
-      const question = { method, params: { ...namedQuestion(naming, method, params) } };
+      const named = namedQuestion(naming, method, params);
+      // Required until 2025-11-25; members of 2026-07-28 send none.
+      const id =
+        named.mode === "url" && named.elicitationId === undefined ? { elicitationId: randomUUID() } : {};
+      const question = { method, params: { ...named, ...id } };
       return ctx.mcpReq.send(question, anyObject, { signal, timeout: answerMs });
     },
   };
