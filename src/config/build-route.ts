@@ -197,6 +197,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     kind: "server",
     path: server?.path ?? "/",
     maxRequestBytes: server?.max_request_bytes ?? 1024 * 1024,
+    consent: server?.consent ?? "auto",
     auth,
     ...(server?.expected_issuer === undefined ? {} : { expectedIssuer: server.expected_issuer }),
     ...(server?.resource === "exact" ? { exactResource: true } : {}),

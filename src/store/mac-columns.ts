@@ -66,6 +66,7 @@ export const boundColumns = {
   sign_in_session: { keys: 1, columns: ["user_id", "provider_id", "subject", "sid_name", "checked_at"] },
   signing_key: { keys: 1, columns: ["kid", "purpose", "created_at", "active_at", "expires_at"] },
   stored_route: { keys: 1, columns: ["id", "place", "version"] },
+  elicitation_session: { keys: 1, columns: ["session_name", "user_name", "expires_at"] },
 } as const satisfies { [T in keyof Tables]?: { keys: number; columns: readonly (keyof Tables[T])[] } };
 
 /** The covered columns of a row, as read or as written. */
@@ -76,7 +77,9 @@ export type BoundRow<T extends BoundTable> = {
 export const everyTable = Object.keys(boundColumns).filter(isBoundTable);
 
 /** The tables that the first version with MACs bound. */
-export const firstTables = everyTable.filter((table) => table !== "route_issuer");
+export const firstTables = everyTable.filter(
+  (table) => table !== "route_issuer" && table !== "elicitation_session",
+);
 
 export type Row = Readonly<Record<string, unknown>>;
 
