@@ -7,6 +7,7 @@ import type { BrowserContext } from "playwright-core";
 import { browser as startBrowser } from "./browser.ts";
 import { type McpClient, mcpClient } from "./mcp-client.ts";
 import { type Login, person } from "./person.ts";
+import type { RecordedRequest } from "./record-requests.ts";
 import { type Stack, startStack } from "./stack.ts";
 import { everythingAtOnce } from "./stack-config.ts";
 import { transcript } from "./transcript.ts";
@@ -128,7 +129,12 @@ async function compare(stack: Stack, mcp: McpClient): Promise<string> {
   const issued = stack.upstream.issuedTokens();
   assert(issued.length > 0, "the upstream's authorization server issued no token");
   assert(!issued.some((token) => JSON.stringify(held).includes(token)), "the client holds an upstream token");
-  const received = stack.everything.requests.filter(({ url }) => url === "/mcp");
+  // The gateway's own discovery asks the server without a token.
+  const isDiscovery = ({ headers }: RecordedRequest) =>
+    headers.some(([name, value]) => name === "user-agent" && value.startsWith("envoy-mcp-auth/"));
+  const received = stack.everything.requests.filter(
+    (request) => request.url === "/mcp" && !isDiscovery(request),
+  );
   assert(received.length > 0, "the upstream received nothing");
   for (const request of received) {
     const sent = request.headers.filter(([name]) => name.toLowerCase() === "authorization");
