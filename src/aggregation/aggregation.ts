@@ -17,6 +17,8 @@ export interface AggregateCall {
   /** The address of the client, for the policies of members. */
   readonly sourceIp?: string;
   readonly requestId: string;
+  /** The request's trace context headers (W3C), for calls of members. */
+  readonly trace?: Readonly<Record<string, string>>;
 }
 
 /** The fetch for one member: through Envoy, with an external token of the caller that is valid at that member only. */

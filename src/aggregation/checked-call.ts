@@ -48,6 +48,17 @@ export function createCallOf(deps: {
     const caller = signed && (await callerOf(signed.call));
     if (!caller) return undefined;
     const { sourceIp, requestId } = signed.call;
-    return { route: signed.route, caller, ...(sourceIp !== undefined && { sourceIp }), requestId };
+    const trace = traceOf(ctx);
+    return { route: signed.route, caller, ...(sourceIp !== undefined && { sourceIp }), requestId, trace };
   };
+}
+
+function traceOf({ req }: Context): Readonly<Record<string, string>> {
+  const names = ["traceparent", "tracestate", "baggage"];
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const value = req.headers[name];
+      return typeof value === "string" ? [[name, value]] : [];
+    }),
+  );
 }

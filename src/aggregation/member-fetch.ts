@@ -27,6 +27,8 @@ export function createMemberFetch(deps: {
       throw new Error(`${new URL(request.url).origin} is not a URL of ${member.id}`);
     request.headers.set("authorization", `Bearer ${await externalTokens.forMember(call, member)}`);
     request.headers.set("x-request-id", call.requestId);
+    // If this process traces, too, its span takes their place.
+    for (const [name, value] of Object.entries(call.trace ?? {})) request.headers.set(name, value);
     return envoy.fetch(request);
   };
   return { memberFetch, close: envoy.close };

@@ -28,24 +28,33 @@ const withoutBody = new Set([101, 204, 205, 304]);
  * A `fetch` for public URLs of this gateway that connects to its Envoy, wherever their hosts resolve to. A certificate must be valid for
  * the host of the URL. Event streams stay open without a timeout. No proxy is used, and redirects are returned, not followed.
  *
- * @param address read for every new connection, so that a reload of the routes file takes effect
+ * @param address read on every call, so that a reload of the routes file takes effect
  * @throws SafeFetchError from the returned function
  */
 export function createEnvoyFetch(address: () => EnvoyAddress): {
   readonly fetch: typeof globalThis.fetch;
   close(): Promise<void>;
 } {
-  const agent = new Agent({
-    connect: connectorTo(address),
-    pipelining: 1,
-    headersTimeout,
-    bodyTimeout: 0,
-    keepAliveTimeout,
-    keepAliveMaxTimeout: keepAliveTimeout,
-  });
+  let opened: (EnvoyAddress & { readonly agent: Agent }) | undefined;
+  /** Connections to a former address are not used again. */
+  function agentFor({ through, ca }: EnvoyAddress): Agent {
+    if (opened?.through === through && opened.ca === ca) return opened.agent;
+    opened?.agent.close().catch(() => {});
+    const agent = new Agent({
+      connect: connectorTo({ through, ca }),
+      pipelining: 1,
+      headersTimeout,
+      bodyTimeout: 0,
+      keepAliveTimeout,
+      keepAliveMaxTimeout: keepAliveTimeout,
+    });
+    opened = { through, ca, agent };
+    return agent;
+  }
 
   async function send(request: Request): Promise<Response> {
     const url = new URL(request.url);
+    const envoy = address();
     try {
       const response = await undiciFetch(url, {
         method: request.method,
@@ -54,7 +63,7 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
         body: request.body === null ? null : await request.arrayBuffer(),
         redirect: "manual",
         signal: request.signal,
-        dispatcher: agent,
+        dispatcher: agentFor(envoy),
       });
       const { status } = response;
       const headers = new Headers([...response.headers]);
@@ -65,7 +74,7 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
       const body = open as ReadableStream<Uint8Array<ArrayBuffer>> | null;
       return new Response(withoutBody.has(status) ? null : body, { status, headers });
     } catch (error) {
-      throw describe(error, url, address().through);
+      throw describe(error, url, envoy.through);
     }
   }
 
@@ -86,17 +95,16 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
       });
     },
     // Streams would never end.
-    close: () => agent.destroy(),
+    close: async () => opened?.agent.destroy(),
   };
 }
 
 /** Connects to Envoy, whatever the URL's host and scheme. */
-function connectorTo(address: () => EnvoyAddress): buildConnector.connector {
+function connectorTo({ through, ca }: EnvoyAddress): buildConnector.connector {
   const plain = buildConnector({ timeout: connectTimeout, allowH2: false });
   let secure: { readonly trusted: SecureContext; readonly connect: buildConnector.connector } | undefined;
   const authorities = trustedOnly();
   return (target, callback) => {
-    const { through, ca } = address();
     const { protocol, hostname, port, host } = new URL(through);
     const envoy = { protocol, hostname: withoutBrackets(hostname), host, port };
     if (protocol === "http:") {

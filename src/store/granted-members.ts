@@ -34,9 +34,13 @@ export interface StoredGrantedMembers {
   ): Promise<boolean>;
   /** Upstreams by route id. */
   of(grantId: string): Promise<ReadonlyMap<string, string>>;
+  /** The same of several grants, by grant id; grants without members are left out. */
+  ofGrants(grantIds: readonly string[]): Promise<ReadonlyMap<string, ReadonlyMap<string, string>>>;
 }
 
 const table = "granted_member";
+/** How many grants one statement asks about. */
+const batchSize = 500;
 
 /** Writes the members of a grant, in the caller's transaction. */
 export async function putMembers(
@@ -133,6 +137,19 @@ export function grantedMembers(database: Database, macs: RowMacs): StoredGranted
     async of(grantId) {
       const rows = await database.read("granted_member.list", (db) => rowsOf(db, grantId).execute());
       return membersIn(await macs.filter(table, rows));
+    },
+
+    async ofGrants(grantIds) {
+      const found = new Map<string, Map<string, string>>();
+      for (let at = 0; at < grantIds.length; at += batchSize) {
+        const batch = grantIds.slice(at, at + batchSize);
+        const rows = await database.read("granted_member.list", (db) =>
+          db.selectFrom(table).selectAll().where("grant_id", "in", batch).execute(),
+        );
+        const byGrant = Map.groupBy(await macs.filter(table, rows), (row) => row.grant_id);
+        for (const [grantId, ofGrant] of byGrant) found.set(grantId, membersIn(ofGrant));
+      }
+      return found;
     },
   };
 }

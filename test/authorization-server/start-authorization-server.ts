@@ -5,6 +5,8 @@ import type { OidcServer } from "../../dev/demo/oidc-server.ts";
 import { openidProvider } from "../../dev/demo/openid-provider.ts";
 import { createAuthorizationServer } from "../../src/authorization-server/create-authorization-server.ts";
 import { createPortal } from "../../src/compose.ts";
+import { createConnectionsRouter } from "../../src/portal/connections.ts";
+import { createServersRouter } from "../../src/portal/servers-api.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { everyHostAt } from "../support/every-host-at.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
@@ -112,10 +114,14 @@ export async function startAuthorizationServer(
 
   const app = behindEnvoy();
   app.use(signIn.router.routes());
+  const { describeClient } = authorizationServer;
   if (upstreams) {
-    const { describeClient } = authorizationServer;
     const { endpointPath } = stack.upstreamOAuth;
     app.use(createPortal({ ...stack, mayReach, describeClient, endpointPath }).routes());
+  } else {
+    const upstreamTokens = { connectionState, disconnect: async () => false };
+    const portal = { ...stack, mayReach, describeClient, upstreamTokens };
+    app.use(createConnectionsRouter(portal).routes()).use(createServersRouter(portal).routes());
   }
   app.use(async (ctx, next) => {
     if (ctx.path === "/whoami") {
