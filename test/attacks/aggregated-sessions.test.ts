@@ -29,13 +29,6 @@ afterAll(async () => {
   await attacker?.close();
 });
 
-const tokensOf = ({ requests }: Member) =>
-  new Set(
-    requests.flatMap(({ headers }) =>
-      headers.flatMap(([name, value]) => (/^authorization$/i.test(name) ? [value] : [])),
-    ),
-  );
-
 /** A request of this session, with this token. */
 async function send(
   token: string,
@@ -102,17 +95,18 @@ it("the token of an aggregated route is rejected by its members, and a member's 
   expect((await send(direct, undefined, list)).status).toBe(401);
 });
 
-it("members get neither the client's token nor one that another member or the aggregated route accepts", async () => {
+it("what a member receives is worth nothing at the other members' or the aggregated route", async () => {
   await alice.call("victim__whoami");
   await alice.call("attacker__whoami");
-  const aggregated = await stack.token("all.test");
-  for (const member of [victim, attacker]) {
-    const seen = JSON.stringify(member.requests);
-    expect(seen).not.toContain(aggregated);
-    // Nor do they get any of the gateway's, as on their own routes.
-    expect([...tokensOf(member)]).toEqual([]);
-    expect(seen).not.toMatch(/eyJ[\w-]+\.[\w-]+\.[\w-]+/);
-  }
+  const received = JSON.stringify(attacker.requests);
+  expect(received.includes(await stack.token("all.test"))).toBe(false);
+  expect(received.toLowerCase().includes('"authorization"')).toBe(false);
+  // The identity assertion is there to be received, by this member only.
+  const tokens = new Set(received.match(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g));
+  expect(tokens.size).toBeGreaterThan(0);
+  for (const token of tokens)
+    for (const to of [url, "https://victim.members.test", "https://attacker.members.test"])
+      expect((await send(token, undefined, list, { to })).status).toBe(401);
 });
 
 it("a member sees nothing of another one's traffic: names, arguments, answers", async () => {
@@ -120,10 +114,8 @@ it("a member sees nothing of another one's traffic: names, arguments, answers", 
   await alice.call("victim__echo", { text: "the secret of victim" });
   await alice.call("victim__ask");
   await alice.read((await alice.listResources()).find(({ uri }) => uri.includes("victim"))?.uri ?? "");
-  const seen = JSON.stringify(attacker.requests.slice(before));
-  expect(seen).not.toContain("the secret of victim");
-  expect(seen).not.toContain("Alice");
-  expect(seen).not.toMatch(/victim__|"ask"|victim\+/);
+  const seen = attacker.requests.slice(before).map(({ body }) => body);
+  expect(seen.filter((body) => /the secret of victim|Alice|victim__|"ask"|memo:/.test(body))).toEqual([]);
 });
 
 it("a tool's name says which server runs it, and questions name the server that asks", async () => {
