@@ -135,7 +135,10 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       clearInterval(housekeeping);
       await Promise.all([
         grpc.drain(drainMs),
-        readiness.drain(healthNoticeMs).then(() => http.close(drainMs)),
+        readiness.drain(healthNoticeMs).then(() => {
+          components.aggregation.drain();
+          return http.close(drainMs);
+        }),
         xds?.close(drainMs),
       ]);
       await admin.close(0);

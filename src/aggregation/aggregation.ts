@@ -54,5 +54,7 @@ export interface AggregationDeps {
 export interface Aggregation {
   /** Answers requests for aggregated routes; passes all others on. */
   readonly middleware: Middleware;
+  /** Ends open streams, so that clients open them at another replica. */
+  drain(): void;
   close(): Promise<void>;
 }

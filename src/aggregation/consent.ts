@@ -5,7 +5,12 @@ import type { Conversation } from "./conversation.ts";
 import { anyObject, isObject, type JsonObject } from "./json.ts";
 import { connectToolName, type Naming } from "./names.ts";
 
-export type ConsentDeps = Pick<AggregationDeps, "createConsentLink" | "grantedMembers" | "mayReach">;
+export type AccessDeps = Pick<AggregationDeps, "grantedMembers" | "mayReach">;
+
+export type ConsentDeps = AccessDeps &
+  Pick<AggregationDeps, "createConsentLink"> & {
+    readonly onLink: (conversation: Conversation, naming: Naming) => void;
+  };
 
 /** How long a call waits for the person to say whether they open the link, ms. */
 const askMs = 120_000;
@@ -15,7 +20,7 @@ const questionKey = "connect";
 
 /** Whether policy lets the caller reach a member at all, and whether the person has allowed this client's grant to use it. */
 export async function accessTo(
-  deps: ConsentDeps,
+  deps: AccessDeps,
   { call, namings }: Pick<Conversation, "call" | "namings">,
 ): Promise<{ readonly usable: ReadonlySet<Naming>; readonly reachable: ReadonlySet<Naming> }> {
   const granted = await deps.grantedMembers(call.caller.grantId);
@@ -36,8 +41,11 @@ export function connectTool(naming: Naming): JsonObject {
   };
 }
 
-function newLink(deps: ConsentDeps, { call }: Conversation, { member }: Naming): Promise<string> {
+function newLink(deps: ConsentDeps, conversation: Conversation, naming: Naming): Promise<string> {
+  const { call } = conversation;
+  const { member } = naming;
   const { userId, clientId, grantId } = call.caller;
+  deps.onLink(conversation, naming);
   return deps.createConsentLink({ userId, clientId, grantId, route: member.route, aggregate: call.route });
 }
 

@@ -6,7 +6,7 @@ import { aggregateOf, type Route } from "../model/route.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { Aggregation, AggregationDeps } from "./aggregation.ts";
 import { accessTo } from "./consent.ts";
-import type { Conversation } from "./conversation.ts";
+import { type Conversation, reread } from "./conversation.ts";
 import { Exchanges } from "./exchanges.ts";
 import { jsonRpcError, readRequest, sendResponse } from "./http.ts";
 import { legacyClients } from "./legacy-clients.ts";
@@ -16,13 +16,13 @@ import { instructionsOf } from "./member-clients.ts";
 import { memberRequests } from "./member-requests.ts";
 import { memberSessions } from "./member-sessions.ts";
 import { modernClients } from "./modern-clients.ts";
-import { namingsOf } from "./names.ts";
-import { notices } from "./notices.ts";
+import { type Naming, namingsOf } from "./names.ts";
+import { type NoticeDeps, notices } from "./notices.ts";
 import { ParkedCalls } from "./parked-calls.ts";
 import { replicaLink } from "./replica-link.ts";
 import { requestHandler } from "./requests.ts";
-import type { AnswerRequest } from "./servers.ts";
-import { joinedInstructions } from "./servers.ts";
+import { type AnswerRequest, joinedInstructions } from "./servers.ts";
+import { sessionWide } from "./session-wide.ts";
 
 /** How long `initialize` and `server/discover` wait for the instructions of members, ms. */
 const instructionsMs = 3_000;
@@ -33,27 +33,56 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
   const replicaId = randomUUID();
   const exchanges = new Exchanges();
   const parked = new ParkedCalls();
-  const link = replicaLink({ ...deps, replicaId, exchanges, parked });
   const memberUrl =
     deps.memberUrl ?? ((member: Route) => new URL(member.resource + (listedPath(member) ?? "")));
   const toMembers = { memberFetch: deps.memberFetch, memberUrl };
-  const sessions = memberSessions(toMembers);
-  const calls = memberCalls({ ...toMembers, sessions, onOutcome: () => {} });
-  const notifier = notices({ ...deps, ...toMembers, members: sessions, calls });
-  const requests = memberRequests({
-    ...deps,
-    calls,
-    sessions,
-    parked,
-    replica: link,
-    onConnected: notifier.onConnected,
+  const sessions = memberSessions({
+    ...toMembers,
+    onOpened: (...opened) => sessionWideState.onOpened(...opened),
   });
-  const handle = requestHandler({
+  const calls = memberCalls({ ...toMembers, sessions, onOutcome: () => {} });
+  const client: NoticeDeps = {
     ...deps,
+    ...toMembers,
+    members: sessions,
+    exchanges,
+    replicaId,
+    reread: (conversation) => reread(deps.sessions, conversation),
+    answer: (conversation) => answer(conversation),
+  };
+  const clientNotices = notices(client);
+  const sessionWideState = sessionWide({
+    ...deps,
+    ...toMembers,
+    calls,
+    streams: clientNotices.streams,
+    onChanged: (conversation) => link.sessionChanged(conversation),
+  });
+  const link = replicaLink({
+    ...deps,
+    replicaId,
+    exchanges,
+    parked,
+    awaitConsent: sessionWideState.awaitConsent,
+    refreshStreams: (session) => clientNotices.streams.refresh(session),
+  });
+  const consent = {
+    ...deps,
+    onLink: (conversation: Conversation, { member }: Naming) => link.linkMade(conversation, member.route.id),
+  };
+  const handle = requestHandler({
+    ...consent,
     lists: lists({ calls, sessions }),
-    requests,
-    subscriptions: notifier,
-    onList: notifier.onList,
+    requests: memberRequests({
+      ...consent,
+      calls,
+      sessions,
+      parked,
+      replica: link,
+      onConnected: sessionWideState.onConnected,
+    }),
+    sessionWide: sessionWideState,
+    onList: sessionWideState.onList,
   });
   const answer =
     (conversation: Conversation): AnswerRequest =>
@@ -79,11 +108,16 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     replicaId,
     answer,
     instructions,
-    onOther: (conversation, message) => link.route(conversation, message, notifier),
-    openStream: notifier.openStream,
-    onEnd: notifier.onEnd,
+    onOther: (conversation, message) => link.route(conversation, message, sessionWideState),
+    openGet: clientNotices.openGet,
+    onEnd: sessionWideState.onEnd,
   });
-  const modern = modernClients({ sessions: deps.sessions, answer, instructions, changes: notifier.changes });
+  const modern = modernClients({
+    sessions: deps.sessions,
+    answer,
+    instructions,
+    openListen: clientNotices.openListen,
+  });
 
   return {
     async middleware(ctx, next) {
@@ -110,9 +144,11 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
         sendResponse(ctx, jsonRpcError(500, -32_603, "Internal error", body));
       }
     },
+    drain: () => clientNotices.streams.end(),
     async close() {
       link.close();
-      notifier.close();
+      sessionWideState.close();
+      clientNotices.streams.close();
       parked.close();
       await exchanges.close();
     },

@@ -62,3 +62,25 @@ export function sendResponse(ctx: Context, response: Response): void {
   ctx.res.on("close", () => body.destroy());
   if (ctx.response.get("content-type").startsWith("text/event-stream")) ctx.flushHeaders();
 }
+
+/** Calls `done` when the response has been sent, or the client has disconnected: nothing could be delivered to it any more. */
+export function closeAfter(response: Response, request: Request, done: () => Promise<void>): Response {
+  const once = onlyOnce(done);
+  if (response.body === null) {
+    once();
+    return response;
+  }
+  request.signal.addEventListener("abort", once, { once: true });
+  const ended = new TransformStream<Uint8Array, Uint8Array>({ flush: once });
+  const { status, statusText, headers } = response;
+  return new Response(response.body.pipeThrough(ended), { status, statusText, headers });
+}
+
+function onlyOnce(work: () => Promise<void>): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    void work().catch(() => {});
+  };
+}

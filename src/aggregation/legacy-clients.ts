@@ -9,7 +9,7 @@ import { hashedHandle } from "../store/hashed-handle.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
-import { jsonRpcError, parameterHeaders } from "./http.ts";
+import { closeAfter, jsonRpcError, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { Naming } from "./names.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
@@ -27,7 +27,7 @@ export interface LegacyDeps {
   /** Gets answers to our requests, and notifications. */
   readonly onOther: (conversation: Conversation, message: JSONRPCMessage) => void;
   /** Serves the stream of messages that belong to no request. */
-  readonly openStream: (conversation: Conversation, request: Request) => Promise<Response>;
+  readonly openGet: (conversation: Conversation, request: Request) => Promise<Response>;
   readonly onEnd: (conversation: Conversation) => void;
 }
 
@@ -99,7 +99,7 @@ export function legacyClients(deps: LegacyDeps) {
       case "POST":
         return post(conversation, request, body);
       case "GET":
-        return deps.openStream(conversation, request);
+        return deps.openGet(conversation, request);
       case "DELETE":
         await deps.sessions.remove(handle);
         deps.onEnd(conversation);
@@ -144,26 +144,4 @@ function hasRequest(body: unknown): boolean {
 
 function initializes(body: unknown): boolean {
   return messagesOf(body).some(({ method }) => method === "initialize");
-}
-
-/** Calls `done` when the response has been sent, or the client has disconnected: nothing could be delivered to it any more. */
-function closeAfter(response: Response, request: Request, done: () => Promise<void>): Response {
-  const once = onlyOnce(done);
-  if (response.body === null) {
-    once();
-    return response;
-  }
-  request.signal.addEventListener("abort", once, { once: true });
-  const ended = new TransformStream<Uint8Array, Uint8Array>({ flush: once });
-  const { status, statusText, headers } = response;
-  return new Response(response.body.pipeThrough(ended), { status, statusText, headers });
-}
-
-function onlyOnce(work: () => Promise<void>): () => void {
-  let done = false;
-  return () => {
-    if (done) return;
-    done = true;
-    void work().catch(() => {});
-  };
 }

@@ -15,7 +15,11 @@ export interface MemberSessions {
   of(conversation: Conversation, naming: Naming, lost?: MemberSession): Promise<MemberSession>;
 }
 
-export function memberSessions(deps: MemberClientDeps): MemberSessions {
+export function memberSessions(
+  deps: MemberClientDeps & {
+    readonly onOpened: (conversation: Conversation, naming: Naming, session: MemberSession) => void;
+  },
+): MemberSessions {
   const opening = new SingleFlight<MemberSession>();
 
   async function open(conversation: Conversation, naming: Naming, lost?: MemberSession) {
@@ -33,7 +37,10 @@ export function memberSessions(deps: MemberClientDeps): MemberSessions {
       theirs = now !== undefined && !isSame(now, lost) ? now : undefined;
       return theirs ? undefined : { ...state, members: { ...state.members, [id]: mine } };
     });
-    if (theirs === undefined && kept) return mine;
+    if (theirs === undefined && kept) {
+      deps.onOpened(conversation, naming, mine);
+      return mine;
+    }
     // Another request was faster, or the client's session has ended: a member's session that nobody knows of would never end.
     void endSession(deps, conversation, naming, mine);
     return theirs ?? mine;

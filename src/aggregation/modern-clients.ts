@@ -6,6 +6,7 @@ import {
   createMcpHandler,
   type Implementation,
   LOG_LEVEL_META_KEY,
+  type McpHttpHandler,
   type ServerEventBus,
 } from "@modelcontextprotocol/server";
 import type { AggregateSessions } from "../store/aggregate-sessions.ts";
@@ -14,6 +15,7 @@ import type { Conversation } from "./conversation.ts";
 import { parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
+import type { Listening } from "./notices.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
 import { createSession, findSession, type Session } from "./session.ts";
 
@@ -21,8 +23,8 @@ export interface ModernDeps {
   readonly sessions: AggregateSessions;
   readonly answer: (conversation: Conversation) => AnswerRequest;
   readonly instructions: (conversation: Conversation) => Promise<string>;
-  /** The changes that a client subscribes to (`subscriptions/listen`), until the request is aborted. */
-  readonly changes: (conversation: Conversation, signal: AbortSignal, filter: unknown) => ServerEventBus;
+  /** The changes that a client subscribes to (`subscriptions/listen`). */
+  readonly openListen: (conversation: Conversation, listening: Listening) => Promise<ServerEventBus>;
 }
 
 /** Serves clients of MCP 2026-07-28, which have no session: what they share between calls is kept by grant. */
@@ -41,7 +43,8 @@ export function modernClients(deps: ModernDeps) {
       opened.conversation ??= await conversationOf(deps.sessions, call, namings, request, meta);
       return opened.conversation;
     };
-    const handler = createMcpHandler(
+    const end = () => void handler?.close();
+    const handler: McpHttpHandler | undefined = createMcpHandler(
       // Called once the SDK has accepted the request.
       async () => {
         const conversation = await open();
@@ -52,7 +55,13 @@ export function modernClients(deps: ModernDeps) {
       {
         legacy: "reject",
         ...(message.method === "subscriptions/listen" && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
-          ? { bus: deps.changes(await open(), request.signal, params.notifications) }
+          ? {
+              bus: await deps.openListen(await open(), {
+                signal: request.signal,
+                filter: params.notifications,
+                end,
+              }),
+            }
           : {}),
       },
     );

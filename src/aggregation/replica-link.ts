@@ -37,6 +37,8 @@ export function replicaLink(
     readonly replicaId: string;
     readonly exchanges: Exchanges;
     readonly parked: ParkedCalls;
+    readonly awaitConsent: (session: string, member: string) => void;
+    readonly refreshStreams: (session: string) => Promise<void>;
   },
 ) {
   const { messages, replicaId, exchanges, parked, logger } = deps;
@@ -84,6 +86,12 @@ export function replicaLink(
         if (id !== undefined && isMessage(message.message)) exchanges.cancel(session, id, message.message);
         return;
       }
+      case "consent":
+        deps.awaitConsent(session, String(message.member));
+        return;
+      case "changed":
+        deps.refreshStreams(session).catch(report);
+        return;
       case "resume":
         resumeFor(String(message.from), String(message.wait), message).catch(report);
         return;
@@ -156,6 +164,16 @@ export function replicaLink(
       }
       if (isJSONRPCNotification(message) && message.method === "notifications/roots/list_changed")
         clientNotices.onRootsChanged(conversation);
+    },
+    /** A session was changed: its streams follow. */
+    sessionChanged(conversation: Conversation): void {
+      const session = hashedHandle(conversation.session.handle);
+      messages.broadcast({ kind: "changed", session }).catch(report);
+    },
+    /** A link was made: the replica with the client's stream looks for the consent. */
+    linkMade(conversation: Conversation, member: string): void {
+      const session = hashedHandle(conversation.session.handle);
+      messages.broadcast({ kind: "consent", session, member }).catch(report);
     },
     close: stop,
   };

@@ -11,20 +11,14 @@ import { type ListKind, type Lists, type MemberList, pageOf, positionOf } from "
 import type { MemberRequests } from "./member-requests.ts";
 import { innerName, type Naming, outerName } from "./names.ts";
 import { rewritten } from "./rewrite.ts";
+import type { SessionWide } from "./session-wide.ts";
 import { innerUri } from "./uris.ts";
 
 export interface RequestDeps extends ConsentDeps {
   readonly lists: Lists;
   readonly requests: MemberRequests;
-  readonly subscriptions: Subscriptions;
+  readonly sessionWide: Pick<SessionWide, "subscribe" | "unsubscribe" | "setLevel">;
   readonly onList: (conversation: Conversation, naming: Naming, list: MemberList) => void;
-}
-
-/** What a session has asked to be told of. */
-export interface Subscriptions {
-  subscribe(conversation: Conversation, naming: Naming, outer: string, inner: string): Promise<JsonObject>;
-  unsubscribe(conversation: Conversation, naming: Naming, outer: string, inner: string): Promise<JsonObject>;
-  setLevel(conversation: Conversation, level: string): Promise<JsonObject>;
 }
 
 const tools: ListKind = {
@@ -170,13 +164,13 @@ export function requestHandler(deps: RequestDeps) {
         const outer = required(params, "uri");
         const { naming, uri } = await located(conversation, outer);
         return method === "resources/subscribe"
-          ? deps.subscriptions.subscribe(conversation, naming, outer, uri)
-          : deps.subscriptions.unsubscribe(conversation, naming, outer, uri);
+          ? deps.sessionWide.subscribe(conversation, naming, outer, uri)
+          : deps.sessionWide.unsubscribe(conversation, naming, outer, uri);
       }
       case "completion/complete":
         return complete(conversation, params, ctx);
       case "logging/setLevel":
-        return deps.subscriptions.setLevel(conversation, required(params, "level"));
+        return deps.sessionWide.setLevel(conversation, required(params, "level"));
       default:
         throw new ProtocolError(ProtocolErrorCode.MethodNotFound, "Method not found");
     }

@@ -136,6 +136,40 @@ describe.each(clientKinds)("a client of %s", (kind) => {
     }
   });
 
+  it("gets log messages, which say which member wrote them", async () => {
+    if (kind === "2026-07-28") return;
+    await client.call("notes__log");
+    const logged = () => client.notified.filter(({ method }) => method === "notifications/message");
+    await expect.poll(logged).toContainEqual({
+      method: "notifications/message",
+      params: { level: "warning", logger: "notes/disk", data: "log of notes" },
+    });
+  });
+
+  it("is told when tools and resources of members change", async () => {
+    const told = (method: string, uri?: string) =>
+      client.notified.some((one) => one.method === method && (uri === undefined || one.params.uri === uri));
+    for (const id of ["notes", "modern"]) {
+      const uri = `${id}+memo://one`;
+      await client.follow(uri);
+      const names = async () => client.toolNames();
+      const before = (await names()).includes(`${id}__added`);
+      await expect
+        .poll(
+          () => {
+            members[id]?.touch();
+            return told("notifications/resources/updated", uri);
+          },
+          { timeout: 60_000 },
+        )
+        .toBe(true);
+      client.notified.length = 0;
+      members[id]?.changeTools();
+      await expect.poll(() => told("notifications/tools/list_changed"), { timeout: 60_000 }).toBe(true);
+      expect((await names()).includes(`${id}__added`)).toBe(!before);
+    }
+  });
+
   it("cancels what a member is doing", async () => {
     for (const id of ids.filter((one) => one !== "plain")) {
       const member = members[id];

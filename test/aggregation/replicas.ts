@@ -1,7 +1,7 @@
-import Koa from "koa";
 import { listen } from "../../dev/demo/listen.ts";
 import type { AggregateCall, AggregationDeps } from "../../src/aggregation/aggregation.ts";
 import { createAggregation } from "../../src/aggregation/create-aggregation.ts";
+import { createApp } from "../../src/server/http/public-endpoint.ts";
 import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
 import type { ReplicaMessages } from "../../src/store/replica-messages.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
@@ -87,7 +87,7 @@ export async function startReplicas(
   const replicas = await Promise.all(
     Array.from({ length: count }, async () => {
       const aggregation = createAggregation(deps);
-      const app = new Koa();
+      const app = createApp(logger);
       app.use(async (ctx, next) => {
         ctx.req.headers.host = "all.test";
         await next();
