@@ -3,6 +3,7 @@ import { createAuthorizationServer } from "./authorization-server/create-authori
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
 import { createSafeFetch } from "./egress/safe-fetch.ts";
+import { createConsentRequired } from "./ext-authz/consent-required.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createAssertions } from "./external-tokens/identity-assertions.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
@@ -127,6 +128,11 @@ export async function compose(foundation: Foundation) {
     authorizationServer,
     portal,
     createConsentLink: consentLinks.create,
+    consentRequired: createConsentRequired({
+      ...common,
+      metadataProofs,
+      createConsentLink: consentLinks.create,
+    }),
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [

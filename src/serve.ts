@@ -234,7 +234,7 @@ function createPublicApp(
     readonly onProven: (connection: Socket) => void;
   },
 ): Koa {
-  const { routes, logger, metrics, signIn, portal, authorizationServer } = components;
+  const { routes, logger, metrics, signIn, portal, authorizationServer, consentRequired } = components;
   const app = createApp(logger);
   // `envoyOnly` ensures that forwarded headers come from Envoy; `publicEndpoint` removes what a client could have forged.
   app.proxy = true;
@@ -242,6 +242,8 @@ function createPublicApp(
   app.use(envoyOnly(envoy.peers, envoy.trustForwarded, envoy.onProven));
   if (tracing) app.use(tracedHttp(tracing.tracer));
   app.use(publicEndpoint(routes, logger, metrics));
+  // A call's body has limits of its own: beyond them, the call is challenged.
+  app.use(consentRequired.routes());
   app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
   app.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   return app;

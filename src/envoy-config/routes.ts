@@ -1,6 +1,6 @@
 import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { inspectedBodyBytes, type Route } from "../model/route.ts";
+import { asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
 import { affinityFilter, affinityPolicy, affinityState, clusterName, hasAffinity } from "./clusters.ts";
 import { earlyBytes, headerCheckFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
@@ -59,7 +59,7 @@ export interface RouteEntry {
   readonly route: Json;
 }
 
-const checked = (settings: Json): Json => ({
+export const checked = (settings: Json): Json => ({
   "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
   check_settings: settings,
 });
@@ -173,13 +173,15 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
 
 /**
  * The context that Envoy sends with each check of a route. With it, the check denies a request that Envoy would send to a different
- * upstream, and expects bodies only where Envoy sends them.
+ * upstream, expects bodies only where Envoy sends them, and asks for consent inside a call only where Envoy can send the call to the
+ * gateway's HTTP listener.
  */
 export function checkContext(route: Route): Readonly<Record<string, string>> {
   return {
     route: route.id,
     upstream: route.upstreamHash,
     ...(inspectedBodyBytes(route) === 0 ? {} : { body: "inspected" }),
+    ...(asksInCall(route) ? { consent: "call" } : {}),
   };
 }
 

@@ -1,9 +1,12 @@
 import type { Config } from "../config/config.ts";
+import { consentHeader } from "../config/header-names.ts";
 import { envoySecretHeader, isTcp } from "../config/listeners.ts";
+import { consentRequiredPath } from "../config/paths.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
+import { asksInCall } from "../model/route.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { notFound, type RouteEntry, routeEntries } from "./routes.ts";
+import { checked, mcpAnswerHeaders, notFound, type RouteEntry, routeEntries } from "./routes.ts";
 import { ownPathTimeouts } from "./timeouts.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
@@ -26,12 +29,14 @@ export function virtualHosts(
     hosts.set(route.host, [...(hosts.get(route.host) ?? []), ...routeEntries(route, table)]);
   }
   const first = options.httpsOnly ? [toHttps] : [];
+  const asking = new Set(config.routes.filter(asksInCall).map((route) => route.host));
   const served = [...hosts].filter(([host]) => options.serves(host));
   const named = served.map(([host, entries]) => ({
     name: host,
     domains: /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`],
     routes: [
       ...first,
+      ...(asking.has(host) ? [consentRequired(config)] : []),
       ...ownPaths(config, { issuer: host === issuerHost, route: ofRoutes.has(host) }).map((own) =>
         ownRoute(own, config),
       ),
@@ -64,14 +69,59 @@ const toHttps: Json = {
   },
 };
 
+/**
+ * Selected again by Envoy after a check that has set `consentHeader`: the filters have run for the call's own route. A client's header
+ * is removed before. If it is not, the check denies the request, because no route has this name.
+ */
+function consentRequired(config: Config): Json {
+  return {
+    name: "consent required",
+    match: { prefix: "/", headers: [{ name: consentHeader, present_match: true }] },
+    ...mcpAnswerHeaders,
+    ...toSidecar(config, {
+      regex_rewrite: { pattern: { regex: "^.*$" }, substitution: consentRequiredPath(config.paths.prefix) },
+    }),
+    typed_per_filter_config: {
+      "envoy.filters.http.ext_authz": checked({
+        disable_request_body_buffering: true,
+        context_extensions: { route: "consent required" },
+      }),
+      "envoy.filters.http.mcp": off,
+      "envoy_mcp_auth.challenge": off,
+    },
+  };
+}
+
 /** Routes to the sidecar's HTTP listener, without a check. */
 function ownRoute(own: OwnPath, config: Config): Json {
-  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
   return {
     name: `own ${own.path}`,
     match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
+    ...toSidecar(config),
+    typed_per_filter_config: {
+      "envoy.filters.http.ext_authz": {
+        "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
+        disabled: true,
+      },
+      "envoy.filters.http.mcp": off,
+      "envoy_mcp_auth.challenge": off,
+      [ownBodyFilter]: {
+        "@type": typeUrl("extensions.filters.http.buffer.v3.BufferPerRoute"),
+        buffer: { max_request_bytes: ownBodyBytes },
+      },
+    },
+  };
+}
+
+function toSidecar(
+  config: Config,
+  rewrite: { readonly [key: string]: Json } = {},
+): { readonly [key: string]: Json } {
+  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
+  return {
     route: {
       cluster: "sidecar_http",
+      ...rewrite,
       ...ownPathTimeouts,
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
@@ -86,17 +136,5 @@ function ownRoute(own: OwnPath, config: Config): Json {
             },
           ],
         }),
-    typed_per_filter_config: {
-      "envoy.filters.http.ext_authz": {
-        "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
-        disabled: true,
-      },
-      "envoy.filters.http.mcp": off,
-      "envoy_mcp_auth.challenge": off,
-      [ownBodyFilter]: {
-        "@type": typeUrl("extensions.filters.http.buffer.v3.BufferPerRoute"),
-        buffer: { max_request_bytes: ownBodyBytes },
-      },
-    },
   };
 }

@@ -42,7 +42,10 @@ export interface CheckDeps {
   readonly people: Pick<People, "find">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
-  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyUpstreamPath" | "cookiePrefixes">;
+  readonly metadataProofs: Pick<
+    MetadataProofs,
+    "prove" | "verifyUpstreamPath" | "cookiePrefixes" | "signHeader"
+  >;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {
     /** `externalToken` only where the route exchanges it (RFC 8693). */

@@ -28,6 +28,8 @@ export type ProvenMetadata = { readonly [name in ProvenField]?: string | number 
 
 /** If the upstream responds later than this, the proof has expired, seconds. */
 const lifeSeconds = 3600;
+/** How long a signed header is valid, seconds: Envoy sends it on at once, or when the start of the body has arrived. */
+const headerSeconds = 60;
 /** Tolerated clock difference between replicas, seconds. */
 const leewaySeconds = 60;
 /** Maximum number of used proofs to remember, per replica. */
@@ -45,6 +47,14 @@ export interface MetadataProofs {
   verify(metadata: ProvenMetadata, proof: string | undefined): boolean;
   /** True on the first call for a proof only: one request has one response. Remembered by this replica only. */
   spend(proof: string): boolean;
+  /**
+   * A signed value for one header of a call that Envoy sends to the gateway's HTTP listener: `kid.issued.nonce.content.mac`. No value
+   * is created twice, so that each can be spent.
+   * @param use a value is valid for the same use only
+   */
+  signHeader(use: "consent", content: object): string;
+  /** The content of a header that this gateway has signed within the last minute; undefined for any other value. */
+  openHeader(use: "consent", value: string): unknown;
   /** Proves that the route's upstream has named a path outside `to` to this person. Valid as long as the keys. */
   proveUpstreamPath(route: ProvenRoute, userId: string, path: string): string;
   verifyUpstreamPath(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
@@ -131,6 +141,24 @@ export async function createMetadataProofs(deps: {
       spent.set(proof, true);
       return true;
     },
+    signHeader(use, content) {
+      const { kid, key } = current();
+      const json = Buffer.from(JSON.stringify(content)).toString("base64url");
+      count += 1;
+      const head = `${kid}.${Math.floor(now() / 1000)}.${process}${count.toString(36)}.${json}`;
+      return `${head}.${headerMac(key, use, head).toString("base64url")}`;
+    },
+    openHeader(use, value) {
+      const parts = /^(([\w-]{1,64})\.(\d{1,12})\.[\w-]{1,64}\.([\w-]{1,16384}))\.([\w-]{43})$/.exec(value);
+      if (!parts) return undefined;
+      const [, head = "", kid, issued, json = "", given = ""] = parts;
+      const age = now() / 1000 - Number(issued);
+      const found = keys.find((one) => one.kid === kid && one.expiresAt > now());
+      if (!found || age > headerSeconds || age < -leewaySeconds) return undefined;
+      if (!timingSafeEqual(Buffer.from(given, "base64url"), headerMac(found.key, use, head)))
+        return undefined;
+      return JSON.parse(Buffer.from(json, "base64url").toString("utf8"));
+    },
     proveUpstreamPath: (route, userId, path) =>
       routeMac(current().key, "place", route, userId, path).toString("base64url"),
     verifyUpstreamPath(route, userId, path, proof) {
@@ -182,6 +210,13 @@ function routeMac(
 ): Buffer {
   return createHmac("sha256", key)
     .update(JSON.stringify([use, id, upstreamHash, userId, path ?? null]))
+    .digest();
+}
+
+/** As in `routeMac`: `header` distinguishes the use. */
+function headerMac(key: KeyObject, use: string, head: string): Buffer {
+  return createHmac("sha256", key)
+    .update(JSON.stringify(["header", use, head]))
     .digest();
 }
 

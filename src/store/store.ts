@@ -3,6 +3,7 @@ import type { AuthorizationServerRecords } from "./authorization-server-records.
 import type { BrowserSessions } from "./browser-sessions.ts";
 import type { ClientRegistrations } from "./client-registrations.ts";
 import type { Delegations } from "./delegations.ts";
+import type { ElicitationSessions } from "./elicitation-sessions.ts";
 import type { EndedAccess } from "./end-access.ts";
 import type { StoredGrantedMembers } from "./granted-members.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
@@ -28,6 +29,7 @@ export interface Store {
   readonly signingKeys: SigningKeys;
   readonly storedRoutes: StoredRoutes;
   readonly usedValues: UsedValues;
+  readonly elicitationSessions: ElicitationSessions;
   readonly notifications: Notifications;
   /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;

@@ -138,6 +138,11 @@ export interface Tables {
       created_at: Generated<Date>;
       updated_at: ColumnType<Date, Date | undefined, Date>;
     };
+  elicitation_session: Bound & {
+    session_name: string;
+    user_name: string;
+    expires_at: Date;
+  };
   used_value: {
     kind: string;
     name: string;

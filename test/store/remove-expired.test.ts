@@ -79,6 +79,7 @@ describeStore("bounded tables", (store) => {
     );
 
     expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
+    await store().elicitationSessions.record({ ...connection, sessionId: "s" });
 
     const none = await store().removeExpired(new Date());
     expect(new Set(Object.values(none))).toEqual(new Set([0]));
@@ -93,6 +94,7 @@ describeStore("bounded tables", (store) => {
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,
+      elicitation_session: 1,
       used_value: 1,
       audit_event: 0,
     });

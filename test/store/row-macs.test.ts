@@ -88,6 +88,7 @@ async function fill(): Promise<void> {
   const person = { userId, providerId: "company", subject: "alice", sid: "sid", groups: [], claims: {} };
   await store.signInSessions.put({ ...person, checkedAt: new Date() });
   await store.storedRoutes.create(route, audit("route.created"));
+  await store.elicitationSessions.record({ userId, routeId, sessionId: "s" });
 }
 
 /** What is read of each table; undefined if the row counts as absent. */
@@ -109,6 +110,8 @@ const reads = {
   sign_in_session: () => store.signInSessions.find(userId),
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
   stored_route: async () => (await store.storedRoutes.list())[0],
+  elicitation_session: async () =>
+    (await store.elicitationSessions.has({ userId, routeId, sessionId: "s" })) || undefined,
 } as const;
 type Table = keyof typeof reads;
 
@@ -148,6 +151,8 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["signing_key", "active_at = now() - interval '1 year'"],
   ["stored_route", "place = 'b.test/'"],
   ["stored_route", "version = 7"],
+  ["elicitation_session", "expires_at = now() + interval '1 year'"],
+  ["elicitation_session", "user_name = 'another'"],
 ];
 
 describe("an attacker with write access to the database forges a row", () => {
