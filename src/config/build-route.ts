@@ -248,7 +248,7 @@ function readAggregate(input: RouteInput, path: ConfigPath, reporter: Reporter):
     kind: "server",
     path: "/",
     maxRequestBytes: aggregateRequestBytes,
-    // Its members ask; the route itself needs no consent.
+    // Without an upstream, no call of it lacks a consent; its members have their own setting.
     consent: "challenge",
     auth: { mode: "static", type: "aggregate", headers: [] },
     requestHeaders: { pass: [], set: [], given: false },
