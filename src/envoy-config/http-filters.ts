@@ -1,7 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { consentHeader } from "../config/header-names.ts";
 import { affinityFilter, affinityState, sidecarGrpc } from "./clusters.ts";
-import { challengeFilter, elicitationOfClient } from "./ext-proc-filter.ts";
+import { challengeFilter, elicitationOfClient, sessionMatch } from "./ext-proc-filter.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { checkTimeout } from "./timeouts.ts";
 
@@ -86,7 +86,7 @@ export function httpFilters(config: Config): Json[] {
       },
     },
     { name: affinityFilter, disabled: true, typed_config: affinityState() },
-    challengeFilter(config),
+    challengeFilter(config, [sessionMatch(config)]),
     {
       name: "envoy.filters.http.router",
       typed_config: {

@@ -192,15 +192,13 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
 
 /**
  * The context that Envoy sends with each check of a route. With it, the check denies a request that Envoy would send to a different
- * upstream, expects bodies only where Envoy sends them, and asks for consent inside a call only where Envoy can send the call to the
- * gateway's HTTP listener.
+ * upstream, and expects bodies only where Envoy sends them.
  */
 export function checkContext(route: Route): Readonly<Record<string, string>> {
   return {
     route: route.id,
     upstream: route.upstreamHash,
     ...(inspectedBodyBytes(route) === 0 ? {} : { body: "inspected" }),
-    ...(asksInCall(route) ? { consent: "call" } : {}),
   };
 }
 
@@ -214,7 +212,9 @@ function perFilter(route: Route, moreContext: Readonly<Record<string, string>>):
     pack_as_bytes: true,
   };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
-  const context = { ...checkContext(route), ...moreContext };
+  // Not in `checkContext`: only this configuration can send a call on to the gateway's HTTP listener (`virtual-hosts.ts`).
+  const consent = asksInCall(route) ? { consent: "call" } : {};
+  const context = { ...checkContext(route), ...consent, ...moreContext };
   // The first check never allows a request by itself: the second one, which adds the credential, always runs after it.
   const beforeBody = {
     [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),
