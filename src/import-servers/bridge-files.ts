@@ -2,6 +2,13 @@ import { stringify } from "yaml";
 import { fastmcpVersion } from "./bridge-program.ts";
 import type { Placed } from "./routes-file.ts";
 
+/** Variables of the bridge that its servers get, besides HOME, PATH and the like: where they find the network, and trust it. */
+const passedVariables = [
+  ...["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"],
+  ...["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"],
+  ...["LANG", "LC_ALL", "TZ", "TMPDIR"],
+];
+
 /**
  * `bridge.json`: the servers with their environment, and the token that callers must send. It contains secrets.
  * @param bridge address to listen on, `host:port`
@@ -15,7 +22,15 @@ export function bridgeConfiguration(placed: readonly Placed[], bridge: string, t
       return [[id, { command, args, env, ...(cwd !== undefined && { cwd }) }] as const];
     }),
   );
-  const whole = { host, port, token, max_sessions: 32, session_idle_seconds: 900, servers };
+  const whole = {
+    host,
+    port,
+    token,
+    max_sessions: 32,
+    session_idle_seconds: 900,
+    pass_environment: passedVariables,
+    servers,
+  };
   return `${JSON.stringify(whole, null, 2)}\n`;
 }
 

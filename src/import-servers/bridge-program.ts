@@ -4,7 +4,7 @@ export const fastmcpVersion = "4.2.3";
 /**
  * The bridge: FastMCP's proxy, once per server, in one process. FastMCP has no configuration file for several separate endpoints
  * (`fastmcp run servers.json` merges all servers into one), hence a program. What it adds: a token, a process per MCP session,
- * 404 after a process has ended, and a limit of processes. It speaks the revisions with sessions only: with 2026-07-28,
+ * sessions bound to their user, 404 after a process has ended, and a limit of processes. It speaks the revisions with sessions only: with 2026-07-28,
  * which has none, each request would start a process.
  */
 export const bridgeProgram = `# /// script
@@ -16,17 +16,21 @@ export const bridgeProgram = `# /// script
 Usage: uv run --script bridge.py [bridge.json]
 """
 
+import base64
 import contextlib
 import hmac
 import json
+import os
 import pathlib
 import sys
 import weakref
 
 import uvicorn
+from fastmcp import FastMCP
 from fastmcp.client.transports import StdioTransport
-from fastmcp.server.dependencies import get_context
-from fastmcp.server.providers.proxy import FastMCPProxy, StatefulProxyClient
+from fastmcp.server.dependencies import get_context, get_http_headers
+from fastmcp.server.middleware import Middleware
+from fastmcp.server.providers.proxy import ProxyMetadataMiddleware, ProxyProvider, ProxyTool, StatefulProxyClient
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -44,8 +48,13 @@ class Process(StdioTransport):
 
     def __init__(self, name, server, running):
         self.name, self.running = name, running
+        passed = {key: os.environ[key] for key in config["pass_environment"] if key in os.environ}
         super().__init__(
-            server["command"], server["args"], env=server["env"], cwd=server.get("cwd"), keep_alive=False
+            server["command"],
+            server["args"],
+            env={**passed, **server["env"]},
+            cwd=server.get("cwd"),
+            keep_alive=False,
         )
 
     @contextlib.asynccontextmanager
@@ -65,17 +74,43 @@ class OwnProcess(StatefulProxyClient):
 
     def __init__(self, name, server):
         self.make = (lambda running: lambda: Process(name, server, running))(set())
-        super().__init__(self.make())
+        # A client's roots are folders of its machine; servers would take them for folders of this one, and serve them.
+        super().__init__(self.make(), roots=None)
 
     def new(self):
         client = super().new()
         client.transport = self.make()
         return client
 
-    def new_stateful(self):
-        client = super().new_stateful()
-        clients[get_context().session_id] = client
+    async def current(self):
+        """The client of the session under way, connected: if the process does not start, the session does not, either."""
+        client = self.new_stateful()
+        session = get_context().session_id
+        if session not in clients:
+            client.person = person(get_http_headers(include_all=True).get("x-pomerium-jwt-assertion", ""))
+            clients[session] = client
+        if not client.is_connected():
+            await client.__aenter__()
         return client
+
+
+class Forward(Middleware):
+    """Calls tools without looking them up: a session's list of tools may differ from another's."""
+
+    def __init__(self, client):
+        self.client = client
+
+    async def on_call_tool(self, context, call_next):
+        tool = ProxyTool(self.client, name=context.message.name, parameters={})
+        return await tool.run(context.message.arguments or {})
+
+
+def person(assertion):
+    """The user of a call, from the gateway's identity assertion. The token has authenticated the gateway, so its signature is not needed."""
+    if not assertion:
+        return None
+    payload = assertion.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "==="))["sub"]
 
 
 async def unheard(_):
@@ -83,7 +118,10 @@ async def unheard(_):
 
 
 class Guard:
-    """Admits only Envoy, which sends the token. Ends the session of a process that has ended: its client then begins another."""
+    """Admits only Envoy, which sends the token, and only its own user to a session.
+
+    Ends the session of a process that has ended: the client then begins another.
+    """
 
     def __init__(self, app):
         self.app = app
@@ -93,11 +131,14 @@ class Guard:
             headers = dict(scope["headers"])
             refusal = self.refusal(headers)
             session = headers.get(b"mcp-session-id", b"").decode("latin-1")
-            client = clients.get(session)
-            if refusal is None and client is not None and client.transport._is_session_dead():
-                del clients[session]
-                await self.app({**scope, "method": "DELETE"}, receive, unheard)
-                refusal = (404, -32001, "Session not found: the server's process has ended")
+            client = clients.get(session) if refusal is None else None
+            if client is not None:
+                if client.person != person(headers.get(b"x-pomerium-jwt-assertion", b"").decode("latin-1")):
+                    refusal = (404, -32001, "Session not found")
+                elif client.transport._is_session_dead():
+                    del clients[session]
+                    await self.app({**scope, "method": "DELETE"}, receive, unheard)
+                    refusal = (404, -32001, "Session not found: the server's process has ended")
             if refusal is not None:
                 status, code, message = refusal
                 error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
@@ -115,7 +156,10 @@ class Guard:
 
 
 def endpoint(name, server):
-    proxy = FastMCPProxy(client_factory=OwnProcess(name, server).new_stateful, name=name)
+    client = OwnProcess(name, server).current
+    provider = ProxyProvider(client, cache_ttl=0)
+    proxy = FastMCP(name, providers=[provider], middleware=[ProxyMetadataMiddleware(provider), Forward(client)])
+    proxy.provider_error_strategy = "raise"
     return proxy.http_app(path="/mcp", session_idle_timeout=config["session_idle_seconds"])
 
 

@@ -41,8 +41,8 @@ export function serverRoutes(
     ...(server.kind === "stdio"
       ? {
           to: `http://${options.bridge}/servers/${id}/mcp`,
-          // The bridge and the server read no headers of their own.
-          pass_identity_headers: false,
+          // The bridge binds sessions to users by it.
+          pass_identity_headers: true,
           mcp: {
             server: {
               upstream_auth: { headers: { Authorization: `Bearer \${${bridgeTokenVariable}}` } },
