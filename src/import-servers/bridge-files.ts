@@ -27,6 +27,7 @@ export function bridgeConfiguration(placed: readonly Placed[], bridge: string, t
     port,
     token,
     max_sessions: 32,
+    max_sessions_per_user: 16,
     session_idle_seconds: 900,
     pass_environment: passedVariables,
     servers,

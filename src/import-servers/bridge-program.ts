@@ -90,8 +90,17 @@ class OwnProcess(StatefulProxyClient):
             client.person = person(get_http_headers(include_all=True).get("x-pomerium-jwt-assertion", ""))
             clients[session] = client
         if not client.is_connected():
+            self.admit(client)
             await client.__aenter__()
         return client
+
+    def admit(self, client):
+        """Leaves processes for other users."""
+        if client.person is None:
+            return
+        others = (one for one in self._caches.values() if one is not client and one.is_connected())
+        if sum(one.person == client.person for one in others) >= config["max_sessions_per_user"]:
+            raise RuntimeError("this user has as many sessions of this server as bridge.json allows; end one")
 
 
 class Forward(Middleware):

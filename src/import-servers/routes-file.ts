@@ -1,7 +1,7 @@
 import { stringify } from "yaml";
 import { credentialHeaderFault, requestHeaderFault } from "../config/header-names.ts";
-import type { ImportedServer } from "./imported-servers.ts";
 import type { RoutePlaces } from "./route-places.ts";
+import type { ImportedServer } from "./servers.ts";
 
 /** A server with the id of its route. */
 export interface Placed {

@@ -18,11 +18,13 @@ export function inputVariable(id: string): string {
  * Resolves the references of desktop clients: `${NAME}`, `${NAME:-default}`, `${env:NAME}`, `${input:ID}`, `${userHome}`. Bridges do not,
  * or each in another way.
  * @param env the environment of the import
+ * @param used receives the names of the variables that had a value there
  * @returns a function that resolves one text, and throws UnresolvedVariable
  */
 export function variableResolver(
   env: Readonly<Record<string, string | undefined>>,
   inputs: ServersFile["inputs"],
+  used: Set<string> = new Set(),
 ): (text: string) => string {
   return (text) => text.replace(/\$\{([^}]*)\}/g, (whole, reference: string) => value(whole, reference));
 
@@ -36,6 +38,7 @@ export function variableResolver(
     if (reference === "pathSeparator" || reference === "/") return "/";
     const input = /^input:(.+)$/.exec(reference)?.[1];
     if (input !== undefined) {
+      if (env[inputVariable(input)]) used.add(inputVariable(input));
       const value = env[inputVariable(input)] ?? inputs.get(input)?.default;
       if (value) return value;
       throw new UnresolvedVariable(
@@ -55,6 +58,7 @@ export function variableResolver(
   function variable(name: string, fallback?: string): string {
     // As in a shell, `:-` also replaces an empty value.
     const value = env[name] || fallback;
+    if (env[name]) used.add(name);
     if (value !== undefined) return value;
     if (env[name] === "") return "";
     throw new UnresolvedVariable(

@@ -215,3 +215,20 @@ describe("what import writes", () => {
     ]);
   });
 });
+
+describe("the recipe for a FastMCP gateway", () => {
+  const section = readFileSync(join(import.meta.dirname, "../../docs/recipes.md"), "utf8").split(
+    "## From a FastMCP gateway",
+  )[1];
+  it("has an entry and a command that work as written", () => {
+    const [, entry = ""] = /```json\n(.*?)```/s.exec(section ?? "") ?? [];
+    const [, command = ""] = /```sh\n(.*?)```/s.exec(section ?? "") ?? [];
+    const folder = mkdtempSync(join(tmpdir(), "recipe-"));
+    writeFileSync(join(folder, "mcp.json"), entry);
+    const main = join(import.meta.dirname, "../../src/main.ts");
+    const script = `envoy-mcp-auth() { ${process.execPath} ${main} "$@"; }\n${command}`;
+    const run = spawnSync("bash", ["-c", script], { cwd: folder, encoding: "utf8" });
+    expect([run.status, run.stderr]).toEqual([0, ""]);
+    expect(run.stdout).toContain("one URL for all of them: https://mcp.example.com/all");
+  });
+});

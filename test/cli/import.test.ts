@@ -1,6 +1,5 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: such references are what is tested
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -181,6 +180,8 @@ describe("import resolves variables", () => {
       { env },
     );
     expect(done.err).toBe("");
+    // Whoever wrote the file chose where the values go.
+    expect(done.out).toContain("it gets the values of TOKEN, INPUT_API_KEY, HOME from your environment");
     expect(done.bridged().echo).toEqual({
       command: "node",
       args: ["/home/me/echo.js", "fallback"],
@@ -328,22 +329,5 @@ describe("import names each entry that it leaves out, with the fix", () => {
   ])("arguments that cannot be used: %o", (options, message) => {
     const done = servers({ echo }, options);
     expect([done.status, done.err]).toEqual([1, expect.stringContaining(message)]);
-  });
-});
-
-describe("the recipe for a FastMCP gateway", () => {
-  const section = readFileSync(join(import.meta.dirname, "../../docs/recipes.md"), "utf8").split(
-    "## From a FastMCP gateway",
-  )[1];
-  it("has an entry and a command that work as written", () => {
-    const [, entry = ""] = /```json\n(.*?)```/s.exec(section ?? "") ?? [];
-    const [, command = ""] = /```sh\n(.*?)```/s.exec(section ?? "") ?? [];
-    const folder = mkdtempSync(join(tmpdir(), "recipe-"));
-    writeFileSync(join(folder, "mcp.json"), entry);
-    const main = join(import.meta.dirname, "../../src/main.ts");
-    const script = `envoy-mcp-auth() { ${process.execPath} ${main} "$@"; }\n${command}`;
-    const run = spawnSync("bash", ["-c", script], { cwd: folder, encoding: "utf8" });
-    expect([run.status, run.stderr]).toEqual([0, ""]);
-    expect(run.stdout).toContain("one URL for all of them: https://mcp.example.com/all");
   });
 });

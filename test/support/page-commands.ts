@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { chmodSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 /** Replaces each text, in order. */
@@ -27,7 +28,10 @@ export async function runCommands(
   env: Readonly<Record<string, string>>,
 ): Promise<() => void> {
   const { DATABASE_URL: _url, ...inherited } = process.env;
-  const shell = spawn("bash", ["-c", script], {
+  // A file, because every process can read arguments, and the script may have secrets.
+  const file = join(folder, "commands.sh");
+  writeFileSync(file, script, { mode: 0o600 });
+  const shell = spawn("bash", [file], {
     cwd: folder,
     env: { ...inherited, PATH: `${folder}:${process.env.PATH}`, ...env },
     detached: true,

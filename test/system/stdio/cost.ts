@@ -6,7 +6,7 @@ import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import type { StdioPage } from "./stdio-page.ts";
 
-const calls = 300;
+const calls = 200;
 const rounds = 3;
 const ways = ["direct", "bridge", "gateway"] as const;
 type Way = (typeof ways)[number];

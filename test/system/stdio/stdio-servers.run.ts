@@ -92,4 +92,4 @@ it("what a call costs", async () => {
   const table = await measureCost(page);
   console.log(table);
   expect(table).toContain("| 8 |");
-});
+}, 900_000);
