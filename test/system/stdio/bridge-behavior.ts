@@ -38,7 +38,8 @@ export function bridgeBehavior(page: () => StdioPage): void {
   it("a neighbour finds no secret in the arguments of any process", () => {
     const all = execFileSync("ps", ["-eo", "args="], { encoding: "utf8" }).split("\n");
     expect(all.some((line) => line.includes("bridge.py"))).toBe(true);
-    const secrets = [token(), "the-key-that-the-vendor-gave-us", "the-secret-of-our-client-there"];
+    const { oidc, key } = page().secrets;
+    const secrets = [token(), oidc, key];
     expect(all.filter((line) => secrets.some((secret) => line.includes(secret)))).toEqual([]);
   });
 
@@ -61,11 +62,11 @@ export function bridgeBehavior(page: () => StdioPage): void {
       return { roots: [{ uri: "file:///etc", name: "everything" }] };
     });
     const headers = { authorization: `Bearer ${token()}` };
-    await widening.connect(
-      new StreamableHTTPClientTransport(new URL(page().bridge("files")), { requestInit: { headers } }),
-    );
-    const { content } = await widening.callTool({ name: "list_directory", arguments: { path: "/etc" } });
-    expect(JSON.stringify(content)).toContain("Access denied");
+    const to = new URL(page().bridge("everything"));
+    await widening.connect(new StreamableHTTPClientTransport(to, { requestInit: { headers } }));
+    // Offered only to clients with roots: what the server sees of the bridge.
+    const { content } = await widening.callTool({ name: "get-roots-list", arguments: {} });
+    expect(JSON.stringify(content)).toContain("get-roots-list not found");
     expect(asked).toBe(0);
     await widening.close();
   });

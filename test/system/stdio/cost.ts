@@ -4,6 +4,7 @@ import { parseEnv } from "node:util";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { cpuTimes, parts } from "./cpu-time.ts";
 import type { StdioPage } from "./stdio-page.ts";
 
 const calls = 200;
@@ -15,36 +16,44 @@ const names: Record<Way, string> = {
   bridge: "bridge",
   gateway: "Envoy, check, bridge",
 };
+/** Of a machine that does much else. */
+const patient = { timeout: 300_000 };
 
 /**
  * Measures calls of `list_allowed_directories`, by one caller and by eight at once, each with a session and a process of its own: over stdio
- * directly, and through the bridge, and through Envoy, the check and the bridge. Rounds alternate; the median round counts.
- * @returns a table in Markdown: milliseconds per call (median, 95th percentile), calls per second
+ * directly, through the bridge, and through Envoy, the check and the bridge. Rounds alternate, after one that warms up; the median
+ * round counts.
+ * @returns tables in Markdown: milliseconds per call and calls per second; CPU time per call of each process
  */
 export async function measureCost(page: StdioPage): Promise<string> {
   const clients: Record<Way, Client[]> = { direct: [], bridge: [], gateway: [] };
   const secrets = parseEnv(readFileSync(join(page.folder, "gateway/secrets.env"), "utf8"));
-  const headers = { authorization: `Bearer ${secrets.MCP_BRIDGE_TOKEN}` };
+  const requestInit = { headers: { authorization: `Bearer ${secrets.MCP_BRIDGE_TOKEN}` } };
+  const alice = await page.client("files");
   for (let count = 0; count < 8; count++) {
     const direct = new Client({ name: "cost", version: "1" });
     const args = ["-y", "@modelcontextprotocol/server-filesystem@2026.8.31", page.files];
-    await direct.connect(
-      new StdioClientTransport({ command: "npx", args, cwd: page.folder, stderr: "ignore" }),
-    );
-    clients.direct.push(direct);
+    const stdio = new StdioClientTransport({ command: "npx", args, cwd: page.folder, stderr: "ignore" });
+    await direct.connect(stdio, patient);
     const bridge = new Client({ name: "cost", version: "1" });
     await bridge.connect(
-      new StreamableHTTPClientTransport(new URL(page.bridge("files")), { requestInit: { headers } }),
+      new StreamableHTTPClientTransport(new URL(page.bridge("files")), { requestInit }),
+      patient,
     );
+    clients.direct.push(direct);
     clients.bridge.push(bridge);
-    clients.gateway.push(await (await page.client("files")).connect());
+    clients.gateway.push(await alice.connect());
   }
-  const rows: string[] = [];
+  const wall: string[] = [];
+  let cpu: string[] = [];
   for (const callers of [1, 8]) {
     const results: Record<Way, Round[]> = { direct: [], bridge: [], gateway: [] };
     for (let round = 0; round < rounds + 1; round++)
       for (const way of ways) {
+        const before = cpuTimes(page.folder);
         const result = await measured(clients[way].slice(0, callers));
+        const after = cpuTimes(page.folder);
+        if (way === "gateway") cpu = parts.map((part) => ((after[part] - before[part]) / calls).toFixed(1));
         // The first round warms up.
         if (round > 0) results[way].push(result);
       }
@@ -54,7 +63,7 @@ export async function measureCost(page: StdioPage): Promise<string> {
         p95: Number.NaN,
         rate: Number.NaN,
       };
-      rows.push(
+      wall.push(
         `| ${callers} | ${names[way]} | ${p50.toFixed(1)} | ${p95.toFixed(1)} | ${rate.toFixed(0)} |`,
       );
     }
@@ -63,7 +72,11 @@ export async function measureCost(page: StdioPage): Promise<string> {
   return [
     "| callers at once | way | median, ms | 95th percentile, ms | calls per second |",
     "|--:|---|--:|--:|--:|",
-    ...rows,
+    ...wall,
+    "",
+    `| CPU time per call, ms | ${parts.join(" | ")} |`,
+    `|---|${parts.map(() => "--:").join("|")}|`,
+    `| eight callers, whole way | ${cpu.join(" | ")} |`,
   ].join("\n");
 }
 
@@ -81,7 +94,7 @@ async function measured(clients: readonly Client[]): Promise<Round> {
     clients.map(async (client) => {
       while (left-- > 0) {
         const start = performance.now();
-        await client.callTool({ name: "list_allowed_directories", arguments: {} });
+        await client.callTool({ name: "list_allowed_directories", arguments: {} }, undefined, patient);
         times.push(performance.now() - start);
       }
     }),

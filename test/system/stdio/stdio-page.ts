@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -27,6 +28,8 @@ export interface StdioPage {
   /** The bridge's endpoint of a server. */
   bridge(name: string): string;
   readonly vendor: OpenServer;
+  /** The secrets that the operator sets: of the sign-in provider, and the vendor's key. */
+  readonly secrets: { readonly oidc: string; readonly key: string };
   /** Process ids of the server `files`, without npx around it. */
   processes(): readonly number[];
   /** A client of `http://localhost:PORT/NAME`, whose user signs in when it connects. */
@@ -47,11 +50,12 @@ export async function runStdioPage(): Promise<StdioPage> {
     const ports = new Map<string, string>();
     for (const number of numbers) ports.set(number, String(await freePort()));
     const port = (number: (typeof numbers)[number]) => ports.get(number) ?? number;
+    const secrets = { oidc: randomBytes(24).toString("hex"), key: randomBytes(24).toString("hex") };
     const company = await openidProvider({
       clients: [
         {
           client_id: "mcp-gateway",
-          client_secret: "the-secret-of-our-client-there",
+          client_secret: secrets.oidc,
           redirect_uris: [`http://localhost:${port("8000")}/.pomerium/sign_in/callback`],
         },
       ],
@@ -78,9 +82,16 @@ export async function runStdioPage(): Promise<StdioPage> {
       ["https://login.example.com", company.issuer],
       ["https://search.vendor.example/mcp", vendor.url],
       ["/srv", folder],
+      ["the-secret-of-our-client-there", secrets.oidc],
+      ["the-key-that-the-vendor-gave-us", secrets.key],
       ["http://localhost:8000", `http://localhost:${port("8000")}`],
       ["127.0.0.1:8100", `127.0.0.1:${port("8100")}`],
       ["127.0.0.1:9090", `127.0.0.1:${port("9090")}`],
+      // One more, which tells what it learns from its client.
+      [
+        '    "time": {',
+        `    "everything": { "command": "npx", "args": ["-y", "@modelcontextprotocol/server-everything@2026.8.31"] },\n    "time": {`,
+      ],
       // The page uses the default listeners, which another test may be using.
       [
         "--out gateway",
@@ -104,6 +115,7 @@ export async function runStdioPage(): Promise<StdioPage> {
       folder,
       files,
       vendor,
+      secrets,
       processes: () =>
         execFileSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" })
           .split("\n")

@@ -39,7 +39,7 @@ describe("the servers of docs/stdio.md, through Envoy and the sidecar", () => {
   it("search: a remote server, whose key only the gateway sends", async () => {
     expect(await called(await connect("search"), "greet", { name: "Alice" })).toContain("Hello, Alice!");
     const sent = page.vendor.requests.at(-1)?.headers.filter(([name]) => name.toLowerCase() === "x-api-key");
-    expect(sent?.map(([, value]) => value)).toEqual(["the-key-that-the-vendor-gave-us"]);
+    expect(sent?.map(([, value]) => value)).toEqual([page.secrets.key]);
   });
 
   it.runIf(hasAggregates)("all: one URL for the tools of every server", async () => {
