@@ -169,6 +169,11 @@ export function buildConfig(
             }),
       },
     },
+    aggregation: {
+      listen: input.aggregation.listen,
+      ...(input.aggregation.through === undefined ? {} : { through: input.aggregation.through }),
+      ca: input.aggregation.ca,
+    },
     passIdentityHeaders: input.pass_identity_headers,
     identityAssertion: {
       ...(input.identity_assertion.groups === undefined ? {} : { groups: input.identity_assertion.groups }),

@@ -36,8 +36,10 @@ export function buildRoute(
   },
 ): Route | undefined {
   const { from, defaults } = given;
-  const to = readTo(input, path, reporter);
+  const resource = from.prefix === "/" ? from.origin : from.origin + from.prefix;
   const mcp = readMcp(input, path, reporter);
+  const to =
+    input.mcp.aggregate === undefined ? readTo(input, path, reporter) : { to: [], upstream: resource };
   if (to === undefined || mcp === undefined) return undefined;
   const policy = joinPolicies(input, path, given.policy) ?? defaults.policy;
   if (policy === undefined) {
@@ -52,7 +54,6 @@ export function buildRoute(
     ...(serverName === undefined ? {} : { serverName }),
     ...(input.tls_custom_ca_file === undefined ? {} : { caFile: input.tls_custom_ca_file }),
   };
-  const resource = from.prefix === "/" ? from.origin : from.origin + from.prefix;
   return {
     id: input.id ?? derivedRouteId(resource),
     name: input.name ?? `${from.host}${from.prefix === "/" ? "" : from.prefix}`,
@@ -84,8 +85,11 @@ export function buildRoute(
   };
 }
 
+/** Largest request body of an aggregated route, bytes. */
+const aggregateRequestBytes = 4 * 1024 * 1024;
+
 function readTo(input: RouteInput, path: ConfigPath, reporter: Reporter) {
-  const { to: written, prefix_rewrite: rewrite } = input;
+  const { to: written = [], prefix_rewrite: rewrite } = input;
   const urls = written.map((value) => new URL(value));
   const [first] = urls;
   if (first === undefined) return undefined;
@@ -136,6 +140,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     reporter.error([...at, key], message, fix, "key");
     return undefined;
   };
+  if (mcp.aggregate !== undefined) return readAggregate(input, path, reporter);
   if (mcp.client !== undefined || mcp.pass_upstream_access_token === true)
     return readClient(input, path, reporter);
   if (mcp.upstream_oauth2 !== undefined && mcp.server?.upstream_oauth2 !== undefined) {
@@ -210,6 +215,46 @@ function readRequestHeaders(server: ServerInput | undefined) {
   const given = server?.request_headers;
   const set = Object.entries(given?.set ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const);
   return { pass: (given?.pass ?? []).map((name) => name.toLowerCase()), set, given: given !== undefined };
+}
+
+/** Settings of an upstream, which an aggregated route does not have. */
+const upstreamKeys = [
+  "to",
+  "prefix_rewrite",
+  "preserve_host_header",
+  "tls_upstream_server_name",
+  "tls_server_name",
+  "tls_custom_ca_file",
+] as const;
+
+/** An aggregated route; undefined if it has settings that only a route with an upstream, or an application's, can have. */
+function readAggregate(input: RouteInput, path: ConfigPath, reporter: Reporter): RouteMcp | undefined {
+  const { mcp } = input;
+  const misplaced = [
+    ...upstreamKeys.filter((key) => input[key] !== undefined).map((key) => [key]),
+    ...(["server", "client", "upstream_oauth2", "pass_upstream_access_token"] as const)
+      .filter((key) => mcp[key] !== undefined)
+      .map((key) => ["mcp", key]),
+  ];
+  for (const at of misplaced)
+    reporter.error(
+      [...path, ...at],
+      "an aggregated route has no upstream of its own",
+      "remove the key; write it on the routes that the aggregated route names",
+      "key",
+    );
+  if (misplaced.length > 0 || mcp.aggregate === undefined) return undefined;
+  return {
+    kind: "server",
+    path: "/",
+    maxRequestBytes: aggregateRequestBytes,
+    // Without an upstream, no call of it lacks a consent; its members have their own setting.
+    consent: "challenge",
+    auth: { mode: "static", type: "aggregate", headers: [] },
+    requestHeaders: { pass: [], set: [], given: false },
+    ...(input.tools === undefined ? {} : { tools: input.tools }),
+    aggregate: { members: mcp.aggregate.routes, prefix: mcp.aggregate.prefix },
+  };
 }
 
 /** An application's route; undefined if it has settings that only an MCP server's route can have. */

@@ -313,6 +313,11 @@ export function configSchema(f: Fields) {
           .optional(),
       }),
     }),
+    aggregation: f.section({
+      listen: f.address().default("127.0.0.1:8090"),
+      through: f.url({ http: true }).optional(),
+      ca: f.path().default(systemAuthorities),
+    }),
     /** Pomerium's global default for routes. */
     pass_identity_headers: z.boolean().default(true),
     identity_assertion: f.section({

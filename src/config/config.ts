@@ -254,6 +254,15 @@ export interface Config {
       };
     };
   };
+  /** How aggregated routes reach their members: through Envoy. */
+  readonly aggregation: {
+    /** Loopback address of the generated Envoy's listener for it; used unless `through` is set. */
+    readonly listen: string;
+    /** URL of Envoy as seen from the sidecar; an https certificate is checked for the member's host. */
+    readonly through?: string;
+    /** PEM file with the authorities of that certificate. */
+    readonly ca: string;
+  };
   /** Default of routes. */
   readonly passIdentityHeaders: boolean;
   /** Which groups of a user the identity assertion contains. */

@@ -67,7 +67,8 @@ export function routeSchema(f: Fields) {
     description: z.string().optional(),
     logo_url: f.url({ http: true }).optional(),
     from: f.text(),
-    to: f.oneOrMore(f.url({ http: true })),
+    /** Required, except for an aggregated route. */
+    to: f.oneOrMore(f.url({ http: true })).optional(),
     /** Pomerium's key for the path of `from`. */
     prefix: f.text().optional(),
     /** Replaces the path of `from` in requests to the upstream, as a path in `to` does. */
@@ -85,6 +86,20 @@ export function routeSchema(f: Fields) {
       server: server.optional(),
       client: f
         .section({ routes: z.array(f.text()).optional(), shares_host: z.boolean().default(false) })
+        .optional(),
+      aggregate: z
+        .strictObject({
+          routes: z.union([z.literal("all"), z.array(f.text()).min(1)]),
+          prefix: z
+            .string()
+            .refine((value) => /^(?:[A-Za-z0-9_-]|\{route\}){0,32}$/.test(value), {
+              error: (issue) => `${JSON.stringify(issue.input)} is not a prefix of names`,
+              params: {
+                fix: 'write letters, digits, _ and -, and {route} for the id of the member: "{route}__"',
+              },
+            })
+            .default("{route}__"),
+        })
         .optional(),
       upstream_oauth2: upstreamOAuth2.optional(),
       pass_upstream_access_token: z.boolean().optional(),

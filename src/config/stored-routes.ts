@@ -60,6 +60,9 @@ export function readRoute(
   reporter: Reporter,
 ): Route | undefined {
   const { policy: ownPolicy, ...others } = dropPomeriumKeys("route", entry, path, reporter);
+  const needsUpstream = !isMapping(others.mcp) || others.mcp.aggregate === undefined;
+  const hasUpstream = !needsUpstream || others.to !== undefined;
+  if (!hasUpstream) reporter.error([...path, "to"], "to is missing", "add to", "key");
   const input: z.output<typeof given.schema> | undefined = reportIssues(given.schema, others, path, reporter);
   // Parsed even if the rest is invalid, to report all problems at once.
   const from =
@@ -67,9 +70,18 @@ export function readRoute(
       ? readFrom({ from: others.from, prefix: text(others.prefix) }, path, reporter)
       : undefined;
   const policy = ownPolicy === undefined ? undefined : parsePolicy(ownPolicy, [...path, "policy"], reporter);
-  if (input === undefined || from === undefined || (ownPolicy !== undefined && policy === undefined))
+  if (
+    !hasUpstream ||
+    input === undefined ||
+    from === undefined ||
+    (ownPolicy !== undefined && policy === undefined)
+  )
     return undefined;
   return buildRoute(input, path, reporter, { from, policy, defaults: given.defaults });
+}
+
+function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function text(value: unknown): string | undefined {

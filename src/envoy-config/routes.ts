@@ -1,7 +1,15 @@
 import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
-import { affinityFilter, affinityPolicy, affinityState, clusterName, hasAffinity } from "./clusters.ts";
+import { aggregateOf, asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
+import {
+  affinityFilter,
+  affinityPolicy,
+  affinityState,
+  clusterName,
+  hasAffinity,
+  sessionPolicy,
+  sidecarHeaders,
+} from "./clusters.ts";
 import { earlyBytes, headerCheckFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { upstreamTimeouts } from "./timeouts.ts";
@@ -56,7 +64,7 @@ function overwrite(key: string, value: string): Json {
 /** An Envoy route and how specific it is; longer routes come first. */
 export interface RouteEntry {
   readonly length: number;
-  readonly route: Json;
+  readonly route: { readonly [key: string]: Json };
 }
 
 export const checked = (settings: Json): Json => ({
@@ -78,6 +86,11 @@ export const notFound: Json = {
  * (`/mcp` on a route to `http://x/mcp`), it is not doubled, unless another route serves that path.
  */
 export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
+  if (aggregateOf(route) !== undefined)
+    return mapped(route, table).map((one) => ({
+      ...one,
+      route: { ...one.route, ...sidecarHeaders(table.config) },
+    }));
   return route.mcp.kind === "server"
     ? [provenPathEntry(route), ...mapped(route, table)]
     : mapped(route, table);
@@ -150,7 +163,7 @@ function entry(
         cluster: clusterName(route),
         ...rewrite,
         ...hostRewrite(route),
-        ...(hasAffinity(route) ? affinityPolicy : {}),
+        ...affinityOf(route),
         append_x_forwarded_host: true,
         ...upstreamTimeouts,
         // Retries only requests that never reached the upstream: a call is not replayed.
@@ -162,8 +175,14 @@ function entry(
   };
 }
 
+function affinityOf(route: Route): { readonly [key: string]: Json } {
+  if (aggregateOf(route) !== undefined) return sessionPolicy;
+  return hasAffinity(route) ? affinityPolicy : {};
+}
+
+/** The sidecar knows the public hosts: an aggregated route needs no other. */
 function hostRewrite(route: Route): { readonly [key: string]: Json } {
-  if (route.preserveHostHeader === true) return {};
+  if (route.preserveHostHeader === true || aggregateOf(route) !== undefined) return {};
   const hosts = new Set(route.to.map((url) => new URL(url).host));
   const [only] = hosts;
   return hosts.size === 1 && only !== undefined

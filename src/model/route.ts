@@ -103,6 +103,8 @@ export type RouteMcp =
         /** Whether the routes file sets `request_headers`. */
         readonly given: boolean;
       };
+      /** The route has no upstream: the gateway answers its requests itself, from other MCP routes. */
+      readonly aggregate?: Aggregate;
     }
   | {
       readonly kind: "client";
@@ -111,6 +113,14 @@ export type RouteMcp =
       /** The operator accepts that this application and the MCP routes of its host form one trust domain. */
       readonly sharesHost?: true;
     };
+
+/** One endpoint in front of other MCP routes. */
+export interface Aggregate {
+  /** Ids or `from` URLs of its members, or all MCP routes that are not aggregated routes themselves. */
+  readonly members: readonly string[] | "all";
+  /** Prefix of a member's names; `{route}` stands for the member's id. */
+  readonly prefix: string;
+}
 
 /** One `from` -> `to` entry of the routes file. Immutable. */
 export interface Route {
@@ -127,9 +137,9 @@ export interface Route {
   readonly prefix: string;
   /** Our resource identifier (RFC 8707) and the `aud` of external tokens: `origin` for prefix `/`, else `origin + prefix`. */
   readonly resource: string;
-  /** The upstream's URLs; they share one path. */
+  /** The upstream's URLs; they share one path. Empty for an aggregated route. */
   readonly to: readonly string[];
-  /** First `to`, canonical: the upstream's resource identifier and the third part of a connection's key. */
+  /** First `to`, canonical: the upstream's resource identifier and the third part of a connection's key. `resource` for an aggregated route. */
   readonly upstream: string;
   /** Hash of `to` and of how the upstream is verified: Envoy sends the hash of its upstream with each check. */
   readonly upstreamHash: string;
@@ -205,6 +215,11 @@ export function consentAuth(route: Pick<Route, "mcp">): ConsentAuth | undefined 
 export function nonInteractiveAuth(route: Pick<Route, "mcp">): NonInteractiveAuth | undefined {
   const auth = upstreamAuth(route);
   return auth?.mode === "non_interactive" ? auth : undefined;
+}
+
+/** What an aggregated route is made of; undefined for other routes. */
+export function aggregateOf({ mcp }: Pick<Route, "mcp">): Aggregate | undefined {
+  return mcp.kind === "server" ? mcp.aggregate : undefined;
 }
 
 /** Whether calls on this route require a user's connection or sign-in. */

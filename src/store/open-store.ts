@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
+import { aggregateSessions } from "./aggregate-sessions.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -15,6 +16,7 @@ import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
+import { grantedMembers } from "./granted-members.ts";
 import { clientIssuers, routeIssuers } from "./issuers.ts";
 import { migrateDatabase } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
@@ -22,6 +24,7 @@ import { usedValues } from "./one-time-values.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
+import { replicaMessages } from "./replica-messages.ts";
 import { rowMacs } from "./row-macs.ts";
 import { type SignInSession, signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -54,6 +57,7 @@ export async function removeExpired(
       secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
     delegation: sql`expires_at < ${at}`,
+    granted_member: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,
     // Kept while sessions, grants or delegations depend on it.
     sign_in_session: sql`
@@ -68,6 +72,8 @@ export async function removeExpired(
       and not exists (
         select from delegation
         where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
+    aggregate_session: sql`expires_at < ${at}`,
+    replica_message: sql`expires_at < ${at}`,
     elicitation_session: sql`expires_at < ${at}`,
     used_value: sql`expires_at < ${at}`,
     signing_key: sql`expires_at < ${at}`,
@@ -143,11 +149,16 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     routeIssuers: routeIssuers(database, macs),
     authorizationServerRecords: authorizationServerRecords(database, encryptor, macs),
     delegations: delegations(database, macs),
+    grantedMembers: grantedMembers(database, macs),
     browserSessions: browserSessions(database, macs),
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
+    ),
+    aggregateSessions: aggregateSessions(database, encryptor, macs),
+    replicaMessages: replicaMessages(database, encryptor, listener, (error) =>
+      logger.error({ err: error }, "cannot receive a message of another replica"),
     ),
     usedValues: usedValues(database),
     elicitationSessions: elicitationSessions(database, macs),

@@ -31,7 +31,7 @@ export type NonInteractiveType = {
 }[Kind];
 
 /** Every kind by the name that routes and the admin API show: the default first. */
-export const upstreamAuthTypes: readonly string[] = ["oauth", ...Object.keys(kinds)];
+export const upstreamAuthTypes: readonly string[] = ["oauth", ...Object.keys(kinds), "aggregate"];
 
 /** Schemas of `upstream_auth` and `upstream_oauth2`, and of header names, which `request_headers` shares. */
 export function upstreamAuthSchemas(f: Fields) {
