@@ -250,8 +250,10 @@ test("a member's policy decides about the caller's address, which a program on t
   const forging = { ...toB, headers: { "x-forwarded-for": office, "x-real-ip": office } };
   expect((await gateway.call(token, forging, { "x-forwarded-for": atHome })).body.status).toBe(403);
   const own = await gateway.token({ aud: "https://b.test/mcp" });
-  const headers = { authorization: `Bearer ${own}`, "x-forwarded-for": `${office}, 10.9.9.9` };
-  expect((await atMemberListener("b.test", headers)).status).toBe(403);
+  for (const forwarded of [office, `${office}, 10.9.9.9`, `10.9.9.9, ${office}`]) {
+    const headers = { authorization: `Bearer ${own}`, "x-forwarded-for": forwarded };
+    expect((await atMemberListener("b.test", headers)).status).toBe(403);
+  }
   expect(gateway.seen.map(({ server }) => server)).toEqual(["b"]);
 });
 
