@@ -1,10 +1,12 @@
 import Router from "@koa/router";
 import { createCallOf } from "./aggregation/checked-call.ts";
-import { createMemberFetch } from "./aggregation/member-fetch.ts";
+import { createAggregation } from "./aggregation/create-aggregation.ts";
+import { createMemberFetch, memberUrl } from "./aggregation/member-fetch.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
 import { createSafeFetch } from "./egress/safe-fetch.ts";
+import { createConsentRequired } from "./ext-authz/consent-required.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createAssertions } from "./external-tokens/identity-assertions.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
@@ -16,9 +18,12 @@ import { createRateLimiter } from "./policy/rate-limiter.ts";
 import { createCurrentPolicies } from "./policy/route-policy.ts";
 import { createConnectRouter } from "./portal/connect.ts";
 import { createConnectionsRouter } from "./portal/connections.ts";
+import { createConsentLinks } from "./portal/consent-links.ts";
+import { allowMember } from "./portal/member-grants.ts";
 import type { PortalDeps } from "./portal/server-states.ts";
 import { createServersRouter } from "./portal/servers-api.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
+import { createGrantedMembers } from "./store/granted-members.ts";
 import { createPeople } from "./store/people.ts";
 import type { Store } from "./store/store.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -57,14 +62,18 @@ export async function compose(foundation: Foundation) {
   const common = { routes, store, logger, metrics };
   const keys = await createSigningKeys({ store, logger, now });
   const metadataProofs = await createMetadataProofs({ store, logger, now });
-  const signedCalls = createSignedCalls({ metadataProofs, now });
+  const signedCalls = createSignedCalls({ metadataProofs });
+  const { cacheEntries: entries, tokenCacheBytes: bytes } = routes().config.limits;
   const people = createPeople({
     store,
-    limits: {
-      entries: routes().config.limits.cacheEntries,
-      bytes: routes().config.limits.tokenCacheBytes,
-    },
+    limits: { entries, bytes },
     onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
+  });
+  const grantedMembers = createGrantedMembers({
+    store,
+    limits: { bytes },
+    upstreamOf: (routeId) => routes().byId(routeId)?.upstream,
+    onEvict: () => metrics.cacheEvictions.inc({ cache: "granted_member" }),
   });
   const externalTokens = createExternalTokens({ ...common, people, keys, fetch: trustedFetch, now });
   const assertions = createAssertions({ keys, routes, metrics, now });
@@ -100,14 +109,32 @@ export async function compose(foundation: Foundation) {
     endpointPath: upstreamOAuth.endpointPath,
     describeClient: authorizationServer.describeClient,
   });
+  const consentLinks = createConsentLinks({
+    ...{ routes, store, logger, metrics, signIn, upstreamOAuth, upstreamTokens, mayReach },
+    describeClient: authorizationServer.describeClient,
+    onAllowed: (allowed) => allowMember({ routes, store }, allowed),
+  });
+  portal.use(consentLinks.router.routes());
+  const callOf = createCallOf({ routes, signedCalls, people });
+  const aggregation = createAggregation({
+    ...{ routes, logger, metrics, callOf, mayReach },
+    sessions: store.aggregateSessions,
+    messages: store.replicaMessages,
+    memberFetch: members.memberFetch,
+    memberUrl: (member) => memberUrl(member, upstreamOAuth),
+    grantedMembers: grantedMembers.of,
+    createConsentLink: consentLinks.create,
+  });
   return {
     ...common,
     keys,
     metadataProofs,
     signedCalls,
     people,
+    /** The ids of the members that a grant of an aggregated route may use; synchronous if cached. */
+    grantedMembers: grantedMembers.of,
     externalTokens,
-    callOf: createCallOf({ routes, signedCalls, people }),
+    callOf,
     memberFetch: members.memberFetch,
     assertions,
     policies,
@@ -119,15 +146,24 @@ export async function compose(foundation: Foundation) {
     mayReach,
     authorizationServer,
     portal,
+    createConsentLink: consentLinks.create,
+    aggregation,
+    consentRequired: createConsentRequired({
+      ...common,
+      metadataProofs,
+      createConsentLink: consentLinks.create,
+    }),
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [
+        aggregation,
         members,
         authorizationServer,
         upstreamTokens,
         upstreamOAuth,
         externalTokens,
         people,
+        grantedMembers,
         signIn,
         keys,
         metadataProofs,

@@ -26,7 +26,9 @@ export function createRecordAdapter(
   function grantCreated(grantId: string, { accountId: userId, clientId }: AdapterPayload): AuditEvent {
     const { ctx } = Provider;
     const routeId = ctx && routeOfRequest(ctx, deps)?.id;
-    return { action: "grant.created", userId, clientId, grantId, routeId };
+    const members = browserRequest.current()?.members?.map((member) => member.routeId);
+    const detail = members && { members: members.join(" ") };
+    return { action: "grant.created", userId, clientId, grantId, routeId, ...(detail && { detail }) };
   }
 
   return (model): Adapter => {
@@ -54,8 +56,9 @@ export function createRecordAdapter(
         const audit = model === "Grant" ? grantCreated(id, payload) : undefined;
         const kept = { ...payload, ...extras(model, id) };
         const record = { model, id, payload: kept, expiresAt };
+        const members = model === "Grant" ? browserRequest.current()?.members : undefined;
         if (!dependentModels.has(model)) await orUnavailable(records.upsert(record, audit));
-        else if (!(await orUnavailable(records.upsertIfAllowed(record, audit))))
+        else if (!(await orUnavailable(records.upsertIfAllowed(record, audit, members))))
           throw new errors.InvalidGrant("the sign-in or the grant behind this request has ended");
       },
       async find(id) {

@@ -1,7 +1,9 @@
 import { errors, interactionPolicy, type KoaContextWithOIDC } from "oidc-provider";
+import { aggregateOf, consentAuth, type Route } from "../model/route.ts";
 import { isTransient, notConnected } from "../upstream-oauth/failures.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
+import { memberStates, namedMembers, storedName } from "./member-consent.ts";
 import { browserRequest } from "./normalize-requests.ts";
 import { routeOfRequest } from "./resources.ts";
 
@@ -56,7 +58,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
   policy.add(
     new Prompt(
       { name: "upstream" },
-      scopesOfRequest,
+      (ctx) => ({ ...scopesOfRequest(ctx), members: browserRequest.current()?.members?.map(storedName) }),
       new Check(
         "upstream_consent",
         "the server behind this route requires the user's consent",
@@ -64,6 +66,7 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
           const route = routeOfRequest(ctx, deps);
           const userId = ctx.oidc.session?.accountId;
           if (!route || !userId) return Check.NO_NEED_TO_PROMPT;
+          if (aggregateOf(route)) return mayConnectMembers(ctx, deps, { route, userId });
           // A client that cannot refresh comes here after an upstream's 401.
           if (!deps.routes().config.envoy.responsePath)
             await orUnavailable(deps.upstreamTokens.verify(userId, route));
@@ -86,6 +89,22 @@ export function createInteractionPolicy(deps: AuthorizationServerDeps): interact
     ),
   );
   return policy;
+}
+
+/**
+ * Whether to offer the user to connect members of an aggregated route: once per request, if one of those that the client may use lacks
+ * the user's consent. Without it, the route still works.
+ */
+async function mayConnectMembers(
+  { oidc }: KoaContextWithOIDC,
+  deps: AuthorizationServerDeps,
+  { route, userId }: { readonly route: Route; readonly userId: string },
+): Promise<boolean> {
+  if (oidc.result?.upstream !== undefined || oidc.promptPending("none")) return Check.NO_NEED_TO_PROMPT;
+  const names = browserRequest.current()?.members?.map(storedName) ?? [];
+  const members = namedMembers(deps, route, names).filter((member) => consentAuth(member) !== undefined);
+  const states = await orUnavailable(memberStates(deps, userId, members));
+  return states.some(({ state }) => state === "missing");
 }
 
 /** Stored with a step: the scopes stay the same when it completes, even if the upstream's required scopes have changed. */

@@ -3,6 +3,7 @@ import { IncomingMessage } from "node:http";
 import { buffer } from "node:stream/consumers";
 import type { Context } from "koa";
 import { requestId } from "../server/http/request.ts";
+import type { GrantedMember } from "../store/granted-members.ts";
 import { readClientMetadata } from "./client-rules.ts";
 
 /** The media type of an endpoint. */
@@ -97,6 +98,8 @@ export interface ConsentRequest {
   readonly redirectUri: string;
   /** Unix seconds: when the user pressed "Allow". Grants that reuse a remembered consent keep it. */
   readonly consentedAt: number;
+  /** For an aggregated route: the members that the consent page listed, by `memberName`. Another one has to be asked about. */
+  readonly seenMembers?: readonly string[];
 }
 
 /** A browser's request to the authorization server, for callbacks that oidc-provider calls without the request. */
@@ -104,6 +107,8 @@ export interface BrowserRequest {
   readonly ctx: Context;
   /** The consent that the grant of this request is based on. */
   consent?: ConsentRequest;
+  /** The members of an aggregated route that this grant may use. */
+  members?: readonly GrantedMember[];
 }
 
 const requests = new AsyncLocalStorage<BrowserRequest>();

@@ -1,32 +1,56 @@
-import type Provider from "oidc-provider";
 import type { Grant, KoaContextWithOIDC } from "oidc-provider";
-import type { Config } from "../config/config.ts";
-import { consentAuth, type Route } from "../model/route.ts";
-import type { ConsentPage } from "../pages/consent-page.ts";
-import type { BrowserSession } from "../sign-in/sign-in.ts";
-import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
+import { aggregateOf } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { clientSource, isLoopbackRedirect } from "./client-rules.ts";
+import { isLoopbackRedirect } from "./client-rules.ts";
 import { orUnavailable } from "./errors.ts";
+import {
+  grantedMember,
+  hasSeenAll,
+  type MemberChoice,
+  memberName,
+  namedMembers,
+  namesIn,
+  offeredMembers,
+  storedChoice,
+} from "./member-consent.ts";
 import { browserRequest } from "./normalize-requests.ts";
-import { routeOfResource } from "./resources.ts";
+import { routeOfRequest, routeOfResource } from "./resources.ts";
 
 type Deps = Pick<AuthorizationServerDeps, "routes" | "store">;
+
+/** A consent that covers a request. */
+interface Consent {
+  /** Unix seconds. */
+  readonly consentedAt: number;
+  /** For an aggregated route. */
+  readonly members?: MemberChoice;
+}
 
 /**
  * The unsaved grant of an authorization request. It covers the whole request if the user has just consented or a remembered consent
  * covers it; otherwise there is none, and the user is asked for consent.
  */
-export async function grantOfRequest(ctx: KoaContextWithOIDC, deps: Deps): Promise<Grant | undefined> {
+export async function grantOfRequest(
+  ctx: KoaContextWithOIDC,
+  deps: Deps & Pick<AuthorizationServerDeps, "signIn" | "mayReach">,
+): Promise<Grant | undefined> {
   const { client, session, result, provider, params, resourceServers = {} } = ctx.oidc;
   const userId = session?.accountId;
   if (!client || !userId) return undefined;
   const redirectUri = consentTarget(String(params?.redirect_uri));
   const asked = { userId, clientId: client.clientId, redirectUri };
-  const consentedAt = result?.consent ? Math.floor(Date.now() / 1000) : await remembered(ctx, deps, asked);
-  if (consentedAt === undefined) return undefined;
+  const consent: Consent | undefined = result?.consent
+    ? { consentedAt: Math.floor(Date.now() / 1000), members: storedChoice(result.members) }
+    : await remembered(ctx, deps, asked);
+  if (consent === undefined) return undefined;
+  const { consentedAt, members } = consent;
   const request = browserRequest.current();
+  const route = routeOfRequest(ctx, deps);
   if (request) request.consent = { redirectUri, consentedAt };
+  if (request && members && route && aggregateOf(route)) {
+    request.consent = { redirectUri, consentedAt, seenMembers: members.seen };
+    request.members = namedMembers(deps, route, members.allowed).map(grantedMember);
+  }
   const grant = new provider.Grant({ accountId: userId, clientId: client.clientId });
   const oidcScopes = [...ctx.oidc.requestParamOIDCScopes].join(" ");
   if (oidcScopes) grant.addOIDCScope(oidcScopes);
@@ -45,14 +69,15 @@ export async function hasAllowed(
 }
 
 /**
- * When the user consented to everything that this request asks for, Unix seconds. Only for an https redirect URI: any local program
- * can listen on a loopback port or claim a scheme, so only the user knows who asks (RFC 8252 section 8.6).
+ * The user's consent to everything that this request asks for, every member of an aggregated route included. Only for an https
+ * redirect URI: any local program can listen on a loopback port or claim a scheme, so only the user knows who asks (RFC 8252
+ * section 8.6).
  */
 async function remembered(
   ctx: KoaContextWithOIDC,
-  deps: Deps,
+  deps: Parameters<typeof grantOfRequest>[1],
   asked: { readonly userId: string; readonly clientId: string; readonly redirectUri: string },
-): Promise<number | undefined> {
+): Promise<Consent | undefined> {
   if (URL.parse(asked.redirectUri)?.protocol !== "https:") return undefined;
   const servers = Object.values(ctx.oidc.resourceServers ?? {});
   const covering = (await consents(asked, deps)).filter(({ payload }) => {
@@ -67,20 +92,40 @@ async function remembered(
       })
     );
   });
-  return covering.length > 0 ? Math.max(...covering.map(({ consentedAt }) => consentedAt)) : undefined;
+  const newest = covering.toSorted((a, b) => a.consentedAt - b.consentedAt).at(-1);
+  if (newest === undefined) return undefined;
+  const { consentedAt } = newest;
+  const route = routeOfRequest(ctx, deps);
+  if (!route || aggregateOf(route) === undefined) return { consentedAt };
+  const request = browserRequest.current();
+  const person = request && (await orUnavailable(deps.signIn.person(request.ctx)));
+  const members = await rememberedMembers(newest, deps);
+  return person && hasSeenAll(members, offeredMembers(deps, person, route))
+    ? { consentedAt, members }
+    : undefined;
 }
 
-/** The grants of a user, client and redirect URI whose consent has not expired. Grants of earlier versions have no URI. */
+/** What a grant may use now: as its consent page was answered, and as links and the portal have changed it since. */
+async function rememberedMembers(
+  { grantId, payload }: { readonly grantId: string; readonly payload: Record<string, unknown> },
+  { store }: Pick<Deps, "store">,
+): Promise<MemberChoice> {
+  const members = await orUnavailable(store.grantedMembers.of(grantId));
+  const allowed = [...members].map(([id, upstream]) => memberName({ id, upstream }));
+  return { allowed, seen: [...namesIn(payload.seenMembers), ...allowed] };
+}
+
+/** The grants of a user, client and redirect URI whose consent has not expired, oldest first. Grants of earlier versions have no URI. */
 async function consents(
   { userId, clientId, redirectUri }: { userId: string; clientId: string; redirectUri: string },
   deps: Deps,
-): Promise<{ payload: Record<string, unknown>; consentedAt: number }[]> {
+): Promise<{ grantId: string; payload: Record<string, unknown>; consentedAt: number }[]> {
   const oldest = Date.now() / 1000 - deps.routes().config.authorizationServer.consentTtl;
   const grants = await orUnavailable(deps.store.authorizationServerRecords.grants({ userId, clientId }));
-  return grants.flatMap(({ payload }) => {
+  return grants.flatMap(({ grantId, payload }) => {
     const { consentedAt } = payload;
     if (payload.redirectUri !== redirectUri || typeof consentedAt !== "number") return [];
-    return consentedAt >= oldest ? [{ payload, consentedAt }] : [];
+    return consentedAt >= oldest ? [{ grantId, payload, consentedAt }] : [];
   });
 }
 
@@ -112,57 +157,4 @@ function scopesOf(scope: unknown): Set<string> {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** The facts that the consent page shows about a request. */
-export function consentFacts(known: {
-  config: Config;
-  client: NonNullable<Awaited<ReturnType<Provider["Client"]["find"]>>>;
-  interaction: {
-    readonly params: Record<string, unknown>;
-    readonly prompt: { readonly details: Readonly<Record<string, unknown>> };
-  };
-  person: BrowserSession;
-  route: Route;
-  /** The state of the connection. */
-  state: string;
-  /** Where the upstream's consent would lead, if known. */
-  notice?: ConsentNotice;
-}): Omit<ConsentPage, "action" | "csrf" | "switchAccount" | "connections"> {
-  const { config, client, interaction, person, route, state, notice } = known;
-  return {
-    client: { name: client.clientName, id: client.clientId, source: clientSource(config, client.clientId) },
-    redirect: redirectTarget(String(interaction.params.redirect_uri)),
-    route,
-    person: person.email ?? person.name ?? person.userId,
-    scopes: scopesOfStep(interaction),
-    upstream:
-      state === "missing"
-        ? {
-            scopes: [],
-            ...notice,
-            server: notice?.server ?? upstreamName(route),
-            foreign: notice?.foreign === true,
-          }
-        : undefined,
-  };
-}
-
-/** The scopes to grant, as the step's check determined them; the client may have requested others. */
-function scopesOfStep({ prompt }: { prompt: { details: Readonly<Record<string, unknown>> } }): string[] {
-  const { scopes } = prompt.details;
-  return Array.isArray(scopes) ? scopes.filter((scope) => typeof scope === "string") : [];
-}
-
-function redirectTarget(redirectUri: string): ConsentPage["redirect"] {
-  const url = new URL(redirectUri);
-  if (url.protocol === "https:") return { kind: "web", target: url.host };
-  if (isLoopbackRedirect(url)) return { kind: "loopback", target: `this computer (${url.host})` };
-  return { kind: "app", target: `the app that opens ${url.protocol}` };
-}
-
-function upstreamName(route: Route): string {
-  const auth = consentAuth(route);
-  const asked = auth?.endpoint?.authUrl;
-  return new URL(asked ?? route.upstream).host;
 }

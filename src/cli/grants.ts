@@ -14,7 +14,7 @@ export function runGrants(
   },
 ): Promise<number> {
   const { which, out, err } = options;
-  return withStore(options, async ({ store }) => {
+  return withStore(options, async ({ store, routes }) => {
     const { authorizationServerRecords: records } = store;
     const reason = "revoked by an operator";
     const everything = action === "revoke" && !which.grantId && !which.clientId;
@@ -23,15 +23,22 @@ export function runGrants(
     const all = await records.grants(which);
     const grants = all.filter(({ grantId }) => which.grantId === undefined || grantId === which.grantId);
     if (action === "list") {
+      const members = await store.grantedMembers.ofGrants(grants.map(({ grantId }) => grantId));
+      // A route that has moved to another upstream since is not allowed any more.
+      const membersOf = (grantId: string) =>
+        [...(members.get(grantId) ?? [])]
+          .flatMap(([routeId, upstream]) => (routes().byId(routeId)?.upstream === upstream ? [routeId] : []))
+          .toSorted();
       out(
         printTable(
-          ["grant", "user", "client", "granted", "last used"],
+          ["grant", "user", "client", "granted", "last used", "members"],
           grants.map((grant) => [
             grant.grantId,
             grant.userId,
             grant.clientId,
             grant.createdAt,
             grant.lastUsedAt,
+            membersOf(grant.grantId).join(",") || undefined,
           ]),
         ),
       );

@@ -139,7 +139,7 @@ export function addOperatorCommands(
     .argument("<name>", "name: letters, digits, dots, dashes and underscores", serviceAccountName)
     .requiredOption(
       "--route <id>",
-      "a route that it may call; repeatable",
+      "a route that it may call; repeatable. With an aggregated route, also its members: those that are named as well, or else all that it has now",
       (id: string, ids: string[] = []) => [...ids, id],
     )
     .option("--owner <id>", "user (PROVIDER/SUBJECT) who may delegate their connections to it in the portal")

@@ -1,7 +1,8 @@
+import { membersOf } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
 import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
-import { needsPersonsConnection } from "../model/route.ts";
+import { aggregateOf, needsPersonsConnection, type Route } from "../model/route.ts";
 import { type CommandOptions, printTable, withStore } from "./command.ts";
 
 /** A subcommand of `service-accounts` with its arguments. */
@@ -46,13 +47,19 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Comman
             return 1;
           }
           const routes = found.flatMap(({ route }) => (route ? [route] : []));
-          const { account, tokens } = await accounts.create({ name, routes, ownerId, lifetime });
+          const members = usableMembers(context.config, routes);
+          const { account, tokens } = await accounts.create({ name, routes, members, ownerId, lifetime });
           for (const [routeId, token] of tokens)
             out(tokens.size === 1 ? `${token}\n` : `${routeId} ${token}\n`);
           err(
             `${account.userId}, until ${account.expiresAt.toISOString()}; the tokens are not shown again. A policy must allow it: user: {is: ${account.userId}}\n`,
           );
-          const waiting = routes.filter(needsPersonsConnection).map(({ id }) => id);
+          if (routes.some((route) => aggregateOf(route)))
+            err(
+              `members of aggregated routes that it may use: ${members.map(({ id }) => id).join(", ") || "none"}\n`,
+            );
+          const needing = [...routes, ...members].filter(needsPersonsConnection).map(({ id }) => id);
+          const waiting = [...new Set(needing)];
           if (waiting.length > 0) err(`${delegationHint(waiting, ownerId, context.config)}\n`);
           return 0;
         }
@@ -83,6 +90,20 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Comman
       keys.close();
     }
   });
+}
+
+/**
+ * The members of aggregated routes that a new account may use: those among its own routes, so that an operator can narrow it; if none of
+ * a route's members is, all that the route has now. A member that is added later needs a new account.
+ */
+function usableMembers(config: Config, routes: readonly Route[]): readonly Route[] {
+  const named = new Set(routes);
+  const members = routes.flatMap((route) => {
+    const all = membersOf(config, route).map((member) => member.route);
+    const own = all.filter((member) => named.has(member));
+    return own.length > 0 ? own : all;
+  });
+  return [...new Set(members)];
 }
 
 /** An owner must be a user who can sign in: only users have connections. */

@@ -34,12 +34,14 @@ export interface ServiceAccounts {
   /**
    * Creates one external token per route, as a token is valid for one route only. The tokens are returned once and not stored.
    * @param account.ownerId the person who may, in the portal, let it use their connections to these routes
+   * @param account.members the members of aggregated routes among `routes` that it may use through them
    * @param account.lifetime seconds
    * @throws ServiceAccountExists
    */
   create(account: {
     readonly name: string;
     readonly routes: readonly Route[];
+    readonly members?: readonly Route[];
     readonly ownerId?: string;
     readonly lifetime: number;
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
@@ -86,7 +88,7 @@ export function createServiceAccounts(deps: {
   }
 
   return {
-    async create({ name, routes, ownerId, lifetime }) {
+    async create({ name, routes, members = [], ownerId, lifetime }) {
       const userId = userIdOf(name);
       if ((await find({ userId })).length > 0) throw new ServiceAccountExists(name);
       const grantId = randomUUID();
@@ -128,12 +130,15 @@ export function createServiceAccounts(deps: {
           routes: routeIds.join(" "),
           expires: expiresAt.toISOString(),
           ...(ownerId !== undefined && { owner: ownerId }),
+          ...(members.length > 0 && { members: members.map(({ id }) => id).join(" ") }),
         },
       };
-      const needingOwner = routes.filter(needsPersonsConnection).map(({ id }) => id);
+      const needing = [...routes, ...members].filter(needsPersonsConnection);
+      const needingOwner = [...new Set(needing.map(({ id }) => id))];
       const asked =
         ownerId === undefined ? undefined : { account: userId, ownerId, expiresAt, routeIds: needingOwner };
-      await store.authorizationServerRecords.upsert(record, audit, asked);
+      const granted = members.map(({ id, upstream }) => ({ routeId: id, upstream }));
+      await store.authorizationServerRecords.upsert(record, audit, asked, granted);
       const createdAt = new Date(iat * 1000);
       const account = {
         name,

@@ -44,6 +44,12 @@ export interface ConnectionsPage {
     readonly state: "connected" | "not_needed" | "missing" | "unavailable" | "not_allowed";
     /** A stored connection, working or not. */
     readonly connection?: { readonly connectedAt: Date; readonly lastUsedAt?: Date; readonly ends?: Date };
+    /** For an aggregated route: its members that the user may use; each is also an entry of its own. */
+    readonly members?: readonly {
+      readonly id: string;
+      readonly name: string;
+      readonly state: Server["state"];
+    }[];
   }[];
   /** One entry per MCP client, even with several grants. */
   readonly clients: readonly {
@@ -52,6 +58,12 @@ export interface ConnectionsPage {
     readonly source: "document" | "registered" | "known";
     /** Names of the servers it may use. */
     readonly servers: readonly string[];
+    /** The aggregated routes among them, with the members that the client may use. */
+    readonly through: readonly {
+      readonly id: string;
+      readonly name: string;
+      readonly members: readonly { readonly id: string; readonly name: string }[];
+    }[];
     readonly allowedAt: Date;
     readonly lastUsedAt: Date;
     readonly ends?: Date;
@@ -199,14 +211,24 @@ function serverRow(server: Server, page: ConnectionsPage): string {
       ])
     : "";
   const description = server.description ? html`<p>${server.description}</p>` : "";
-  return html`<li>
+  const members = server.members
+    ? html`<p>In front of:</p>
+<ul class="names">!${server.members.map(memberItem).join("")}</ul>`
+    : "";
+  return html`<li id="server-${server.id}">
 !${icon(server.name, server.logoUrl)}
 <div class="what"><h3>${server.name} <span class="tag ${tag}">${word}</span></h3>
 !${description}
 <p class="mono muted">${server.url}</p>
-!${times}</div>
+!${members}!${times}</div>
 !${serverButton(server, page)}
 </li>`;
+}
+
+/** Leads to the member's own entry, where it is connected and disconnected. */
+function memberItem({ id, name, state }: NonNullable<Server["members"]>[number]): string {
+  const { tag, word } = states[state];
+  return html`<li><a href="#server-${encodeURIComponent(id)}">${name}</a> <span class="tag ${tag}">${word}</span></li>`;
 }
 
 function serverButton(server: Server, page: ConnectionsPage): string {
@@ -225,6 +247,7 @@ function clientRow(client: Client, page: ConnectionsPage): string {
 !${icon(name)}
 <div class="what"><h3>${name} !${clientOrigin(client)}</h3>
 <p>May use ${new Intl.ListFormat("en").format(client.servers)}</p>
+!${client.through.map((aggregate) => throughList(aggregate, client, page)).join("")}
 !${facts([
     ["Allowed", timeInWords(client.allowedAt, page.now)],
     ["Last active", timeInWords(client.lastUsedAt, page.now)],
@@ -235,6 +258,24 @@ function clientRow(client: Client, page: ConnectionsPage): string {
 <button type="submit">Revoke<span class="hidden"> access of ${name}</span></button>
 </form>
 </li>`;
+}
+
+/** The members of an aggregated route that a client may use, each with a button to remove it. */
+function throughList(
+  { id, name, members }: Client["through"][number],
+  client: Client,
+  page: ConnectionsPage,
+): string {
+  const items = members.map(
+    (member) => html`<li>${member.name}<form method="post" action="${page.home}/remove-member">
+<input type="hidden" name="csrf" value="${page.csrf}"><input type="hidden" name="client" value="${client.id}"><input type="hidden" name="route" value="${id}"><input type="hidden" name="member" value="${member.id}">
+<button class="small" type="submit">Remove<span class="hidden"> ${member.name} from ${name} for ${client.name ?? client.id}</span></button>
+</form></li>`,
+  );
+  return members.length === 0
+    ? html`<p class="muted">Through ${name}, it may use no server.</p>`
+    : html`<p class="muted">Through ${name}:</p>
+<ul class="names removable">!${items.join("")}</ul>`;
 }
 
 /** Values are HTML. */

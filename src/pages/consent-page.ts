@@ -17,11 +17,9 @@ export interface ConsentPage {
   readonly person: string;
   readonly scopes: readonly string[];
   /** The upstream whose own consent follows, if the route requires it. */
-  readonly upstream?: {
-    readonly server: string;
-    readonly foreign: boolean;
-    readonly scopes: readonly string[];
-  };
+  readonly upstream?: ConsentUpstream;
+  /** For an aggregated route: the members that the user may use. */
+  readonly members?: readonly ConsentMember[];
   readonly action: string;
   readonly csrf: string;
   readonly switchAccount: string;
@@ -29,7 +27,28 @@ export interface ConsentPage {
   readonly connections: string;
 }
 
-/** One form, two buttons: `decision=allow` and `decision=deny`. */
+/** An upstream that asks for the user's consent. */
+export interface ConsentUpstream {
+  /** Host of its authorization server. */
+  readonly server: string;
+  /** Whether that belongs to another site. */
+  readonly foreign: boolean;
+  readonly scopes: readonly string[];
+}
+
+/** A member of an aggregated route, and what using it takes. */
+export interface ConsentMember extends Pick<Route, "name" | "description" | "resource" | "logoUrl"> {
+  /** Names it in the form. */
+  readonly key: string;
+  /** The user's connection to it. */
+  readonly state: "connected" | "not_needed" | "missing" | "unavailable";
+  readonly upstream?: ConsentUpstream;
+}
+
+/**
+ * One form, two buttons: `decision=allow` and `decision=deny`. For an aggregated route, also a checkbox `member` for each member, and
+ * `shown` with the members that the page lists.
+ */
 export function consentPage(page: ConsentPage): string {
   const { client, redirect, route } = page;
   const name = client.name ?? "An unnamed application";
@@ -56,10 +75,47 @@ export function consentPage(page: ConsentPage): string {
 !${next}
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
+!${page.members ? memberList(page.members) : ""}
 <p class="actions"><button type="submit" name="decision" value="deny">Deny</button><button class="primary" type="submit" name="decision" value="allow">Allow</button></p>
 </form>`,
   });
 }
+
+function memberList(members: readonly ConsentMember[]): string {
+  const shown = html`<input type="hidden" name="shown" value="${members.map(({ key }) => key).join(" ")}">`;
+  if (members.length === 0)
+    return html`!${shown}<h2>Servers behind it</h2>
+<p class="empty">There is no server behind it that you may use yet.</p>`;
+  const next = members.some(({ state }) => state === "missing")
+    ? "The servers that are not connected ask you next, one at a time; you can skip each of them."
+    : "";
+  return html`!${shown}<h2 id="members">Servers behind it</h2>
+<p class="muted">Untick those that the application should not use. It cannot use a server that is added later before you have seen it. !${next}</p>
+<ul class="rows pick" aria-labelledby="members">!${members.map(memberRow).join("\n")}</ul>`;
+}
+
+function memberRow({ key, name, description, resource, logoUrl, state, upstream }: ConsentMember): string {
+  const [tag, word] = memberTags[state];
+  const scopes = upstream && upstream.scopes.length > 0 ? html`: ${upstream.scopes.join(", ")}` : "";
+  const asks = upstream
+    ? html`<p class="muted">Asks for your account at <strong>${upstream.server}</strong>!${scopes}</p>`
+    : "";
+  return html`<li>
+<input type="checkbox" id="member-${key}" name="member" value="${key}" checked>
+!${icon(name, logoUrl)}
+<div class="what"><h3><label for="member-${key}">${name}</label> <span class="tag ${tag}">${word}</span></h3>
+!${description ? html`<p>${description}</p>` : ""}
+<p class="mono muted">${resource}</p>
+!${asks}!${upstream?.foreign ? foreignServer(name, upstream.server) : ""}</div>
+</li>`;
+}
+
+const memberTags = {
+  connected: ["good", "Connected"],
+  not_needed: ["plain", "Needs no account"],
+  missing: ["warn", "Not connected"],
+  unavailable: ["warn", "Not available now"],
+} as const;
 
 /** A warning about what only the user can judge. */
 function warning(client: ConsentPage["client"], redirect: ConsentPage["redirect"]): string {

@@ -61,9 +61,17 @@ button.primary:hover,.button.primary:hover{filter:brightness(1.08)}
 .rows p{margin:.1rem 0}
 .rows form{align-self:center}
 .rows button{min-width:8.5rem}
+.rows.pick>li{grid-template-columns:auto auto 1fr;align-items:start}
+.rows .stack{margin:0}
+.problem{color:var(--bad)}
+input[type=checkbox]{width:1.35rem;height:1.35rem;margin:.7rem 0 0;accent-color:var(--accent)}
 .facts{display:flex;flex-wrap:wrap;gap:.15rem 1.6rem;margin:.45rem 0 0;border:0;font-size:.9rem}
 .facts>div,.facts>div+div{display:flex;gap:.4rem;padding:0;border:0}
 ul.names{list-style:none;margin:0;padding:0}
+ul.names>li{padding:.15rem 0}
+.removable>li{display:flex;flex-wrap:wrap;align-items:center;gap:.2rem .75rem}
+.rows .removable form{margin:0}
+.rows button.small{min-width:0;width:auto;min-height:1.9rem;padding:.15rem .7rem;font-size:.85rem}
 summary{cursor:pointer}
 .empty{margin:.9rem 0 0;padding:1.1rem 1rem;border:1px dashed var(--line);border-radius:.8rem;color:var(--muted)}
 @media(max-width:34rem){dl>div{grid-template-columns:1fr}.actions>*{flex-basis:100%}.rows>li{grid-template-columns:auto 1fr}.rows form{grid-column:1/-1;margin-top:.6rem}.rows button{width:100%}.facts{flex-direction:column}}

@@ -1,10 +1,9 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
-import { callbackHost, connectOrigin } from "../config/callback-urls.ts";
-import { ownCookieName } from "../config/cookies.ts";
+import { connectOrigin } from "../config/callback-urls.ts";
 import { askedAt, pathBelow } from "../config/paths.ts";
-import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
 import { errorPage } from "../pages/error-page.ts";
@@ -16,82 +15,8 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { BeginConsent, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
+import { type ConnectionRequest, isAllowedReturn, pathOf } from "./connection-request.ts";
 
-/**
- * The route to connect: named by id or URL in `wanted`, else the host's only MCP server, else the one at its root. On the issuer's
- * host, also a named route that is connected there because an application shares its host.
- *
- * @param path the client's MCP endpoint below the route's URL; a URL in `wanted` may also contain it
- * @returns the route narrowed to that endpoint; undefined if no route on this host matches.
- */
-export function routeToConnect(
-  table: RouteTable,
-  host: string,
-  wanted: string | undefined,
-  path?: string,
-): Route | undefined {
-  const route = named(table, host, wanted);
-  return route && askedAt(route, pathBelow(route, path ? route.resource + path : (wanted ?? "")));
-}
-
-function named(table: RouteTable, host: string, wanted: string | undefined): Route | undefined {
-  const servers = table.config.routes.filter((route) => route.enabled && route.mcp.kind === "server");
-  if (wanted) {
-    const named = table.byId(wanted) ?? table.byResource(wanted);
-    const isHere = (route: Route) => route.host === host || callbackHost(table.config, route) === host;
-    return servers.find((route) => route.id === named?.id && isHere(route));
-  }
-  const own = servers.filter((route) => route.host === host);
-  return own.length === 1 ? own[0] : own.find((route) => route.prefix === "/");
-}
-
-/**
- * Whether `/mcp/connect` may return a browser to a URL: on a client route's origin or this origin, the portal, or an interaction of our
- * authorization server. Anything else would make us an open redirector.
- *
- * @param origin of this host
- */
-export function isAllowedReturn(table: RouteTable, origin: string, target: string): boolean {
-  const url = URL.parse(target);
-  // `blob:https://host/...` also has an origin, and its content comes from a script.
-  if (url === null || !/^https?:$/.test(url.protocol) || url.username || url.password) return false;
-  const portal = `${table.config.paths.prefix}/routes`;
-  const { pathname } = url;
-  if (url.origin === new URL(table.config.issuer).origin)
-    if (pathname === portal || pathname.startsWith("/oauth/interaction/")) return true;
-  if (url.origin === origin) return true;
-  return table.config.routes.some(
-    (route) => route.mcp.kind === "client" && route.enabled && route.origin === url.origin,
-  );
-}
-
-/** One cookie per `state`, so that several authorization flows in one browser do not interfere. */
-const nameOf = (ctx: Context, state: string) =>
-  ownCookieName(`consent_${createHash("sha256").update(state).digest("base64url").slice(0, 16)}`, ctx.secure);
-/** Unsigned: the value is a secret, and a signature would be a second cookie to clear. */
-const attributes = ({ secure }: Context) =>
-  ({ path: "/", secure, httpOnly: true, sameSite: "lax", overwrite: true, signed: false }) as const;
-
-/** Binds an authorization flow to the browser that started it. */
-export const stateCookie = {
-  /** @param ttl seconds */
-  set(ctx: Context, state: string, ttl: number): void {
-    ctx.cookies.set(nameOf(ctx, state), state, { ...attributes(ctx), maxAge: ttl * 1000 });
-  },
-  get(ctx: Context, state: string): string | undefined {
-    return state ? ctx.cookies.get(nameOf(ctx, state), { signed: false }) : undefined;
-  },
-  clear(ctx: Context, state: string): void {
-    ctx.cookies.set(nameOf(ctx, state), null, attributes(ctx));
-  },
-};
-
-/** A requested connection. */
-export interface ConnectionRequest {
-  readonly route: Route;
-  readonly returnTo: string;
-  readonly popup: boolean;
-}
 /** The content of a one-time code. */
 interface Confirmed {
   readonly routeId: string;
@@ -105,6 +30,17 @@ interface Confirmed {
   readonly browser: string;
   /** The authorization server and scopes that the page showed. */
   readonly shown?: BeginConsent["shown"];
+}
+/** What a user has agreed to on the page of a consent link; the confirmation page is then not shown. */
+export interface Agreed {
+  readonly routeId: string;
+  /** `Route.askedPath` */
+  readonly path?: string;
+  readonly returnTo: string;
+  /** Name of the user's session on the issuer's host. */
+  readonly session: string;
+  /** The authorization server and scopes that the page showed. */
+  readonly shown: BeginConsent["shown"];
 }
 interface ConfirmDeps {
   readonly routes: CurrentRoutes;
@@ -147,6 +83,8 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     const mayReach = deps.mayReach?.(person, wanted.route) ?? true;
     // The route's host handles what needs no consent or is not allowed.
     if (!mayReach || state !== "missing") return confirm(ctx, asked);
+    const agreed = startedHere ? await takeAgreed(ctx, asked) : undefined;
+    if (agreed) return confirm(ctx, asked, agreed.shown);
     if (startedHere && queryParameter(ctx, "show") !== "1") return confirm(ctx, asked);
     const csrf = signIn.csrfToken(ctx);
     if (!csrf) return reject(ctx, 403, "signed_out");
@@ -212,6 +150,20 @@ export function createConfirmConnection(deps: ConfirmDeps) {
     };
   }
 
+  /** Consumes what the user has agreed to for this connection in this session, if anything. */
+  async function takeAgreed(ctx: Context, { person, wanted }: Asked): Promise<Agreed | undefined> {
+    const code = queryParameter(ctx, "agreed");
+    const pending = code && (await store.pendingAuthorizations.consume<Agreed>("agreed", code));
+    if (!pending || pending.userId !== person.userId) return undefined;
+    const { routeId, path, returnTo, session } = pending.payload;
+    const fits =
+      session === person.sessionName &&
+      routeId === wanted.route.id &&
+      path === wanted.route.askedPath &&
+      returnTo === wanted.returnTo;
+    return fits ? pending.payload : undefined;
+  }
+
   async function confirm(
     ctx: Context,
     { person, wanted, browser }: Asked,
@@ -271,12 +223,17 @@ export function createConfirmConnection(deps: ConfirmDeps) {
      * On the route's host: the URL of the confirmation page.
      *
      * @param options.session name of the session on the issuer's host that started the flow, if one did
+     * @param options.agreed code of what the user has agreed to on the page of a consent link
      * @param options.show always shows the page
      */
     ask(
       ctx: Context,
       { route, returnTo, popup }: ConnectionRequest,
-      { session, show = false }: { readonly session?: string; readonly show?: boolean },
+      {
+        session,
+        agreed,
+        show = false,
+      }: { readonly session?: string; readonly agreed?: string; readonly show?: boolean },
     ): string {
       const query = new URLSearchParams({
         route: route.id,
@@ -284,6 +241,7 @@ export function createConfirmConnection(deps: ConfirmDeps) {
         redirect_url: returnTo,
         ...(popup ? { popup: "1" } : {}),
         ...(session ? { session } : {}),
+        ...(agreed ? { agreed } : {}),
         ...(show ? { show: "1" } : {}),
         browser: browserBinding.set(ctx),
       });
@@ -313,10 +271,6 @@ export function createConfirmConnection(deps: ConfirmDeps) {
       return fits ? { shown } : undefined;
     },
   };
-}
-
-function pathOf({ askedPath }: Route): { readonly path?: string } {
-  return askedPath === undefined ? {} : { path: askedPath };
 }
 
 function seeOther(ctx: Context, location: string): void {

@@ -20,12 +20,9 @@ import {
 } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
-import {
-  createConfirmConnection,
-  isAllowedReturn,
-  routeToConnect,
-  stateCookie,
-} from "./confirm-connection.ts";
+import { createConfirmConnection } from "./confirm-connection.ts";
+import { isAllowedReturn, routeToConnect } from "./connection-request.ts";
+import { stateCookie } from "./state-cookie.ts";
 
 interface ConnectDeps {
   readonly routes: CurrentRoutes;
@@ -161,7 +158,8 @@ class ConnectEndpoints {
     const wanted = { route, returnTo, popup };
     const session = queryParameter(ctx, "session");
     const code = queryParameter(ctx, "confirmed");
-    if (!code) return ctx.redirect(this.#confirmation.ask(ctx, wanted, { session }));
+    const agreed = queryParameter(ctx, "agreed");
+    if (!code) return ctx.redirect(this.#confirmation.ask(ctx, wanted, { session, agreed }));
     const confirmed = await this.#confirmation.redeem(ctx, code, person, wanted);
     if (!confirmed) {
       return this.#reject(ctx, 403, "not_confirmed", {

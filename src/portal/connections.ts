@@ -1,9 +1,10 @@
 import Router from "@koa/router";
 import type { Context, Middleware } from "koa";
+import { membersOf } from "../config/aggregates.ts";
 import { connectOrigin } from "../config/callback-urls.ts";
 import { hasWithheldGroups } from "../config/claims.ts";
 import { isBelowUpstream } from "../config/paths.ts";
-import { consentAuth, needsPersonsConnection } from "../model/route.ts";
+import { aggregateOf, consentAuth, needsPersonsConnection } from "../model/route.ts";
 import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { readForm, requestId } from "../server/http/request.ts";
@@ -11,6 +12,8 @@ import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { failureInWords, readFailureCode } from "../upstream-oauth/failures.ts";
+import { clientEntries } from "./client-entries.ts";
+import { removeMember } from "./member-grants.ts";
 import { type PortalDeps, reachableRoutes, serverStates } from "./server-states.ts";
 
 /** The user's servers for the portal: those that policy allows, and those that are still connected although it no longer does. */
@@ -43,49 +46,31 @@ export async function connectionEntries(
       ...(consented && token && timesOf(token)),
     };
   });
-  const shown = new Set(listed.map(({ id }) => id));
+  const shown = new Map(listed.map((entry) => [entry.id, entry]));
   const remaining = tokens.flatMap((token) => {
     const route = deps.routes().byId(token.routeId);
     if (!route || shown.has(route.id) || route.upstream !== token.upstream) return [];
     const { id, name, description, logoUrl, resource: url } = route;
     return [{ id, name, description, logoUrl, url, state: "not_allowed" as const, ...timesOf(token) }];
   });
-  return [...listed, ...remaining];
+  return [...listed.map((entry) => ({ ...entry, members: membersIn(deps, entry.id, shown) })), ...remaining];
+}
+
+/** The members of an aggregated route that the user may use, with their states; undefined for other routes. */
+function membersIn(
+  { routes }: Pick<PortalDeps, "routes">,
+  routeId: string,
+  shown: ReadonlyMap<string, Pick<ConnectionsPage["servers"][number], "id" | "name" | "state">>,
+): ConnectionsPage["servers"][number]["members"] {
+  const route = routes().byId(routeId);
+  if (!route || aggregateOf(route) === undefined) return undefined;
+  return membersOf(routes().config, route).flatMap(({ route: { id } }) => shown.get(id) ?? []);
 }
 
 function timesOf({ connectedAt, lastUsedAt, refreshToken, expiresAt, refreshExpiresAt }: UpstreamToken) {
   // A token with a refresh token lasts as long as that.
   const ends = refreshToken ? refreshExpiresAt : expiresAt;
   return { connection: { connectedAt, lastUsedAt, ends } };
-}
-
-/** The MCP clients that a user has allowed, most recently active first. */
-export async function clientEntries(
-  deps: Pick<PortalDeps, "routes" | "store" | "describeClient">,
-  userId: string,
-): Promise<ConnectionsPage["clients"]> {
-  const grants = await deps.store.authorizationServerRecords.grants({ userId });
-  const byClient = Map.groupBy(grants, ({ clientId }) => clientId);
-  const entries = await Promise.all(
-    [...byClient].map(async ([clientId, ofClient]) => {
-      const resources = new Set(ofClient.flatMap(({ payload }) => resourcesOf(payload)));
-      const names = [...resources].map((resource) => deps.routes().byResource(resource)?.name ?? resource);
-      const ends = ofClient.flatMap(({ payload: { exp } }) => (typeof exp === "number" ? [exp * 1000] : []));
-      return {
-        ...(await deps.describeClient(clientId)),
-        servers: [...new Set(names)],
-        allowedAt: new Date(Math.max(...ofClient.map(({ createdAt }) => createdAt.getTime()))),
-        lastUsedAt: new Date(Math.max(...ofClient.map(({ lastUsedAt }) => lastUsedAt.getTime()))),
-        ends: ends.length > 0 ? new Date(Math.max(...ends)) : undefined,
-      };
-    }),
-  );
-  return entries.toSorted((a, b) => b.lastUsedAt.getTime() - a.lastUsedAt.getTime());
-}
-
-/** oidc-provider stores a grant's scopes by resource. */
-function resourcesOf({ resources }: Readonly<Record<string, unknown>>): readonly string[] {
-  return typeof resources === "object" && resources !== null ? Object.keys(resources) : [];
 }
 
 /** The service accounts that use, or request to use, the connections of an owner. */
@@ -177,6 +162,16 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
       });
     }
     back(ctx, { revoked: "1" });
+  });
+
+  router.post(`${home}/remove-member`, issuerOnly, async (ctx) => {
+    const posted = await formOf(ctx);
+    if (!posted) return;
+    const { userId } = posted.person;
+    const named = (name: string) => posted.form.get(name) ?? "";
+    const [clientId, aggregate, routeId] = [named("client"), named("route"), named("member")];
+    await removeMember(deps, { userId, clientId, aggregate, routeId }, { requestId: requestId(ctx.req) });
+    back(ctx, { removed: routeId });
   });
 
   router.post(`${home}/delegate`, issuerOnly, async (ctx) => {
@@ -298,8 +293,18 @@ function noticeOf(
   ctx: Context,
   servers: readonly ConnectionsPage["servers"][number][],
 ): ConnectionsPage["notice"] {
-  const { connected, disconnected, delegated, undelegated, revoked, connect_error: error } = ctx.query;
-  const server = servers.find(({ id }) => [connected, disconnected, delegated, undelegated].includes(id));
+  const {
+    connected,
+    disconnected,
+    delegated,
+    undelegated,
+    revoked,
+    removed,
+    connect_error: error,
+  } = ctx.query;
+  const server = servers.find(({ id }) =>
+    [connected, disconnected, delegated, undelegated, removed].includes(id),
+  );
   if (connected !== undefined && error !== undefined && server)
     return {
       kind: "problem",
@@ -313,6 +318,8 @@ function noticeOf(
     return { kind: "done", text: `A service account may now use your connection to ${server.name}.` };
   if (undelegated !== undefined && server)
     return { kind: "done", text: `The service account may no longer use your connection to ${server.name}.` };
+  if (removed !== undefined && server)
+    return { kind: "done", text: `${server.name} is removed from the servers that the application may use.` };
   if (revoked !== undefined) return { kind: "done", text: "The application has lost its access." };
   return undefined;
 }

@@ -23,7 +23,11 @@ export interface PortalDeps {
   readonly routes: CurrentRoutes;
   readonly store: Pick<
     Store,
-    "upstreamTokens" | "authorizationServerRecords" | "delegations" | "pendingAuthorizations"
+    | "upstreamTokens"
+    | "authorizationServerRecords"
+    | "delegations"
+    | "grantedMembers"
+    | "pendingAuthorizations"
   >;
   readonly signIn: Pick<SignIn, "person" | "begin" | "csrfToken" | "csrfMatches">;
   readonly externalTokens: Pick<ExternalTokens, "identify" | "verify">;

@@ -1,7 +1,8 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import { z } from "zod";
-import { consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
+import { membersOf } from "../config/aggregates.ts";
+import { aggregateOf, consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
 import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { openCors, readBody, requestId } from "../server/http/request.ts";
 import { type PortalDeps, reachableRoutes, type ServerState, serverStates } from "./server-states.ts";
@@ -134,7 +135,18 @@ export function createServersRouter(deps: PortalDeps): Router {
 
   async function answer(ctx: Context, { userId, routes: reachable }: Extract<IdentifiedUser, { ok: true }>) {
     ctx.set("cache-control", "no-store");
-    ctx.body = { servers: (await serverStates(deps, userId, reachable)).map(entry) };
+    const states = await serverStates(deps, userId, reachable);
+    ctx.body = { servers: states.map((state) => ({ ...entry(state), ...membersIn(state, states) })) };
+  }
+
+  /** For an aggregated route: the URLs of its members that are in the same list. */
+  function membersIn(
+    { route }: ServerState,
+    states: readonly ServerState[],
+  ): { readonly members?: string[] } {
+    if (aggregateOf(route) === undefined) return {};
+    const ids = new Set(membersOf(routes().config, route).map((member) => member.route.id));
+    return { members: states.filter((one) => ids.has(one.route.id)).map(({ url }) => url) };
   }
 
   /** Finds a route by id, or by its URL or any URL below it; only routes that this caller may reach. */

@@ -50,6 +50,8 @@ export const auditActions = [
   "service_account.revoked",
   "delegation.created",
   "delegation.ended",
+  "granted_member.added",
+  "granted_member.removed",
   "route.created",
   "route.changed",
   "route.deleted",

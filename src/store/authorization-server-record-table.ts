@@ -7,6 +7,7 @@ import type {
 } from "./authorization-server-records.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
+import { putMembers } from "./granted-members.ts";
 import { hashedHandle } from "./hashed-handle.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
@@ -144,12 +145,15 @@ export function authorizationServerRecords(
         .where("id_name", "=", hashedHandle(id))
         .returning("model")
         .execute();
-      if (model === "Grant" && rows.length === 1) await notify(tx, { table: "grant", grantId: id });
+      if (model !== "Grant" || rows.length === 0) return;
+      await tx.deleteFrom("aggregate_session").where("grant_id", "=", id).execute();
+      await tx.deleteFrom("granted_member").where("grant_id", "=", id).execute();
+      await notify(tx, { table: "grant", grantId: id });
     });
   }
 
   return {
-    async upsert(record, audit, requested) {
+    async upsert(record, audit, requested, members = []) {
       const { id } = record;
       const row = await rowOf(record);
       await database.write("authorization_server_record.upsert", async (tx) => {
@@ -172,15 +176,18 @@ export function authorizationServerRecords(
               }),
             )
             .execute();
+        await putMembers(tx, { macs, clock }, { grantId: id, expiresAt: record.expiresAt }, members);
         if (audit) await writeAuditEvent(tx, audit);
       });
     },
-    async upsertIfAllowed(record, audit) {
+    async upsertIfAllowed(record, audit, members = []) {
       const row = await rowOf(record);
       return database.write("authorization_server_record.upsert_if_allowed", async (tx) => {
         // Written before the check: the write and `endAccess` wait for each other, so that one of them sees the other's result.
         await put(tx, row);
         if (await isAllowed(tx, record)) {
+          const grant = { grantId: record.id, expiresAt: record.expiresAt };
+          await putMembers(tx, { macs, clock }, grant, members);
           if (audit) await writeAuditEvent(tx, audit);
           return true;
         }
@@ -272,6 +279,8 @@ export function authorizationServerRecords(
           .execute();
         const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
         await tx.deleteFrom("delegation").where("grant_id", "=", grantId).execute();
+        await tx.deleteFrom("aggregate_session").where("grant_id", "=", grantId).execute();
+        await tx.deleteFrom("granted_member").where("grant_id", "=", grantId).execute();
         if (rows.length === 0) return false;
         await writeAuditEvent(tx, audit);
         await notify(tx, { table: "grant", grantId });

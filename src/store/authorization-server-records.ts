@@ -1,5 +1,6 @@
 import type { AuditEvent } from "./audit-events.ts";
 import type { RequestedDelegations } from "./delegations.ts";
+import type { GrantedMember } from "./granted-members.ts";
 
 /** One record of oidc-provider's adapter; `id` is hashed, `payload` encrypted. */
 export interface AuthorizationServerRecord {
@@ -21,19 +22,25 @@ export interface GrantSummary {
 }
 
 export interface AuthorizationServerRecords {
-  /** @param requested for a service account's grant: the connections it requests, which its owner then sees */
+  /**
+   * @param requested for a service account's grant: the connections it requests, which its owner then sees
+   * @param members for the same: the members of aggregated routes that it may use
+   */
   upsert(
     record: Omit<AuthorizationServerRecord, "consumedAt">,
     audit?: AuditEvent,
     requested?: RequestedDelegations,
+    members?: readonly GrantedMember[],
   ): Promise<void>;
   /**
    * `upsert` of a record that depends on a person's sign-in (a grant) or on a grant (its codes and tokens). False: the sign-in or
    * grant has ended, and nothing is stored. If it ends concurrently, this record ends with it.
+   * @param members for a grant of an aggregated route: the members that it may use
    */
   upsertIfAllowed(
     record: Omit<AuthorizationServerRecord, "consumedAt">,
     audit?: AuditEvent,
+    members?: readonly GrantedMember[],
   ): Promise<boolean>;
   find(model: string, id: string): Promise<AuthorizationServerRecord | undefined>;
   findByUid(model: string, uid: string): Promise<AuthorizationServerRecord | undefined>;

@@ -17,13 +17,17 @@ export interface EndedAccess {
   /** People whose sign-in record was deleted. */
   readonly people: number;
   readonly pendingAuthorizations: number;
+  /** MCP sessions with aggregated routes. */
+  readonly aggregateSessions: number;
 }
 
 /** The tables to lock, in this order: pending writes finish first, new writes wait. */
 const tables = [
+  "aggregate_session",
   "authorization_server_record",
   "browser_session",
   "delegation",
+  "granted_member",
   "pending_authorization",
   "sign_in_session",
 ] as const;
@@ -34,7 +38,7 @@ const deadlock = "40P01";
 
 /**
  * Ends all access, in one transaction that notifies every replica: grants with their records, service accounts, delegations, browser
- * sessions, sign-in records, pending authorizations, and all signing keys of external tokens.
+ * sessions, sign-in records, pending authorizations, sessions of aggregated routes, and all signing keys of external tokens.
  * @param key signs external tokens from now on; older keys end
  */
 export async function endAccess(
@@ -72,6 +76,7 @@ export async function endAccess(
         const { numAffectedRows } = await sql`delete from ${sql.table(table)}`.execute(tx);
         return Number(numAffectedRows ?? 0);
       };
+      await all("granted_member");
       const ended: EndedAccess = {
         grants: count("Grant"),
         refreshTokens: count("RefreshToken"),
@@ -79,6 +84,7 @@ export async function endAccess(
         browserSessions: await all("browser_session"),
         people: await all("sign_in_session"),
         pendingAuthorizations: await all("pending_authorization"),
+        aggregateSessions: await all("aggregate_session"),
       };
       await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
       // Ends the old keys by every replica's clock.

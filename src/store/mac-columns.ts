@@ -16,8 +16,11 @@ export function isMacKey(found: unknown): found is Omit<MacKey, "kid"> {
 }
 
 export function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] {
-  return bound ? tables.filter(isBoundTable) : [];
+  return bound ? [...new Set([...tables.filter(isBoundTable), ...alwaysBound])] : [];
 }
+
+/** Tables that are newer than MACs: no version has written rows without one. */
+const alwaysBound: readonly BoundTable[] = ["granted_member", "aggregate_session", "elicitation_session"];
 
 /** Tables whose rows carry a MAC. */
 export type BoundTable = keyof typeof boundColumns;
@@ -59,6 +62,7 @@ export const boundColumns = {
     keys: 2,
     columns: ["grant_id", "route_id", "account", "owner_id", "upstream", "delegated_at", "expires_at"],
   },
+  granted_member: { keys: 2, columns: ["grant_id", "route_id", "upstream", "expires_at"] },
   browser_session: {
     keys: 1,
     columns: ["id_name", "host", "user_id", "parent_name", "created_at", "expires_at"],
@@ -66,6 +70,11 @@ export const boundColumns = {
   sign_in_session: { keys: 1, columns: ["user_id", "provider_id", "subject", "sid_name", "checked_at"] },
   signing_key: { keys: 1, columns: ["kid", "purpose", "created_at", "active_at", "expires_at"] },
   stored_route: { keys: 1, columns: ["id", "place", "version"] },
+  aggregate_session: {
+    keys: 1,
+    columns: ["handle_name", "user_id", "grant_id", "route_id", "version", "expires_at"],
+  },
+  elicitation_session: { keys: 1, columns: ["session_name", "user_name", "expires_at"] },
 } as const satisfies { [T in keyof Tables]?: { keys: number; columns: readonly (keyof Tables[T])[] } };
 
 /** The covered columns of a row, as read or as written. */
@@ -75,7 +84,7 @@ export type BoundRow<T extends BoundTable> = {
 
 export const everyTable = Object.keys(boundColumns).filter(isBoundTable);
 
-/** The tables that the first version with MACs bound. */
+/** The tables that the first version with MACs bound, and those that have always been bound. */
 export const firstTables = everyTable.filter((table) => table !== "route_issuer");
 
 export type Row = Readonly<Record<string, unknown>>;

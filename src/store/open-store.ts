@@ -2,18 +2,21 @@ import { type RawBuilder, sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
+import { aggregateSessions } from "./aggregate-sessions.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { browserSessions } from "./browser-sessions.ts";
 import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase, type Database, type InSpan, type StoreMetrics } from "./database.ts";
 import { delegations } from "./delegations.ts";
+import { elicitationSessions } from "./elicitation-sessions.ts";
 import { listenEmbedded, openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { requireSpace } from "./embedded/pglite.ts";
 import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
+import { grantedMembers } from "./granted-members.ts";
 import { clientIssuers, routeIssuers } from "./issuers.ts";
 import { migrateDatabase } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
@@ -21,6 +24,7 @@ import { usedValues } from "./one-time-values.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
+import { replicaMessages } from "./replica-messages.ts";
 import { rowMacs } from "./row-macs.ts";
 import { type SignInSession, signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -53,6 +57,7 @@ export async function removeExpired(
       secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
     authorization_server_record: sql`expires_at < ${at}`,
     delegation: sql`expires_at < ${at}`,
+    granted_member: sql`expires_at < ${at}`,
     browser_session: sql`expires_at < ${at}`,
     // Kept while sessions, grants or delegations depend on it.
     sign_in_session: sql`
@@ -67,6 +72,9 @@ export async function removeExpired(
       and not exists (
         select from delegation
         where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
+    aggregate_session: sql`expires_at < ${at}`,
+    replica_message: sql`expires_at < ${at}`,
+    elicitation_session: sql`expires_at < ${at}`,
     used_value: sql`expires_at < ${at}`,
     signing_key: sql`expires_at < ${at}`,
     audit_event: sql`audit_event.at < ${ago(options.auditRetentionDays)}`,
@@ -141,13 +149,19 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     routeIssuers: routeIssuers(database, macs),
     authorizationServerRecords: authorizationServerRecords(database, encryptor, macs),
     delegations: delegations(database, macs),
+    grantedMembers: grantedMembers(database, macs),
     browserSessions: browserSessions(database, macs),
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
     ),
+    aggregateSessions: aggregateSessions(database, encryptor, macs),
+    replicaMessages: replicaMessages(database, encryptor, listener, (error) =>
+      logger.error({ err: error }, "cannot receive a message of another replica"),
+    ),
     usedValues: usedValues(database),
+    elicitationSessions: elicitationSessions(database, macs),
     notifications: listener,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
     auditEvents: (filter) => readAuditEvents(database, filter),

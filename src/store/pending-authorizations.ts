@@ -5,8 +5,11 @@ import { hashedHandle } from "./hashed-handle.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-/** `sign_in`: at the company's provider. `handover`: session code from the issuer's host to a route's. `upstream`: a consent. */
-export type PendingKind = "sign_in" | "handover" | "connect" | "upstream";
+/**
+ * `sign_in`: at the company's provider. `handover`: session code from the issuer's host to a route's. `consent_link`: a link that a call
+ * was answered with. `agreed`: its button was pressed. `connect`: confirmed on the issuer's host. `upstream`: a consent.
+ */
+export type PendingKind = "sign_in" | "handover" | "consent_link" | "agreed" | "connect" | "upstream";
 
 export interface PendingAuthorization<Payload> {
   readonly kind: PendingKind;

@@ -1,4 +1,4 @@
-import { LRUCache } from "lru-cache";
+import { type CacheLimits, createNotifiedCache } from "./notified-cache.ts";
 import type { SignInSession } from "./sign-in-sessions.ts";
 import type { Store } from "./store.ts";
 
@@ -17,85 +17,29 @@ export interface People {
   close(): void;
 }
 
-/** A read in progress; `stale`: the record has changed since it began, so the result must not be cached. */
-interface Read {
-  readonly userId: string;
-  stale: boolean;
-}
-
 /**
  * Caches people from sign-in records. Every write of a record notifies all replicas in its transaction (as a change of the person's
  * browser sessions, which earlier versions also send), so that changes take effect everywhere at once.
- * @param limits.entries maximum number of cached people
- * @param limits.bytes approximate size limit
  */
 export function createPeople(deps: {
   readonly store: Pick<Store, "signInSessions" | "notifications">;
-  readonly limits: { readonly entries: number; readonly bytes: number };
+  readonly limits: CacheLimits;
   readonly onEvict?: () => void;
 }): People {
   const { store, limits, onEvict } = deps;
-  const known = new LRUCache<string, PersonFacts>({
-    max: limits.entries,
-    maxSize: limits.bytes,
-    sizeCalculation: sizeOf,
-    dispose: (_person, _userId, reason) => {
-      if (reason === "evict") onEvict?.();
-    },
-  });
-  const reads = new Set<Read>();
-  const shared = new Map<string, Promise<PersonFacts | undefined>>();
-
-  const unsubscribe = store.notifications.subscribe((change) => {
-    if (change.table === "everything") {
-      known.clear();
-      shared.clear();
-      for (const read of reads) read.stale = true;
-    } else if (change.table === "browser_session") {
-      const { userId } = change;
-      known.delete(userId);
-      shared.delete(userId);
-      for (const read of reads) if (read.userId === userId) read.stale = true;
-    }
-  });
 
   async function read(userId: string): Promise<PersonFacts | undefined> {
-    const reading: Read = { userId, stale: false };
-    reads.add(reading);
-    try {
-      const record = await store.signInSessions.find(userId);
-      if (!record) return undefined;
-      const { email, name, groups, claims } = record;
-      const person: PersonFacts = { userId, email, name, groups, claims };
-      if (!reading.stale) known.set(userId, person);
-      return person;
-    } finally {
-      reads.delete(reading);
-    }
+    const record = await store.signInSessions.find(userId);
+    if (!record) return undefined;
+    const { email, name, groups, claims } = record;
+    return { userId, email, name, groups, claims };
   }
 
-  /** Concurrent reads of the same person share the result, unless a change arrives in between. */
-  function readOnce(userId: string): Promise<PersonFacts | undefined> {
-    const running = shared.get(userId);
-    if (running) return running;
-    const started = read(userId).finally(() => {
-      if (shared.get(userId) === started) shared.delete(userId);
-    });
-    shared.set(userId, started);
-    return started;
-  }
-
-  return {
-    find(userId) {
-      if (!store.notifications.healthy()) return read(userId);
-      return known.get(userId) ?? readOnce(userId);
-    },
-    read,
-    close() {
-      unsubscribe();
-      known.clear();
-    },
-  };
+  return createNotifiedCache<PersonFacts>({
+    notifications: store.notifications,
+    changedKey: (change) => (change.table === "browser_session" ? change.userId : undefined),
+    ...{ read, sizeOf, limits, onEvict },
+  });
 }
 
 /** Upper bound in bytes: a character may take two bytes, and every value has a header. */

@@ -99,6 +99,13 @@ export interface Tables {
     created_at: Generated<Date>;
     expires_at: Date;
   };
+  granted_member: Bound & {
+    grant_id: string;
+    route_id: string;
+    upstream: string;
+    expires_at: Date | null;
+    created_at: Generated<Date>;
+  };
   browser_session: Bound & {
     id_name: string;
     host: string;
@@ -131,6 +138,26 @@ export interface Tables {
       created_at: Generated<Date>;
       updated_at: ColumnType<Date, Date | undefined, Date>;
     };
+  aggregate_session: Encrypted &
+    Bound & {
+      handle_name: string;
+      user_id: string;
+      grant_id: string;
+      route_id: string;
+      version: number;
+      expires_at: Date;
+    };
+  replica_message: Encrypted & {
+    to_replica: string;
+    id: string;
+    position: Generated<number>;
+    expires_at: Date;
+  };
+  elicitation_session: Bound & {
+    session_name: string;
+    user_name: string;
+    expires_at: Date;
+  };
   used_value: {
     kind: string;
     name: string;

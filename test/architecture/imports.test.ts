@@ -114,7 +114,7 @@ describe("the layout of src/", () => {
       "external-tokens/member-tokens.ts",
       "external-tokens/session-tokens.ts",
       "sign-in/sessions.ts",
-      "store/people.ts",
+      "store/notified-cache.ts",
       "upstream-tokens/connection-cache.ts",
     ]);
   });

@@ -4,6 +4,8 @@ import { text } from "node:stream/consumers";
 import { parse } from "node-html-parser";
 import { listen } from "../../dev/demo/listen.ts";
 import { createPortal } from "../../src/compose.ts";
+import type { Subject } from "../../src/model/subject.ts";
+import { createConsentLinks } from "../../src/portal/consent-links.ts";
 import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
@@ -33,12 +35,17 @@ export interface Browser {
 export async function startPortal(routesYaml: string) {
   const stack = await startOAuthClient(routesYaml);
   const { store, beforeClose } = stack;
-  const portal = createPortal({
+  const allowed: { readonly grantId: string; readonly routeId: string }[] = [];
+  const deps = {
     ...stack,
     endpointPath: stack.upstreamOAuth.endpointPath,
-    mayReach: ({ userId }) => userId !== "company/mallory",
-    describeClient: async (id) => ({ id, source: "registered" }),
-  });
+    mayReach: ({ userId }: Subject) => userId !== "company/mallory",
+    describeClient: async (id: string) => ({ id, name: `Client <${id}>`, source: "registered" as const }),
+    onAllowed: async (one: (typeof allowed)[number]) => void allowed.push(one),
+  };
+  const portal = createPortal(deps);
+  const consentLinks = createConsentLinks(deps);
+  portal.use(consentLinks.router.routes());
   const listener = await listen(behindEnvoy().use(portal.routes()).callback());
   beforeClose(listener.close);
 
@@ -73,6 +80,9 @@ export async function startPortal(routesYaml: string) {
 
   return {
     ...stack,
+    createConsentLink: consentLinks.create,
+    /** Grants of aggregated routes that users have allowed to use a route. */
+    allowed,
     /** A browser of `userId` with a session on `host`, handed over from one on the issuer's host; absent: signed out. */
     async browser(userId?: string, host = "mcp.test"): Promise<Browser & { parentName: string }> {
       const jars = new Map<string, Map<string, string>>();

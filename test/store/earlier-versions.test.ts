@@ -115,9 +115,14 @@ async function readAll(target: Target, version: string): Promise<void> {
     expect(routes).toEqual(version >= "0003" ? ["stored"] : []);
     expect((await store.delegations.ofGrant("g1")).length).toBe(version >= "0004" ? 1 : 0);
     const { routeId, upstream } = connection;
+    const members = Object.fromEntries(await store.grantedMembers.of("g1"));
+    expect(members).toEqual(version >= "0014" ? { [routeId]: upstream } : {});
     const client = { routeId, upstream, clientId: "c" };
     const first = version >= "0005" ? "https://as.example.com" : "https://other.example.com";
     expect(await store.clientIssuers.keep(client, "https://other.example.com", false)).toBe(first);
+    expect((await store.aggregateSessions.find("session"))?.state).toEqual(
+      version >= "0015" ? { members: 1 } : undefined,
+    );
     const used = version >= "0008" ? [{ routeId, upstream, accepted: false }] : [];
     expect(await store.routeIssuers.of("https://as.example.com")).toEqual(used);
   } finally {

@@ -79,6 +79,14 @@ describeStore("bounded tables", (store) => {
     );
 
     expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
+    await store().elicitationSessions.record({ ...connection, sessionId: "s" });
+
+    const { userId } = connection;
+    await store().aggregateSessions.create(
+      { handle: "session", userId, grantId: "g", routeId: "all", expiresAt: inSeconds(60), state: {} },
+      10,
+    );
+    await store().replicaMessages.send("dead replica", "hello");
 
     const none = await store().removeExpired(new Date());
     expect(new Set(Object.values(none))).toEqual(new Set([0]));
@@ -89,9 +97,13 @@ describeStore("bounded tables", (store) => {
       client_registration: 1,
       authorization_server_record: 1_101,
       delegation: 1,
+      granted_member: 0,
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,
+      aggregate_session: 1,
+      replica_message: 1,
+      elicitation_session: 1,
       used_value: 1,
       audit_event: 0,
     });

@@ -68,6 +68,7 @@ async function fill(): Promise<void> {
     { model: "Grant", id: "g", payload, expiresAt: inSeconds(3600) },
     undefined,
     asked,
+    [{ routeId, upstream }],
   );
   await store.delegations.give(
     { grantId: "g", ownerId: userId, routeId, upstream },
@@ -87,6 +88,11 @@ async function fill(): Promise<void> {
   const person = { userId, providerId: "company", subject: "alice", sid: "sid", groups: [], claims: {} };
   await store.signInSessions.put({ ...person, checkedAt: new Date() });
   await store.storedRoutes.create(route, audit("route.created"));
+  await store.aggregateSessions.create(
+    { handle: "session", userId, grantId: "g", routeId, expiresAt: inSeconds(600), state: {} },
+    10,
+  );
+  await store.elicitationSessions.record({ userId, routeId, sessionId: "s" });
 }
 
 /** What is read of each table; undefined if the row counts as absent. */
@@ -103,10 +109,14 @@ const reads = {
   route_issuer: async () => (await store.routeIssuers.of(issuer))[0],
   authorization_server_record: () => store.authorizationServerRecords.find("RefreshToken", "r"),
   delegation: async () => (await store.delegations.ofGrant("g"))[0],
+  granted_member: async () => (await store.grantedMembers.of("g")).get(routeId),
   browser_session: () => store.browserSessions.find("b"),
   sign_in_session: () => store.signInSessions.find(userId),
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
   stored_route: async () => (await store.storedRoutes.list())[0],
+  aggregate_session: () => store.aggregateSessions.find("session"),
+  elicitation_session: async () =>
+    (await store.elicitationSessions.has({ userId, routeId, sessionId: "s" })) || undefined,
 } as const;
 type Table = keyof typeof reads;
 
@@ -132,6 +142,9 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["delegation", "account = 'service-account/other'"],
   ["delegation", "upstream = 'https://evil.example.com', delegated_at = now()"],
   ["delegation", "expires_at = now() + interval '1 year'"],
+  ["granted_member", "route_id = 'payroll'"],
+  ["granted_member", "upstream = 'https://evil.example.com'"],
+  ["granted_member", "expires_at = null"],
   ["browser_session", "user_id = 'company/bob'"],
   ["browser_session", "host = 'other.test'"],
   ["browser_session", "parent_name = null"],
@@ -143,6 +156,13 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["signing_key", "active_at = now() - interval '1 year'"],
   ["stored_route", "place = 'b.test/'"],
   ["stored_route", "version = 7"],
+  ["aggregate_session", "user_id = 'company/bob'"],
+  ["aggregate_session", "grant_id = 'another'"],
+  ["aggregate_session", "route_id = 'another'"],
+  ["aggregate_session", "version = 7"],
+  ["aggregate_session", "expires_at = now() + interval '1 year'"],
+  ["elicitation_session", "expires_at = now() + interval '1 year'"],
+  ["elicitation_session", "user_name = 'another'"],
 ];
 
 describe("an attacker with write access to the database forges a row", () => {
