@@ -1,4 +1,7 @@
 import Router from "@koa/router";
+import { createCallOf } from "./aggregation/checked-call.ts";
+import { createAggregation } from "./aggregation/create-aggregation.ts";
+import { createMemberFetch, memberUrl } from "./aggregation/member-fetch.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
@@ -7,6 +10,7 @@ import { createConsentRequired } from "./ext-authz/consent-required.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createAssertions } from "./external-tokens/identity-assertions.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
+import { createSignedCalls } from "./external-tokens/signed-calls.ts";
 import { createSigningKeys } from "./external-tokens/signing-keys.ts";
 import type { Route } from "./model/route.ts";
 import type { Subject } from "./model/subject.ts";
@@ -58,6 +62,7 @@ export async function compose(foundation: Foundation) {
   const common = { routes, store, logger, metrics };
   const keys = await createSigningKeys({ store, logger, now });
   const metadataProofs = await createMetadataProofs({ store, logger, now });
+  const signedCalls = createSignedCalls({ metadataProofs });
   const { cacheEntries: entries, tokenCacheBytes: bytes } = routes().config.limits;
   const people = createPeople({
     store,
@@ -98,6 +103,7 @@ export async function compose(foundation: Foundation) {
     externalTokens,
     fetch: foundation.untrustedFetch ?? createSafeFetch({ limits: () => routes().config.upstreamOAuth }),
   });
+  const members = createMemberFetch({ routes, externalTokens });
   const portal = createPortal({
     ...{ routes, store, logger, signIn, externalTokens, people, upstreamOAuth, upstreamTokens, mayReach },
     endpointPath: upstreamOAuth.endpointPath,
@@ -109,14 +115,27 @@ export async function compose(foundation: Foundation) {
     onAllowed: (allowed) => allowMember({ routes, store }, allowed),
   });
   portal.use(consentLinks.router.routes());
+  const callOf = createCallOf({ routes, signedCalls, people });
+  const aggregation = createAggregation({
+    ...{ routes, logger, metrics, callOf, mayReach },
+    sessions: store.aggregateSessions,
+    messages: store.replicaMessages,
+    memberFetch: members.memberFetch,
+    memberUrl: (member) => memberUrl(member, upstreamOAuth),
+    grantedMembers: grantedMembers.of,
+    createConsentLink: consentLinks.create,
+  });
   return {
     ...common,
     keys,
     metadataProofs,
+    signedCalls,
     people,
     /** The ids of the members that a grant of an aggregated route may use; synchronous if cached. */
     grantedMembers: grantedMembers.of,
     externalTokens,
+    callOf,
+    memberFetch: members.memberFetch,
     assertions,
     policies,
     limiter: createRateLimiter(),
@@ -128,6 +147,7 @@ export async function compose(foundation: Foundation) {
     authorizationServer,
     portal,
     createConsentLink: consentLinks.create,
+    aggregation,
     consentRequired: createConsentRequired({
       ...common,
       metadataProofs,
@@ -136,6 +156,8 @@ export async function compose(foundation: Foundation) {
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [
+        aggregation,
+        members,
         authorizationServer,
         upstreamTokens,
         upstreamOAuth,

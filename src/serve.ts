@@ -135,7 +135,10 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       clearInterval(housekeeping);
       await Promise.all([
         grpc.drain(drainMs),
-        readiness.drain(healthNoticeMs).then(() => http.close(drainMs)),
+        readiness.drain(healthNoticeMs).then(() => {
+          components.aggregation.drain();
+          return http.close(drainMs);
+        }),
         xds?.close(drainMs),
       ]);
       await admin.close(0);
@@ -234,7 +237,8 @@ function createPublicApp(
     readonly onProven: (connection: Socket) => void;
   },
 ): Koa {
-  const { routes, logger, metrics, signIn, portal, authorizationServer, consentRequired } = components;
+  const { routes, logger, metrics, signIn, portal, authorizationServer, aggregation, consentRequired } =
+    components;
   const app = createApp(logger);
   // `envoyOnly` ensures that forwarded headers come from Envoy; `publicEndpoint` removes what a client could have forged.
   app.proxy = true;
@@ -242,6 +246,8 @@ function createPublicApp(
   app.use(envoyOnly(envoy.peers, envoy.trustForwarded, envoy.onProven));
   if (tracing) app.use(tracedHttp(tracing.tracer));
   app.use(publicEndpoint(routes, logger, metrics));
+  // Calls of tools are longer than what `limitBodies` allows: they have a limit of their own.
+  app.use(aggregation.middleware);
   // A call's body has limits of its own: beyond them, the call is challenged.
   app.use(consentRequired.routes());
   app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));

@@ -16,6 +16,8 @@ export interface StackPlaces {
   /** Authenticates Envoy to the sidecar. */
   readonly envoySecret: string;
   readonly envoy: { readonly listen: string; readonly admin: string };
+  /** Where the sidecar calls the members of aggregated routes. */
+  readonly aggregation: { readonly listen: string } | { readonly through: string; readonly ca: string };
   readonly tls: { readonly certificate: string; readonly key: string; readonly ca: string };
 }
 
@@ -49,6 +51,7 @@ export function stackConfig(places: StackPlaces): StackConfig {
       tls: { certificate: places.tls.certificate, key: places.tls.key },
       upstream_ca: places.tls.ca,
     },
+    aggregation: places.aggregation,
     policy: [{ allow: { and: [{ authenticated_user: true }] } }],
     routes: [
       {
@@ -83,4 +86,16 @@ export function stackConfig(places: StackPlaces): StackConfig {
       },
     ],
   };
+}
+
+/** The demo's third route: both servers behind one URL. */
+export function everythingAtOnce(config: StackConfig): StackConfig {
+  const all = {
+    id: "all",
+    name: "Everything at once",
+    description: "All MCP servers of this gateway behind one URL",
+    from: `${config.issuer}/all`,
+    mcp: { aggregate: { routes: "all" } },
+  };
+  return { ...config, routes: [...config.routes, all] };
 }

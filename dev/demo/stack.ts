@@ -30,7 +30,16 @@ export interface StackOptions {
   readonly folder: string;
   readonly ports?: Partial<
     Record<
-      "envoy" | "envoyAdmin" | "openid" | "upstream" | "everything" | "open" | "grpc" | "http" | "admin",
+      | "envoy"
+      | "envoyAdmin"
+      | "members"
+      | "openid"
+      | "upstream"
+      | "everything"
+      | "open"
+      | "grpc"
+      | "http"
+      | "admin",
       StackPort
     >
   >;
@@ -133,6 +142,7 @@ async function start(
   const own = {
     envoy: await pick("envoy"),
     envoyAdmin: await pick("envoyAdmin"),
+    members: await pick("members"),
     grpc: await pick("grpc"),
     http: await pick("http"),
     admin: await pick("admin"),
@@ -198,6 +208,10 @@ async function start(
     listen: { grpc: loopback(own.grpc), http: loopback(own.http), admin: loopback(own.admin) },
     envoySecret,
     envoy: { listen: loopback(own.envoy), admin: loopback(own.envoyAdmin) },
+    // Another gateway has no listener for the sidecar.
+    aggregation: options.gateway
+      ? { through: `https://${loopback(own.envoy)}`, ca: ca.files.ca }
+      : { listen: loopback(own.members) },
     tls: ca.files,
   });
   const configFile = join(folder, "routes.yaml");

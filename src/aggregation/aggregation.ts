@@ -3,6 +3,8 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Caller } from "../external-tokens/external-tokens.ts";
 import type { Route } from "../model/route.ts";
 import type { Subject } from "../model/subject.ts";
+import type { AggregateSessions } from "../store/aggregate-sessions.ts";
+import type { ReplicaMessages } from "../store/replica-messages.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
@@ -15,6 +17,8 @@ export interface AggregateCall {
   /** The address of the client, for the policies of members. */
   readonly sourceIp?: string;
   readonly requestId: string;
+  /** The request's trace context headers (W3C), for calls of members. */
+  readonly trace?: Readonly<Record<string, string>>;
 }
 
 /** The fetch for one member: through Envoy, with an external token of the caller that is valid at that member only. */
@@ -26,8 +30,12 @@ export interface AggregationDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** The call that the check of this request has allowed and signed; undefined if there is none: the request must be denied. */
-  readonly callOf: (ctx: Context) => AggregateCall | undefined;
+  readonly callOf: (ctx: Context) => Promise<AggregateCall | undefined>;
   readonly memberFetch: MemberFetch;
+  /** The URL of a member's MCP endpoint; default: the one that listings show. */
+  readonly memberUrl?: (member: Route) => Promise<URL> | URL;
+  readonly sessions: AggregateSessions;
+  readonly messages: ReplicaMessages;
   /** The ids of the members that the person has allowed for a grant. */
   readonly grantedMembers: (grantId: string) => Promise<ReadonlySet<string>> | ReadonlySet<string>;
   /** Whether policy allows the person to reach a route at all. */
@@ -46,5 +54,7 @@ export interface AggregationDeps {
 export interface Aggregation {
   /** Answers requests for aggregated routes; passes all others on. */
   readonly middleware: Middleware;
+  /** Ends open streams, so that clients open them at another replica. */
+  drain(): void;
   close(): Promise<void>;
 }

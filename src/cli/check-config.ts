@@ -42,7 +42,7 @@ export function checkConfig(options: {
 /** For upgrades from versions without this list; `request_headers: {}` acknowledges it. */
 function headersNoLongerPass(config: Config): string | undefined {
   const ids = config.routes
-    .filter(({ mcp }) => mcp.kind === "server" && !mcp.requestHeaders.given)
+    .filter(({ mcp }) => mcp.kind === "server" && !mcp.requestHeaders.given && mcp.aggregate === undefined)
     .map(({ id }) => id);
   if (ids.length === 0) return undefined;
   const some = ids.length > 5 ? `${ids.slice(0, 5).join(", ")} and ${ids.length - 5} more` : ids.join(", ");

@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
+import { configuredMembersOf, type Member } from "../config/aggregates.ts";
 import { redirectUriByHand } from "../config/callback-urls.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 import { createRouteTable, type RouteTable } from "../config/route-table.ts";
-import type { Route, UpstreamAuth } from "../model/route.ts";
+import { type Aggregate, aggregateOf, type Route, type UpstreamAuth } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import { Discovery } from "../upstream-oauth/discovery.ts";
 import { doctor as discover } from "../upstream-oauth/doctor.ts";
@@ -43,15 +44,19 @@ export async function doctor(
     /** An operator may have to register it manually. */
     readonly redirectUri: string;
     readonly write: (text: string) => void;
+    /** Of an aggregated route. */
+    readonly members?: readonly Member[];
   },
 ): Promise<boolean> {
   const { write } = deps;
-  write(`${route.name}\n  ${route.resource} -> ${route.upstream}\n`);
+  const upstream = aggregateOf(route) === undefined ? route.upstream : "other MCP routes";
+  write(`${route.name}\n  ${route.resource} -> ${upstream}\n`);
   if (!route.enabled) write("\nThe route is disabled (enabled: false): it answers 404.\n");
   if (route.mcp.kind === "client") {
     write("\nA client route: the application behind it needs no upstream token. Nothing to discover.\n");
     return true;
   }
+  if (route.mcp.aggregate !== undefined) return listMembers(route.mcp.aggregate, deps);
   const { auth } = route.mcp;
   write(introduction(auth, deps.redirectUri));
 
@@ -85,6 +90,27 @@ export async function doctor(
   if (outcome.needed && auth.mode !== "consent") write(clientNotChecked);
   if (notes.length > 0) write(`\nNotes\n${notes.map(wrapped).join("")}`);
   return true;
+}
+
+/** What an aggregated route is made of. Each member is a route that can be examined itself. */
+function listMembers(
+  { members: named }: Aggregate,
+  { members = [], write }: { readonly members?: readonly Member[]; readonly write: (text: string) => void },
+): boolean {
+  write(
+    `\nAn aggregated route: the gateway answers for ${named === "all" ? "all MCP routes" : "these routes"}.\n`,
+  );
+  for (const { route, prefix } of members)
+    write(
+      `  ${route.enabled ? "ok  " : "off "}  ${route.id}  names begin with ${prefix}\n        ${route.resource}\n`,
+    );
+  const usable = members.some(({ route }) => route.enabled);
+  write(
+    usable
+      ? "\nExamine each of them: envoy-mcp-auth doctor ROUTE\n"
+      : "\nUsers find no tools here: no member is enabled.\n",
+  );
+  return usable;
 }
 
 /** Describes what is configured instead of discovered, and what doctor cannot check. */
@@ -208,6 +234,7 @@ async function examine(
     discover: (asked, onStep) => discover({ routes, discovery, routeFetch, store }, asked, onStep),
     redirectUri: redirectUriByHand(table.config, route),
     write: out,
+    members: configuredMembersOf(table.config, route),
   });
   return isUsable ? 0 : 1;
 }

@@ -20,7 +20,7 @@ export function runEndAccess(options: CommandOptions & { readonly reason: string
     keys.close();
     const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
     out(
-      `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations, ${ended.pendingAuthorizations} pending authorizations and all external tokens; ${ended.people} users have to sign in again\n`,
+      `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations, ${ended.pendingAuthorizations} pending authorizations, ${ended.aggregateSessions} sessions of aggregated routes and all external tokens; ${ended.people} users have to sign in again\n`,
     );
     for (const { name, routeIds } of accounts)
       out(`ended service account ${name} (${routeIds.join(", ")}): create it again\n`);

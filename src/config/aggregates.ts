@@ -30,6 +30,36 @@ export function membersOf(config: Config, route: Pick<Route, "id" | "mcp">): rea
   return members;
 }
 
+/** The same with disabled members. */
+export function configuredMembersOf(config: Config, route: Pick<Route, "mcp">): readonly Member[] {
+  return resolve(route, config.routes);
+}
+
+const memberIds = new WeakMap<readonly Member[], ReadonlySet<string>>();
+
+/** Whether a route is an enabled aggregated route that has this enabled member. Constant time. */
+export function isMember(
+  config: Config,
+  aggregate: Pick<Route, "id" | "mcp" | "enabled"> | undefined,
+  member: Pick<Route, "id">,
+): boolean {
+  if (!aggregate?.enabled) return false;
+  const members = membersOf(config, aggregate);
+  const ids = memberIds.get(members) ?? new Set(members.map(({ route }) => route.id));
+  memberIds.set(members, ids);
+  return ids.has(member.id);
+}
+
+/**
+ * The hosts of the members that the sidecar calls through a listener of the generated Envoy (`aggregation.listen`). Empty: without
+ * aggregated routes, or with `aggregation.through`, there is no such listener.
+ */
+export function memberHosts(config: Config): ReadonlySet<string> {
+  if (config.aggregation.through !== undefined) return new Set();
+  const aggregates = config.routes.filter((route) => route.enabled);
+  return new Set(aggregates.flatMap((route) => membersOf(config, route).map((member) => member.route.host)));
+}
+
 function resolve(route: Pick<Route, "mcp">, routes: readonly Route[]): Member[] {
   const aggregate = aggregateOf(route);
   if (aggregate === undefined) return [];
@@ -90,8 +120,11 @@ export function checkAggregates(
     for (const [index, member] of members.entries()) {
       const before = members[index - 1];
       if (before === undefined || !member.prefix.startsWith(before.prefix)) continue;
+      // The one that came last: a route of the database must not break those of the file.
+      const parties = [route.id, before.route.id, member.route.id];
+      const last = routes.findLast((one) => parties.includes(one.route.id));
       reporter.error(
-        at,
+        last === undefined || last.route.id === route.id ? at : [...last.path, "id"],
         `the prefix ${JSON.stringify(before.prefix)} of ${before.route.id} begins the prefix ${JSON.stringify(member.prefix)} of ${member.route.id}: names would be ambiguous`,
         'give one of the routes another id, or write a prefix that ends with a separator: "{route}__"',
       );

@@ -1,6 +1,7 @@
 import { consentAuth, type Route } from "../model/route.ts";
 import { checkAggregates } from "./aggregates.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./callback-urls.ts";
+import { checkMembersReachable } from "./check-aggregation.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
 import { ownPaths } from "./route-table.ts";
@@ -121,6 +122,7 @@ export function checkConflicts(
   }
   checkHosts(config, routes, reporter);
   checkAggregates(routes, reporter);
+  checkMembersReachable(config, routes, reporter);
   checkClientDocuments(config, reporter);
   for (const { route, path } of routes) {
     announceCallback(config, route, path, reporter);

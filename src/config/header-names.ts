@@ -8,6 +8,7 @@ export const consentHeader = "x-mcp-auth-consent";
 /** Headers in which proxies and identity providers send the identity of the caller: only the gateway may set them. */
 const prefixes = [
   "x-pomerium-",
+  "x-mcp-auth-",
   "x-auth-request-",
   "x-authenticated-",
   "x-webauth-",
@@ -129,7 +130,7 @@ const framing = new Set([
   "via",
 ]);
 /** Headers of the body, of proxies, of MCP and of the gateway. */
-const reserved = ["content-", "mcp-", "proxy-", "x-envoy-", "x-forwarded-", "x-pomerium-"];
+const reserved = ["content-", "mcp-", "proxy-", "x-envoy-", "x-forwarded-", "x-mcp-auth-", "x-pomerium-"];
 const alsoReserved = new Set(["cookie", "cookie2", "dpop", "set-cookie"]);
 
 /**
@@ -211,7 +212,7 @@ export function isFramingHeader(name: string): boolean {
 /** Why `request_headers` must not contain a header; undefined if it may. @param name in lower case */
 export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
   if (isFramingHeader(name)) return `${name} frames the request and is set by Envoy`;
-  if (ownHeaders.has(name) || name.startsWith("x-pomerium-"))
+  if (ownHeaders.has(name) || name.startsWith("x-pomerium-") || name.startsWith("x-mcp-auth-"))
     return `${name} is set or removed by the gateway`;
   if (name.startsWith("x-envoy-")) return `${name} would control Envoy`;
   if (name.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;

@@ -78,7 +78,7 @@ export function isTcp(address: string): boolean {
 }
 
 /** `host:port` with a loopback address; a name may resolve to any address. */
-function isLoopback(address: string): boolean {
+export function isLoopback(address: string): boolean {
   const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
   const family = isIP(host);
   return family !== 0 && loopback.check(host, family === 4 ? "ipv4" : "ipv6");

@@ -4,6 +4,7 @@ import { dirname, resolve } from "node:path";
 import type { Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { buildConfig, checkEgressProxies } from "./build-config.ts";
+import { checkAggregation } from "./check-aggregation.ts";
 import { checkConflicts, checkSharedSecrets } from "./check-conflicts.ts";
 import { checkIdentities } from "./check-identities.ts";
 import type { Config } from "./config.ts";
@@ -175,6 +176,7 @@ function readConfig(
   checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
   checkPlainListeners(config, top.envoy.tls, reporter);
   checkFleet(config, reporter);
+  checkAggregation(config, reporter);
   checkConflicts(config, routes, reporter);
   checkSharedSecrets({ ...adopted, routes: entries }, reporter);
   checkIssuers(config, reporter);

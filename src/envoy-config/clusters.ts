@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import type { Config } from "../config/config.ts";
 import { envoySecretHeader, isTcp } from "../config/listeners.ts";
-import type { Route } from "../model/route.ts";
+import { aggregateOf, type Route } from "../model/route.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
 import {
   healthCheckTimes,
@@ -99,6 +99,17 @@ export function sidecarGrpc(
   };
 }
 
+/** What a route adds to requests to the sidecar's HTTP listener: the secret that authenticates Envoy over TCP. */
+export function sidecarHeaders(config: Config): { readonly [key: string]: Json } {
+  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
+  if (secret === undefined) return {};
+  return {
+    request_headers_to_add: [
+      { header: { key: envoySecretHeader, value: secret }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" },
+    ],
+  };
+}
+
 /** With a certificate of Envoy: only Envoy may call the sidecar (docs/threat-model.md). */
 export function sidecarTls({ ca, serverName, certificate, key }: SidecarTls, alpn: readonly string[]): Json {
   return {
@@ -133,15 +144,46 @@ export function sidecarTls({ ca, serverName, certificate, key }: SidecarTls, alp
 export function clusters(config: Config, before: readonly Route[] = []): { readonly [key: string]: Json }[] {
   const current = new Set(config.routes.map(clusterName));
   const former = before.filter((route) => !current.has(clusterName(route)));
+  const all = [...config.routes, ...former];
   return [
     sidecarCluster("sidecar_grpc", config.envoy.sidecar.grpc, true, config.envoy.sidecar.grpcTls),
     sidecarCluster("sidecar_http", config.envoy.sidecar.http, false, config.envoy.sidecar.httpTls),
+    ...(all.some(aggregateOf) ? [aggregateCluster(config)] : []),
     ...(config.envoy.tracing
       ? [sidecarCluster("otlp_collector", [config.envoy.tracing.collector], true)]
       : []),
-    ...[...config.routes, ...former].map((route) => upstreamCluster(route, config.envoy.upstreamCa)),
+    ...all
+      .filter((route) => aggregateOf(route) === undefined)
+      .map((route) => upstreamCluster(route, config.envoy.upstreamCa)),
   ];
 }
+
+const aggregateClusterName = "sidecar_mcp";
+
+/** Half of what one listener of the sidecar accepts. A request takes one connection, and waits for it. */
+const aggregateLimits = {
+  max_connections: 4096,
+  max_pending_requests: 1024,
+  max_requests: 65_536,
+  max_retries: 1024,
+};
+
+/**
+ * The sidecar's HTTP listener for aggregated routes. Their event streams hold connections for hours: with connections of their own, they
+ * cannot use up those of sign-in (`sidecar_http`).
+ */
+function aggregateCluster({ envoy }: Config): { readonly [key: string]: Json } {
+  return {
+    ...sidecarCluster(aggregateClusterName, envoy.sidecar.http, false, envoy.sidecar.httpTls),
+    circuit_breakers: { thresholds: [aggregateLimits] },
+    ...affinityBalancer,
+  };
+}
+
+/** For an Envoy route: a session stays at one replica while it is healthy. Any replica can continue it, at a higher cost. */
+export const sessionPolicy: { readonly [key: string]: Json } = {
+  hash_policy: [{ header: { header_name: "mcp-session-id" } }],
+};
 
 /** Settings of all clusters. MCP streams stay open for hours, which would exhaust Envoy's default of 1,024 concurrent requests. */
 export function clusterDefaults(hosts: readonly string[]): { readonly [key: string]: Json } {
@@ -161,9 +203,12 @@ export function clusterDefaults(hosts: readonly string[]): { readonly [key: stri
   };
 }
 
-/** A different upstream is a different cluster, so that a request always goes to the upstream it was checked for. */
+/**
+ * A different upstream is a different cluster, so that a request always goes to the upstream it was checked for. The sidecar itself
+ * answers for aggregated routes.
+ */
 export function clusterName(route: Route): string {
-  return `route/${route.id}/${route.upstreamHash}`;
+  return aggregateOf(route) === undefined ? `route/${route.id}/${route.upstreamHash}` : aggregateClusterName;
 }
 
 /** The cluster of a route's `to`: TLS with SNI and name verification for https, one endpoint per `to`. */

@@ -9,15 +9,17 @@ const mcp = "envoy.filters.http.mcp";
 export const elicitationOfClient = ["params", "capabilities", "elicitation", "url"] as const;
 
 /**
- * Sends these responses to the sidecar: the start of a session whose client can do URL mode elicitation on a route that may ask for it, an upstream's 401 or 403 to a request that a check allowed, the response to a
+ * Sends these responses to the sidecar: an upstream's 401 or 403 to a request that a check allowed, the response to a
  * `tools/list` that policy filters, an event stream that may be a legacy stream, an MCP server's response with a URL or a cookie in
  * its headers, and an application's response that may set one of the gateway's cookies. A matcher creates ext_proc only for these;
  * other responses cost nothing.
  *
  * `failure_mode_allow` stays off: an upstream's own challenge would send the client to the wrong authorization server, and an
  * unfiltered list would show denied tools.
+ *
+ * @param first matchers to try before
  */
-export function challengeFilter(config: Config): Json {
+export function challengeFilter(config: Config, first: readonly Json[] = []): Json {
   return {
     name: "envoy_mcp_auth.challenge",
     typed_config: {
@@ -29,12 +31,7 @@ export function challengeFilter(config: Config): Json {
       xds_matcher: {
         matcher_list: {
           matchers: [
-            // Like the challenge, and records the session.
-            onMatch(
-              "session",
-              and(checkLeft("new_session"), present(mcp, elicitationOfClient), has("mcp-session-id")),
-              externalProcessor(config, false, [checked, mcp]),
-            ),
+            ...first,
             // Before the challenge, because ext_proc needs the start of these streams along with the headers.
             onMatch("stream", and(checkLeft("first_event"), eventStream), externalProcessor(config, true)),
             onMatch(
@@ -60,6 +57,18 @@ export function challengeFilter(config: Config): Json {
       },
     },
   };
+}
+
+/**
+ * Sends the start of a session to the sidecar if its client can do URL mode elicitation, and the route may ask for it: like a
+ * challenge, with the MCP filter's metadata.
+ */
+export function sessionMatch(config: Config): Json {
+  return onMatch(
+    "session",
+    and(checkLeft("new_session"), present(mcp, elicitationOfClient), has("mcp-session-id")),
+    externalProcessor(config, false, [checked, mcp]),
+  );
 }
 
 function onMatch(name: string, predicate: Json, filter: Json): Json {
@@ -165,7 +174,7 @@ function metadata(filter: string, path: readonly string[], value: Json): Json {
         },
       },
       custom_match: {
-        name: "metadata",
+        name: "present",
         typed_config: {
           "@type": typeUrl("extensions.matching.input_matchers.metadata.v3.Metadata"),
           value,

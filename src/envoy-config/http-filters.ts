@@ -1,8 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { consentHeader } from "../config/header-names.ts";
-import { envoySecretHeader } from "../config/listeners.ts";
 import { affinityFilter, affinityState, sidecarGrpc } from "./clusters.ts";
-import { challengeFilter, elicitationOfClient } from "./ext-proc-filter.ts";
+import { challengeFilter, elicitationOfClient, sessionMatch } from "./ext-proc-filter.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { checkTimeout } from "./timeouts.ts";
 
@@ -45,8 +44,8 @@ export function httpFilters(config: Config): Json[] {
             { remove_on_match: { key_matcher: { prefix: "x-envoy-", ignore_case: true } } },
             // Envoy adds the actual one.
             { remove: "x-forwarded-host" },
-            // Set only on requests to the gateway's own paths (`virtual-hosts.ts`); a client's value must not reach an upstream.
-            { remove: envoySecretHeader },
+            // Envoy's secret, set on requests to the sidecar, and the call that a check has allowed: never from a client.
+            { remove_on_match: { key_matcher: { prefix: "x-mcp-auth-", ignore_case: true } } },
           ],
           // Trailers are not checked, and some servers treat them as headers.
           request_trailers_mutations: [{ remove_on_match: { key_matcher: { safe_regex: { regex: ".+" } } } }],
@@ -87,7 +86,7 @@ export function httpFilters(config: Config): Json[] {
       },
     },
     { name: affinityFilter, disabled: true, typed_config: affinityState() },
-    challengeFilter(config),
+    challengeFilter(config, [sessionMatch(config)]),
     {
       name: "envoy.filters.http.router",
       typed_config: {

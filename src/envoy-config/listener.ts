@@ -1,4 +1,5 @@
 import { dirname } from "node:path";
+import { memberHosts } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
 import { consentHeader } from "../config/header-names.ts";
 import { addressBlock, plainListeners } from "../config/listeners.ts";
@@ -14,19 +15,24 @@ import {
 } from "./timeouts.ts";
 import { virtualHosts } from "./virtual-hosts.ts";
 
-/** The peers of a listener: clients over TLS, a TLS-terminating proxy in front of it, or local programs. */
-type Peers = "tls" | "terminator" | "loopback";
+/**
+ * The peers of a listener: clients over TLS, a TLS-terminating proxy in front of it, local programs, or the sidecar, which calls the
+ * members of aggregated routes. Any local program can connect to the latter, too: it is checked like a client.
+ */
+type Peers = "tls" | "terminator" | "loopback" | "sidecar";
 
 /**
- * The listeners: one for all https origins, and one per port for loopback origins such as `http://localhost`.
+ * The listeners: one for all https origins, one per port for loopback origins such as `http://localhost`, and one for the sidecar if
+ * there are aggregated routes.
  *
  * @param routesFrom where Envoy gets the routes from (`ConfigSource`): a change of the listener would close its connections. Without
  *   it, they are part of the listener.
  */
 export function listeners(config: Config, routesFrom?: Json): { readonly [key: string]: Json }[] {
   const { listen, tls } = config.envoy;
+  const atEnvoyListen = tls.terminatedBy === undefined ? "tls" : "terminator";
   return routeConfigurations(config).map(({ name, address, routes }) => {
-    const peers = address !== undefined ? "loopback" : tls.terminatedBy === undefined ? "tls" : "terminator";
+    const peers = address === undefined ? atEnvoyListen : name === memberListener ? "sidecar" : "loopback";
     const routing: { readonly [key: string]: Json } =
       routesFrom === undefined
         ? { route_config: routes }
@@ -34,6 +40,9 @@ export function listeners(config: Config, routesFrom?: Json): { readonly [key: s
     return listener(config, { name, address: address ?? listen, peers, routing });
   });
 }
+
+/** The sidecar calls the members of aggregated routes here. */
+const memberListener = "mcp-aggregation";
 
 /** The `RouteConfiguration` of each listener, by the listener's name. */
 export function routeConfigurations(config: Config): readonly {
@@ -44,11 +53,23 @@ export function routeConfigurations(config: Config): readonly {
   const plain = plainListeners(config);
   const onPlain = new Set(plain.flatMap(({ hosts }) => [...hosts]));
   const { tls, xffNumTrustedHops } = config.envoy;
-  const of = (name: string, serves: (host: string) => boolean, terminated: boolean) => ({
+  const ofMembers = memberHosts(config);
+  const of = (
+    name: string,
+    serves: (host: string) => boolean,
+    {
+      terminated = false,
+      publicScheme,
+    }: { readonly terminated?: boolean; readonly publicScheme?: true } = {},
+  ) => ({
     name,
     validate_clusters: false,
     // If forwarded headers are not trusted, Envoy sets the protocol itself: http, whatever the client used.
-    virtual_hosts: virtualHosts(config, { serves, httpsOnly: terminated && xffNumTrustedHops > 0 }),
+    virtual_hosts: virtualHosts(config, {
+      serves,
+      httpsOnly: terminated && xffNumTrustedHops > 0,
+      publicScheme,
+    }),
     // Upstreams see the client's protocol, whether or not the terminator reports it.
     ...(terminated
       ? {
@@ -66,12 +87,26 @@ export function routeConfigurations(config: Config): readonly {
   );
   return [
     ...(https
-      ? [{ name: "mcp", routes: of("mcp", (host) => !onPlain.has(host), tls.terminatedBy !== undefined) }]
+      ? [
+          {
+            name: "mcp",
+            routes: of("mcp", (host) => !onPlain.has(host), { terminated: tls.terminatedBy !== undefined }),
+          },
+        ]
       : []),
     ...plain.map(({ address, hosts }) => {
       const name = `mcp-http-${address}`;
-      return { name, address, routes: of(name, (host) => hosts.has(host), false) };
+      return { name, address, routes: of(name, (host) => hosts.has(host)) };
     }),
+    ...(ofMembers.size === 0
+      ? []
+      : [
+          {
+            name: memberListener,
+            address: config.aggregation.listen,
+            routes: of(memberListener, (host) => ofMembers.has(host), { publicScheme: true }),
+          },
+        ]),
   ];
 }
 
@@ -109,6 +144,7 @@ function listener(
 function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: Json } {
   switch (peers) {
     case "loopback":
+    case "sidecar":
       return {};
     case "terminator":
       return {
@@ -159,6 +195,8 @@ function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
     ],
     // No trusted proxy is in front of this listener, even if there is one in front of another.
     loopback: [{ remove: "x-forwarded-for" }],
+    // The caller's address is in the sidecar's external token.
+    sidecar: [{ remove: "x-forwarded-for" }],
   };
   return {
     early_header_mutation_extensions: [
@@ -181,10 +219,12 @@ function connectionManager(config: Config, peers: Peers, routing: { readonly [ke
     codec_type: "AUTO",
     access_log: [accessLog()],
     use_remote_address: true,
-    xff_num_trusted_hops: peers === "loopback" ? 0 : config.envoy.xffNumTrustedHops,
+    xff_num_trusted_hops: peers === "loopback" || peers === "sidecar" ? 0 : config.envoy.xffNumTrustedHops,
     ...earlyMutations(peers),
     internal_address_config: { unix_sockets: false },
     generate_request_id: true,
+    // The log lines of a call's checks have one id. It decides nothing.
+    ...(peers === "sidecar" ? { preserve_external_request_id: true } : {}),
     always_set_request_id_in_response: true,
     normalize_path: true,
     merge_slashes: true,

@@ -1,7 +1,15 @@
 import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
-import { affinityFilter, affinityPolicy, affinityState, clusterName, hasAffinity } from "./clusters.ts";
+import { aggregateOf, asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
+import {
+  affinityFilter,
+  affinityPolicy,
+  affinityState,
+  clusterName,
+  hasAffinity,
+  sessionPolicy,
+  sidecarHeaders,
+} from "./clusters.ts";
 import { earlyBytes, headerCheckFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { upstreamTimeouts } from "./timeouts.ts";
@@ -56,7 +64,7 @@ function overwrite(key: string, value: string): Json {
 /** An Envoy route and how specific it is; longer routes come first. */
 export interface RouteEntry {
   readonly length: number;
-  readonly route: Json;
+  readonly route: { readonly [key: string]: Json };
 }
 
 export const checked = (settings: Json): Json => ({
@@ -78,6 +86,11 @@ export const notFound: Json = {
  * (`/mcp` on a route to `http://x/mcp`), it is not doubled, unless another route serves that path.
  */
 export function routeEntries(route: Route, table: RouteTable): RouteEntry[] {
+  if (aggregateOf(route) !== undefined)
+    return mapped(route, table).map((one) => ({
+      ...one,
+      route: { ...one.route, ...sidecarHeaders(table.config) },
+    }));
   return route.mcp.kind === "server"
     ? [provenPathEntry(route), ...mapped(route, table)]
     : mapped(route, table);
@@ -150,7 +163,7 @@ function entry(
         cluster: clusterName(route),
         ...rewrite,
         ...hostRewrite(route),
-        ...(hasAffinity(route) ? affinityPolicy : {}),
+        ...affinityOf(route),
         append_x_forwarded_host: true,
         ...upstreamTimeouts,
         // Retries only requests that never reached the upstream: a call is not replayed.
@@ -162,8 +175,14 @@ function entry(
   };
 }
 
+function affinityOf(route: Route): { readonly [key: string]: Json } {
+  if (aggregateOf(route) !== undefined) return sessionPolicy;
+  return hasAffinity(route) ? affinityPolicy : {};
+}
+
+/** The sidecar knows the public hosts: an aggregated route needs no other. */
 function hostRewrite(route: Route): { readonly [key: string]: Json } {
-  if (route.preserveHostHeader === true) return {};
+  if (route.preserveHostHeader === true || aggregateOf(route) !== undefined) return {};
   const hosts = new Set(route.to.map((url) => new URL(url).host));
   const [only] = hosts;
   return hosts.size === 1 && only !== undefined
@@ -173,15 +192,13 @@ function hostRewrite(route: Route): { readonly [key: string]: Json } {
 
 /**
  * The context that Envoy sends with each check of a route. With it, the check denies a request that Envoy would send to a different
- * upstream, expects bodies only where Envoy sends them, and asks for consent inside a call only where Envoy can send the call to the
- * gateway's HTTP listener.
+ * upstream, and expects bodies only where Envoy sends them.
  */
 export function checkContext(route: Route): Readonly<Record<string, string>> {
   return {
     route: route.id,
     upstream: route.upstreamHash,
     ...(inspectedBodyBytes(route) === 0 ? {} : { body: "inspected" }),
-    ...(asksInCall(route) ? { consent: "call" } : {}),
   };
 }
 
@@ -195,7 +212,9 @@ function perFilter(route: Route, moreContext: Readonly<Record<string, string>>):
     pack_as_bytes: true,
   };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
-  const context = { ...checkContext(route), ...moreContext };
+  // Not in `checkContext`: only this configuration can send a call on to the gateway's HTTP listener (`virtual-hosts.ts`).
+  const consent = asksInCall(route) ? { consent: "call" } : {};
+  const context = { ...checkContext(route), ...consent, ...moreContext };
   // The first check never allows a request by itself: the second one, which adds the credential, always runs after it.
   const beforeBody = {
     [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),

@@ -1,9 +1,9 @@
 import type { Config } from "../config/config.ts";
 import { consentHeader } from "../config/header-names.ts";
-import { envoySecretHeader, isTcp } from "../config/listeners.ts";
 import { consentRequiredPath } from "../config/paths.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
 import { asksInCall } from "../model/route.ts";
+import { sidecarHeaders } from "./clusters.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { checked, mcpAnswerHeaders, notFound, type RouteEntry, routeEntries } from "./routes.ts";
@@ -16,10 +16,15 @@ const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, 
  *
  * @param options.serves the hosts of this listener.
  * @param options.httpsOnly requests that a proxy reports as plain HTTP are redirected to https without a check.
+ * @param options.publicScheme upstreams see the scheme of the host's public URLs, whatever the listener uses.
  */
 export function virtualHosts(
   config: Config,
-  options: { readonly serves: (host: string) => boolean; readonly httpsOnly: boolean },
+  options: {
+    readonly serves: (host: string) => boolean;
+    readonly httpsOnly: boolean;
+    readonly publicScheme?: true;
+  },
 ): Json[] {
   const table = createRouteTable(config);
   const issuerHost = new URL(config.issuer).host;
@@ -34,6 +39,7 @@ export function virtualHosts(
   const named = served.map(([host, entries]) => ({
     name: host,
     domains: /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`],
+    ...(options.publicScheme ? scheme(table.originOf(host)) : {}),
     routes: [
       ...first,
       ...(asking.has(host) ? [consentRequired(config)] : []),
@@ -49,6 +55,15 @@ export function virtualHosts(
 
 function isHttp(origin: string | undefined): boolean {
   return origin?.startsWith("http:") === true;
+}
+
+function scheme(origin: string | undefined): { readonly [key: string]: Json } {
+  const value = isHttp(origin) ? "http" : "https";
+  return {
+    request_headers_to_add: [
+      { header: { key: "x-forwarded-proto", value }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" },
+    ],
+  };
 }
 
 /** The terminator reports that the client did not use TLS. */
@@ -117,7 +132,6 @@ function toSidecar(
   config: Config,
   rewrite: { readonly [key: string]: Json } = {},
 ): { readonly [key: string]: Json } {
-  const [secret] = config.envoy.sidecar.http.some(isTcp) ? config.listen.envoySecrets : [];
   return {
     route: {
       cluster: "sidecar_http",
@@ -126,15 +140,6 @@ function toSidecar(
       retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
     },
     // The sidecar trusts forwarded addresses and request ids only with this secret.
-    ...(secret === undefined
-      ? {}
-      : {
-          request_headers_to_add: [
-            {
-              header: { key: envoySecretHeader, value: secret },
-              append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
-            },
-          ],
-        }),
+    ...sidecarHeaders(config),
   };
 }

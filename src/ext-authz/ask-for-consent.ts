@@ -52,6 +52,8 @@ export function askForConsent(
   { metadataProofs }: { readonly metadataProofs: Pick<MetadataProofs, "signHeader"> },
 ): Ask | undefined {
   if (facts.method !== "POST" || caller.kind !== "person" || !asksInCall(route)) return undefined;
+  // The aggregated route asks in its own way, and its client is another program's.
+  if (caller.via !== undefined) return undefined;
   if (facts.context.consent !== "call" || !facts.reselects()) return undefined;
   const protocol = protocolOf(facts);
   if (protocol === undefined) return undefined;

@@ -196,7 +196,7 @@ export function createDenialAudit(deps: {
   readonly logger: Logger;
 }): (checked: Checked, requestId: string) => void {
   const written = boundedCache<string, true>(10_000, { ttl: quietMs });
-  return ({ decision, reason, route, userId, clientId, grantId, rule }, requestId) => {
+  return ({ decision, reason, route, userId, clientId, grantId, rule, via }, requestId) => {
     const byPolicy = userId !== undefined && (decision.kind === "reply" || isForbidden(decision));
     if (!byPolicy && !signedTokens.has(reason)) return;
     // Not by grant: a client that obtains one grant after another would be written each time.
@@ -212,7 +212,9 @@ export function createDenialAudit(deps: {
         routeId: route?.id,
         reason,
         requestId,
-        ...(rule === undefined ? {} : { detail: { rule } }),
+        ...(rule === undefined && via === undefined
+          ? {}
+          : { detail: { ...(rule !== undefined && { rule }), ...(via !== undefined && { via }) } }),
       })
       .catch((error: Error) =>
         deps.logger.warn({ reason: error.message, requestId }, "cannot write a denial to the audit trail"),

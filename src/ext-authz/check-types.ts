@@ -3,6 +3,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Caller, ExternalTokens } from "../external-tokens/external-tokens.ts";
 import type { Assertions } from "../external-tokens/identity-assertions.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
+import type { SignedCalls } from "../external-tokens/signed-calls.ts";
 import type { Route } from "../model/route.ts";
 import type { Subject } from "../model/subject.ts";
 import type { PolicyTable } from "../policy/policy.ts";
@@ -26,6 +27,8 @@ export interface Checked {
   readonly grantId?: string;
   /** The policy rule that decided; for the log only. */
   readonly rule?: string;
+  /** Id of the aggregated route through which the caller called, if any. */
+  readonly via?: string;
 }
 
 /** A signed-in person, as far as a check needs it. */
@@ -46,6 +49,7 @@ export interface CheckDeps {
     MetadataProofs,
     "prove" | "verifyUpstreamPath" | "cookiePrefixes" | "signHeader"
   >;
+  readonly signedCalls: Pick<SignedCalls, "sign">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {
     /** `externalToken` only where the route exchanges it (RFC 8693). */

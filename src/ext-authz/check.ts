@@ -3,7 +3,8 @@ import { readProvenUpstreamPath, upstreamUrl } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
-import { asksInCall, nonInteractiveAuth, type Route } from "../model/route.ts";
+import { signedCallHeader } from "../external-tokens/signed-calls.ts";
+import { aggregateOf, asksInCall, nonInteractiveAuth, type Route } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import { askForConsent } from "./ask-for-consent.ts";
@@ -76,9 +77,13 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
       const proven = readProvenUpstreamPath(route, facts.path);
       if (proven && !deps.metadataProofs.verifyUpstreamPath(route, caller.userId, proven.path, proven.proof))
         return noRoute(facts, true);
-      return facts.context.phase === "headers"
-        ? admitBody(facts, route, caller, deps)
-        : admit(facts, route, caller, deps);
+      const known = asSeenByPolicy(facts, caller);
+      const checked =
+        facts.context.phase === "headers"
+          ? admitBody(known, route, caller, deps)
+          : admit(known, route, caller, deps);
+      const via = caller.via?.aggregate;
+      return via === undefined ? checked : when(checked, (one) => ({ ...one, via }));
     }
     if (verification.rejection === "issuer_unavailable") {
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
@@ -88,6 +93,11 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
     const decision = unauthorized(route, place(facts, route), { tokenSent: true, description });
     return { decision, reason: verification.rejection, route, ...verification.issuedTo };
   });
+}
+
+/** The gateway itself calls a member of an aggregated route: policy decides about the address of the caller, which the token names. */
+function asSeenByPolicy(facts: RequestFacts, { via }: Caller): RequestFacts {
+  return via === undefined ? facts : { ...facts, sourceIp: via.sourceIp };
 }
 
 /**
@@ -141,10 +151,14 @@ function withCredential(
     exchanged && facts.presented.kind === "bearer"
       ? { ...caller, externalToken: facts.presented.token }
       : caller;
-  return when(deps.upstreamTokens.find(callerWithToken, route), (credential) => {
+  const aggregated = aggregateOf(route) !== undefined;
+  const found = aggregated
+    ? signedCall(facts, route, caller, deps)
+    : deps.upstreamTokens.find(callerWithToken, route);
+  return when(found, (credential) => {
     switch (credential.kind) {
       case "credential":
-        return when(deps.assertions.headersFor(caller, route), (assertion) =>
+        return when(aggregated ? [] : deps.assertions.headersFor(caller, route), (assertion) =>
           allow(deps, facts, route, caller, credential, assertion, authorized),
         );
       case "missing": {
@@ -180,6 +194,18 @@ function withCredential(
   });
 }
 
+/** The sidecar's HTTP port gets the caller instead of a credential: with it, it calls the members (`aggregation/`). */
+function signedCall(
+  { method, path, sourceIp, requestId }: RequestFacts,
+  { id: routeId }: Route,
+  { grantId, ...caller }: Caller,
+  { signedCalls }: Pick<CheckDeps, "signedCalls">,
+): Credential {
+  if (grantId === undefined) return { kind: "forbidden", reason: noGrant };
+  const call = { routeId, method, path, sourceIp, requestId, caller: { ...caller, grantId } };
+  return { kind: "credential", headers: [[signedCallHeader, signedCalls.sign(call)]] };
+}
+
 function allow(
   { metadataProofs }: Pick<CheckDeps, "metadataProofs">,
   facts: RequestFacts,
@@ -190,7 +216,7 @@ function allow(
   { toolFilter, listId }: Lists,
 ): Checked | Promise<Checked> {
   const configuredHeaders = route.mcp.kind === "server" ? route.mcp.requestHeaders.set : [];
-  const legacyStream = mayBeLegacyStream(facts);
+  const legacyStream = aggregateOf(route) === undefined && mayBeLegacyStream(facts);
   const { headers } = facts;
   const cookies = returnedCookies(headers.cookie, () => metadataProofs.cookiePrefixes(route, caller.userId));
   const serviceAccount = caller.kind === "service_account" ? 1 : undefined;
@@ -212,7 +238,7 @@ function allow(
     tool_filter: toolFilter,
     list_id: listId === undefined ? undefined : JSON.stringify(listId),
     first_event: legacyStream ? "1" : undefined,
-    new_session: mayStartSession(facts) && asksInCall(route) ? "1" : undefined,
+    new_session: mayStartSession(facts) && asksInCall(route) && caller.via === undefined ? "1" : undefined,
     cookies: cookiesToPass(facts, cookies.full),
   } as const satisfies Omit<AllowMetadata, "proof"> & ProvenMetadata;
   return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
@@ -247,6 +273,8 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
   return method === "GET" || method === "HEAD" ? "typed" : undefined;
 }
 
+const noGrant =
+  "its token belongs to no grant of this gateway, which the servers behind this URL need; call each of them at its own URL";
 const upstreamMismatch =
   "Envoy routes to a different upstream than the routes file names; one of the two has not loaded the newest configuration yet";
 const pathNotNormal = "the path must be in normal form: as sent, it leads to a different route";

@@ -3,7 +3,7 @@ import type { Decision } from "./decision.ts";
 import type { RequestFacts } from "./request.ts";
 
 /** What is counted and logged of a decision. */
-export interface Recorded extends Pick<Checked, "reason" | "route" | "userId" | "rule"> {
+export interface Recorded extends Pick<Checked, "reason" | "route" | "userId" | "rule" | "via"> {
   readonly kind: Decision["kind"];
   /** HTTP status, if the gateway responds. */
   readonly status?: number;
@@ -13,7 +13,7 @@ export interface Recorded extends Pick<Checked, "reason" | "route" | "userId" | 
 /** Counts and logs a decision about a request, once. @param known what could be read of the request */
 export function recordDecision(
   { metrics, logger }: Pick<CheckDeps, "metrics" | "logger">,
-  { kind, status, reason, route, userId, rule, requestId }: Recorded,
+  { kind, status, reason, route, userId, rule, via, requestId }: Recorded,
   known?: Pick<RequestFacts, "host" | "method" | "path">,
 ): void {
   metrics.checks.labels(kind, reason, route?.id ?? "").inc();
@@ -21,7 +21,7 @@ export function recordDecision(
   if (!logger.isLevelEnabled(level)) return;
   const { host, method } = known ?? {};
   const path = known?.path.slice(0, 256);
-  const facts = { requestId, decision: kind, reason, status, route: route?.id, userId, rule };
+  const facts = { requestId, decision: kind, reason, status, route: route?.id, userId, rule, via };
   const message =
     kind === "allow" ? "request allowed" : kind === "ask" ? "consent requested" : "request denied";
   logger[level]({ ...facts, host, method, path }, message);

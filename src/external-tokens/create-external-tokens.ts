@@ -1,5 +1,6 @@
 import { decodeJwt, decodeProtectedHeader, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
+import { isMember } from "../config/aggregates.ts";
 import { isValidForRoute } from "../config/check-identities.ts";
 import type { Config } from "../config/config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
@@ -18,6 +19,7 @@ import {
   type Verification,
   type VerifiedToken,
 } from "./external-tokens.ts";
+import { memberTokens } from "./member-tokens.ts";
 import { sessionTokens } from "./session-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 import { issuerKeys, verifyForeignToken, verifyOwnToken } from "./verify-token.ts";
@@ -53,6 +55,8 @@ export function createExternalTokens(deps: {
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** The ids of the members that the person has allowed for a grant of an aggregated route; absent: all. */
+  readonly grantedMembers?: (grantId: string) => ReadonlySet<string> | Promise<ReadonlySet<string>>;
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): ExternalTokens {
@@ -72,6 +76,7 @@ export function createExternalTokens(deps: {
   const hits = metrics.cacheLookups.labels("external_token", "hit");
   const misses = metrics.cacheLookups.labels("external_token", "miss");
   const session = sessionTokens({ routes, keys, store, logger, now, metrics });
+  const member = memberTokens({ routes, keys, store, logger, now, metrics });
   // If a revocation arrives while a token is being verified, the result must not be cached.
   let revocations = 0;
 
@@ -80,9 +85,11 @@ export function createExternalTokens(deps: {
       revocations++;
       cache.clear();
       session.clear();
+      member.clear();
     } else if (change.table === "grant") {
       revocations++;
       evict(ofGrant(change.grantId));
+      member.forget(change.grantId);
     } else if (change.table === "browser_session") {
       revocations++;
       evict(ofSessions(change.userId));
@@ -93,6 +100,7 @@ export function createExternalTokens(deps: {
     revocations++;
     cache.clear();
     session.clear();
+    member.clear();
   });
 
   function evict(group: string) {
@@ -200,9 +208,19 @@ export function createExternalTokens(deps: {
     { leeway, isConfirmed }: { leeway: number; isConfirmed: boolean },
   ): Verification | Promise<Verification> {
     if ("rejection" in outcome) return { ok: false, ...outcome };
-    const { verified, accepted, config } = outcome;
+    const { verified } = outcome;
     if (verified.expiresAt + leeway <= now() / 1000) return reject("expired", verified);
     if (!isValidFor(verified, route)) return reject("wrong_audience", verified);
+    const allowed = mayCall(verified, route);
+    if (allowed === false) return reject("revoked", verified);
+    if (allowed instanceof Promise)
+      return allowed.then((yes) => (yes ? live(outcome, isConfirmed) : reject("revoked", verified)));
+    return live(outcome, isConfirmed);
+  }
+
+  /** The result for a valid token, if its grant or session is live. */
+  function live(outcome: Entry, isConfirmed: boolean): Verification | Promise<Verification> {
+    const { verified, accepted, config } = outcome;
     if (isConfirmed || accepted.caller.kind === "foreign" || store.notifications.healthy())
       return withPerson(outcome);
     return currentCaller(verified, accepted.caller).then((caller) => {
@@ -211,6 +229,16 @@ export function createExternalTokens(deps: {
         caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
       );
     });
+  }
+
+  /** A token for a member of an aggregated route: the route must still have it, and the person must have allowed it. */
+  function mayCall({ caller: { via }, grantId }: VerifiedToken, route: Route): boolean | Promise<boolean> {
+    if (via === undefined) return true;
+    const table = routes();
+    if (grantId === undefined || !isMember(table.config, table.byId(via.aggregate), route)) return false;
+    const granted = deps.grantedMembers?.(grantId);
+    if (granted instanceof Promise) return granted.then((ids) => ids.has(route.id));
+    return granted?.has(route.id) ?? true;
   }
 
   /** Rejects a token whose signature is valid. */
@@ -256,6 +284,8 @@ export function createExternalTokens(deps: {
       if ("rejection" in outcome) return { ok: false, rejection: outcome.rejection };
       const { verified, accepted } = outcome;
       const { audience } = verified;
+      // Clients never have one: it is valid at its member only.
+      if (verified.caller.via !== undefined) return { ok: false, rejection: "wrong_audience" };
       if (verified.expiresAt + leeway <= now() / 1000) return { ok: false, rejection: "expired" };
       // Not on the hot path, and used right after revocations: the store is more current than the notifications.
       const caller = await currentCaller(verified, accepted.caller);
@@ -269,11 +299,13 @@ export function createExternalTokens(deps: {
         : { ok: false, rejection: "revoked" };
     },
     forSession: session.mint,
+    forMember: member.mint,
     close() {
       unsubscribe();
       stopFollowingKeys();
       cache.clear();
       session.clear();
+      member.clear();
     },
   };
 }

@@ -20,6 +20,8 @@ export interface Caller extends Subject {
   readonly delegatedBy?: string;
   /** Path of the client's MCP endpoint below the token's route (`Route.askedPath`). */
   readonly askedPath?: string;
+  /** The gateway calls a member of an aggregated route for the caller: the route's id, and the caller's address as its check saw it. */
+  readonly via?: { readonly aggregate: string; readonly sourceIp?: string };
 }
 
 /** Why an external token was rejected: the metric's `reason`; the challenge's `error_description` puts it in words. */
@@ -60,6 +62,16 @@ export interface SessionHolder {
   readonly sessionExpiresAt: number;
 }
 
+/** The caller of an aggregated route, for whom tokens of its members are minted. */
+export interface MemberTokenHolder {
+  /** The aggregated route. */
+  readonly route: Route;
+  /** The members' tokens end with the grant. */
+  readonly caller: Pick<Caller, "userId" | "clientId" | "scopes"> & { readonly grantId: string };
+  /** The caller's address. */
+  readonly sourceIp?: string;
+}
+
 /** A valid external token, independent of a route. */
 export interface Identified {
   readonly ok: true;
@@ -69,7 +81,7 @@ export interface Identified {
   readonly token: { readonly issuedAt?: number; readonly id?: string };
 }
 
-/** Verifies external tokens from clients, and mints those for applications behind client routes. */
+/** Verifies external tokens from clients, and mints those for applications behind client routes and for aggregated routes. */
 export interface ExternalTokens {
   /**
    * Verifies an external token for a route. A cached result is returned synchronously, without I/O, while the store's notification
@@ -84,6 +96,12 @@ export interface ExternalTokens {
    * a new one would expire at the same time.
    */
   forSession(holder: SessionHolder, route: Route, audience: readonly string[]): string | Promise<string>;
+  /**
+   * The external token for a call to a member of an aggregated route: valid for five minutes at that member only, and for nothing else.
+   * Reused for half of its life.
+   * @throws (rejects) Error if the route does not have this member (any more)
+   */
+  forMember(holder: MemberTokenHolder, member: Route): Promise<string>;
   close(): void;
 }
 

@@ -28,6 +28,9 @@ export type ProvenMetadata = { readonly [name in ProvenField]?: string | number 
 
 /** If the upstream responds later than this, the proof has expired, seconds. */
 const lifeSeconds = 3600;
+/** What a signed header is for: a call that lacks consent, or one for an aggregated route. */
+type HeaderUse = "consent" | "call";
+
 /** How long a signed header is valid, seconds: Envoy sends it on at once, or when the start of the body has arrived. */
 const headerSeconds = 60;
 /** Tolerated clock difference between replicas, seconds. */
@@ -52,9 +55,9 @@ export interface MetadataProofs {
    * is created twice, so that each can be spent.
    * @param use a value is valid for the same use only
    */
-  signHeader(use: "consent", content: object): string;
+  signHeader(use: HeaderUse, content: object): string;
   /** The content of a header that this gateway has signed within the last minute; undefined for any other value. */
-  openHeader(use: "consent", value: string): unknown;
+  openHeader(use: HeaderUse, value: string): unknown;
   /** Proves that the route's upstream has named a path outside `to` to this person. Valid as long as the keys. */
   proveUpstreamPath(route: ProvenRoute, userId: string, path: string): string;
   verifyUpstreamPath(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
@@ -214,7 +217,7 @@ function routeMac(
 }
 
 /** As in `routeMac`: `header` distinguishes the use. */
-function headerMac(key: KeyObject, use: string, head: string): Buffer {
+function headerMac(key: KeyObject, use: HeaderUse, head: string): Buffer {
   return createHmac("sha256", key)
     .update(JSON.stringify(["header", use, head]))
     .digest();

@@ -19,7 +19,13 @@ import {
 import type { TrustedIssuer } from "../config/config.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { issuedTo, type Rejected, type RejectionReason, type VerifiedToken } from "./external-tokens.ts";
+import {
+  type Caller,
+  issuedTo,
+  type Rejected,
+  type RejectionReason,
+  type VerifiedToken,
+} from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
 /**
@@ -113,6 +119,8 @@ function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
   if (typeof grantId !== "string" && typeof sessionName !== "string") return { rejection: "missing_claim" };
   // Only tokens minted for a browser session are valid for more than one route.
   if (audience.length !== 1 && typeof sessionName !== "string") return { rejection: "wrong_audience" };
+  const via = viaOf(payload.via);
+  if (via === "malformed" || (via && typeof grantId !== "string")) return { rejection: "malformed" };
   const isServiceAccount = sub.startsWith(`${serviceAccountId}/`);
   return {
     audience,
@@ -132,9 +140,20 @@ function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
       kind: isServiceAccount ? "service_account" : "person",
       // The authorization server sets `false` if the client may not use refresh tokens.
       ...(typeof payload.mcp_path === "string" && { askedPath: payload.mcp_path }),
+      ...(via && { via }),
       refreshable: !isServiceAccount && typeof sessionName !== "string" && payload.refreshable !== false,
     },
   };
+}
+
+/** The aggregated route through which a token's caller calls (`member-tokens.ts`). */
+function viaOf(claim: unknown): Caller["via"] | "malformed" {
+  if (claim === undefined) return undefined;
+  if (typeof claim !== "object" || claim === null || !("route" in claim)) return "malformed";
+  const sourceIp = "source_ip" in claim ? claim.source_ip : undefined;
+  if (typeof claim.route !== "string" || (sourceIp !== undefined && typeof sourceIp !== "string"))
+    return "malformed";
+  return { aggregate: claim.route, ...(sourceIp !== undefined && { sourceIp }) };
 }
 
 const acceptedTypes = new Set(["jwt", "at+jwt", "application/jwt", "application/at+jwt"]);

@@ -146,6 +146,7 @@ export function authorizationServerRecords(
         .returning("model")
         .execute();
       if (model !== "Grant" || rows.length === 0) return;
+      await tx.deleteFrom("aggregate_session").where("grant_id", "=", id).execute();
       await tx.deleteFrom("granted_member").where("grant_id", "=", id).execute();
       await notify(tx, { table: "grant", grantId: id });
     });
@@ -278,6 +279,7 @@ export function authorizationServerRecords(
           .execute();
         const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
         await tx.deleteFrom("delegation").where("grant_id", "=", grantId).execute();
+        await tx.deleteFrom("aggregate_session").where("grant_id", "=", grantId).execute();
         await tx.deleteFrom("granted_member").where("grant_id", "=", grantId).execute();
         if (rows.length === 0) return false;
         await writeAuditEvent(tx, audit);

@@ -17,10 +17,13 @@ export interface EndedAccess {
   /** People whose sign-in record was deleted. */
   readonly people: number;
   readonly pendingAuthorizations: number;
+  /** MCP sessions with aggregated routes. */
+  readonly aggregateSessions: number;
 }
 
 /** The tables to lock, in this order: pending writes finish first, new writes wait. */
 const tables = [
+  "aggregate_session",
   "authorization_server_record",
   "browser_session",
   "delegation",
@@ -35,7 +38,7 @@ const deadlock = "40P01";
 
 /**
  * Ends all access, in one transaction that notifies every replica: grants with their records, service accounts, delegations, browser
- * sessions, sign-in records, pending authorizations, and all signing keys of external tokens.
+ * sessions, sign-in records, pending authorizations, sessions of aggregated routes, and all signing keys of external tokens.
  * @param key signs external tokens from now on; older keys end
  */
 export async function endAccess(
@@ -81,6 +84,7 @@ export async function endAccess(
         browserSessions: await all("browser_session"),
         people: await all("sign_in_session"),
         pendingAuthorizations: await all("pending_authorization"),
+        aggregateSessions: await all("aggregate_session"),
       };
       await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
       // Ends the old keys by every replica's clock.

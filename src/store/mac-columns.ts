@@ -20,7 +20,7 @@ export function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] 
 }
 
 /** Tables that are newer than MACs: no version has written rows without one. */
-const alwaysBound: readonly BoundTable[] = ["elicitation_session", "granted_member"];
+const alwaysBound: readonly BoundTable[] = ["granted_member", "aggregate_session", "elicitation_session"];
 
 /** Tables whose rows carry a MAC. */
 export type BoundTable = keyof typeof boundColumns;
@@ -70,6 +70,10 @@ export const boundColumns = {
   sign_in_session: { keys: 1, columns: ["user_id", "provider_id", "subject", "sid_name", "checked_at"] },
   signing_key: { keys: 1, columns: ["kid", "purpose", "created_at", "active_at", "expires_at"] },
   stored_route: { keys: 1, columns: ["id", "place", "version"] },
+  aggregate_session: {
+    keys: 1,
+    columns: ["handle_name", "user_id", "grant_id", "route_id", "version", "expires_at"],
+  },
   elicitation_session: { keys: 1, columns: ["session_name", "user_name", "expires_at"] },
 } as const satisfies { [T in keyof Tables]?: { keys: number; columns: readonly (keyof Tables[T])[] } };
 

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
+import { aggregateSessions } from "./aggregate-sessions.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -23,6 +24,7 @@ import { usedValues } from "./one-time-values.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
+import { replicaMessages } from "./replica-messages.ts";
 import { rowMacs } from "./row-macs.ts";
 import { type SignInSession, signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -70,6 +72,8 @@ export async function removeExpired(
       and not exists (
         select from delegation
         where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
+    aggregate_session: sql`expires_at < ${at}`,
+    replica_message: sql`expires_at < ${at}`,
     elicitation_session: sql`expires_at < ${at}`,
     used_value: sql`expires_at < ${at}`,
     signing_key: sql`expires_at < ${at}`,
@@ -151,6 +155,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
+    ),
+    aggregateSessions: aggregateSessions(database, encryptor, macs),
+    replicaMessages: replicaMessages(database, encryptor, listener, (error) =>
+      logger.error({ err: error }, "cannot receive a message of another replica"),
     ),
     usedValues: usedValues(database),
     elicitationSessions: elicitationSessions(database, macs),

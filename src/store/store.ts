@@ -1,3 +1,4 @@
+import type { AggregateSessions } from "./aggregate-sessions.ts";
 import type { AuditEvent, AuditFilter, RecordedAuditEvent } from "./audit-events.ts";
 import type { AuthorizationServerRecords } from "./authorization-server-records.ts";
 import type { BrowserSessions } from "./browser-sessions.ts";
@@ -10,6 +11,7 @@ import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
 import type { Notifications } from "./notifications/notifications.ts";
 import type { UsedValues } from "./one-time-values.ts";
 import type { PendingAuthorizations } from "./pending-authorizations.ts";
+import type { ReplicaMessages } from "./replica-messages.ts";
 import type { SignInSessions } from "./sign-in-sessions.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 import type { StoredRoutes } from "./stored-routes.ts";
@@ -28,6 +30,8 @@ export interface Store {
   readonly signInSessions: SignInSessions;
   readonly signingKeys: SigningKeys;
   readonly storedRoutes: StoredRoutes;
+  readonly aggregateSessions: AggregateSessions;
+  readonly replicaMessages: ReplicaMessages;
   readonly usedValues: UsedValues;
   readonly elicitationSessions: ElicitationSessions;
   readonly notifications: Notifications;
@@ -46,7 +50,7 @@ export interface Store {
   bindRows(): Promise<void>;
   /**
    * Ends all access in one transaction and notifies every replica: external tokens, refresh tokens, grants, service accounts,
-   * delegations, browser sessions, sign-ins and pending authorizations. Upstream tokens stay.
+   * delegations, browser sessions, sign-ins, pending authorizations and sessions of aggregated routes. Upstream tokens stay.
    * @param key the key that signs external tokens from now on; older keys end
    */
   endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;

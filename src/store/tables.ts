@@ -138,6 +138,21 @@ export interface Tables {
       created_at: Generated<Date>;
       updated_at: ColumnType<Date, Date | undefined, Date>;
     };
+  aggregate_session: Encrypted &
+    Bound & {
+      handle_name: string;
+      user_id: string;
+      grant_id: string;
+      route_id: string;
+      version: number;
+      expires_at: Date;
+    };
+  replica_message: Encrypted & {
+    to_replica: string;
+    id: string;
+    position: Generated<number>;
+    expires_at: Date;
+  };
   elicitation_session: Bound & {
     session_name: string;
     user_name: string;

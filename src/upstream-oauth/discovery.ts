@@ -2,7 +2,7 @@ import type { AuthorizationServer } from "oauth4webapi";
 import { endpointUrl, hasExplicitEndpoint, listedPath, possibleEndpoints } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { SafeFetchError } from "../egress/errors.ts";
-import type { Route } from "../model/route.ts";
+import { aggregateOf, type Route } from "../model/route.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { withDeadline } from "../util/deadline.ts";
@@ -168,7 +168,8 @@ export class Discovery {
 
   /** Path of the MCP endpoint below the route's `from`, known or discovered: "" for `from` itself. */
   async endpointPath(route: Route): Promise<string> {
-    if (hasExplicitEndpoint(route)) return listedPath(route) ?? "";
+    // The gateway itself answers for an aggregated route: there is nothing to discover.
+    if (hasExplicitEndpoint(route) || aggregateOf(route)) return listedPath(route) ?? "";
     const known = this.#paths.get(pathKey(route));
     if (known === undefined) return this.#locate(route);
     if (known.freshUntil > Date.now()) return known.path;

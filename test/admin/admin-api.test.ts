@@ -90,6 +90,33 @@ describe("admin API: routes", () => {
     }
   });
 
+  it("creates, reads and changes an aggregated route, whose members must exist", async () => {
+    await call("POST", "/routes", open("member"));
+    const aggregate = (routes: unknown) => ({
+      ...{ id: "all", from: "https://all.test", mcp: { aggregate: { routes } } },
+    });
+    const unknown = await call("POST", "/routes", aggregate(["member", "nowhere"]));
+    expect([unknown.status, unknown.body.problems]).toEqual([
+      400,
+      [expect.objectContaining({ path: "mcp.aggregate.routes.1", message: "there is no route nowhere" })],
+    ]);
+    const created = await call("POST", "/routes", aggregate(["member"]));
+    expect(created.body).toMatchObject({ kind: "server", auth: "aggregate", in_force: true, to: [] });
+    expect((await call("GET", "/routes/all")).body.settings).toMatchObject(aggregate(["member"]));
+    const both = await call("PATCH", "/routes/all", { to: "http://127.0.0.1:9" });
+    expect([both.status, both.body.problems]).toEqual([
+      400,
+      [expect.objectContaining({ path: "to", message: expect.stringContaining("no upstream of its own") })],
+    ]);
+    expect((await call("PATCH", "/routes/all", { mcp: { aggregate: { routes: "all" } } })).status).toBe(200);
+    const server = {
+      mcp: { aggregate: null, server: { upstream_auth: { none: {} } } },
+      to: "http://127.0.0.1:9",
+    };
+    expect((await call("PATCH", "/routes/all", server)).body).toMatchObject({ auth: "none", in_force: true });
+    expect((await call("DELETE", "/routes/all")).status).toBe(204);
+  });
+
   it("derives a missing id, and rejects a duplicate id or URL with 409", async () => {
     const { id: _id, ...nameless } = open("nameless");
     const created = await call("POST", "/routes", nameless);

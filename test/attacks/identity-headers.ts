@@ -32,6 +32,7 @@ export const identityHeaders = [
   "x-webauth-user",
   "x-pomerium-claim-email",
   "x-mcp-auth-secret",
+  "x-mcp-auth-aggregate-call",
   "proxy-authorization",
   "dpop",
 ] as const;

@@ -89,6 +89,35 @@ describe("doctor", () => {
     expect(output).toContain("redirect URI   https://files.test/.pomerium/mcp/client/oauth/callback\n");
   });
 
+  it("lists the members of an aggregated route with their prefixes, without calling any", async () => {
+    const route = (id: string, more: object = {}) => ({
+      ...{ id, from: `https://${id}.test`, to: upstream.url, mcp: {} },
+      ...more,
+    });
+    const routes = [
+      route("files"),
+      route("tickets", { enabled: false }),
+      { id: "all", name: "All", from: "https://all.test", mcp: { aggregate: { routes: "all" } } },
+    ];
+    const { code, output } = await doctor({}, { route: "all", top: { routes } });
+    expect(output).toMatchInlineSnapshot(`
+      "All
+        https://all.test -> other MCP routes
+
+      An aggregated route: the gateway answers for all MCP routes.
+        ok    files  names begin with files__
+              https://files.test
+        off   tickets  names begin with tickets__
+              https://tickets.test
+
+      Examine each of them: envoy-mcp-auth doctor ROUTE
+      "
+    `);
+    expect(code).toBe(0);
+    const disabled = routes.map((one) => ("to" in one ? { ...one, enabled: false } : one));
+    expect((await doctor({}, { route: "all", top: { routes: disabled } })).code).toBe(1);
+  });
+
   it("says that there is nothing to do if discovery succeeds", async () => {
     healthy();
     const { code, output } = await doctor();

@@ -78,6 +78,11 @@ describe("envoy-config", () => {
       "",
     ],
     [
+      "aggregated routes, with and without a tool policy, on hosts of members and others",
+      "  - {id: a, from: https://h.example.com/a, to: http://x/mcp, mcp: {}}\n  - {from: 'http://localhost:8765', to: http://y, mcp: {}}\n  - {from: https://h.example.com/all, mcp: {aggregate: {routes: all}}}\n  - {from: https://all.example.com, tools: {deny: [a__x]}, mcp: {aggregate: {routes: [a]}}}",
+      "",
+    ],
+    [
       "a Unix socket, several replicas, another prefix",
       "  - {from: https://h.example.com, to: http://x, mcp: {}}",
       "listen: {grpc: 'unix:/run/x.sock'}\npaths: {prefix: /gate/way}\n",

@@ -55,7 +55,7 @@ describe("Envoy with the generated configuration and two replicas", () => {
     const [one, two] = [await replica("one"), await replica("two")];
     const upstream = await listen((_incoming, response) => response.end("upstream"));
     closers.push(upstream.close);
-    const [port, adminPort] = [await freePort(), await freePort()];
+    const [port, adminPort, memberPort] = [await freePort(), await freePort(), await freePort()];
     const file = configFile(
       JSON.stringify({
         issuer: "https://h.example.com",
@@ -67,7 +67,11 @@ describe("Envoy with the generated configuration and two replicas", () => {
           admin: `127.0.0.1:${adminPort}`,
           sidecar: { grpc: [one.grpc, two.grpc], http: [one.http, two.http] },
         },
-        routes: [{ id: "r", from: "https://h.example.com", to: upstream.url, mcp: {} }],
+        aggregation: { listen: `127.0.0.1:${memberPort}` },
+        routes: [
+          { id: "r", from: "https://h.example.com", to: upstream.url, mcp: {} },
+          { id: "all", from: "https://h.example.com/all", mcp: { aggregate: { routes: "all" } } },
+        ],
       }),
     );
     const result = loadConfig(file, {});
@@ -83,8 +87,10 @@ describe("Envoy with the generated configuration and two replicas", () => {
     closers.push(running.close);
     const address = { envoyPort: port, ca: tls };
     return {
+      one,
       two,
-      ask: (path: string) => throughEnvoy(address, { url: `https://h.example.com${path}` }),
+      ask: (path: string, headers: Record<string, string> = {}) =>
+        throughEnvoy(address, { url: `https://h.example.com${path}`, headers }),
       /** Envoy's health state of the second replica's HTTP and gRPC listeners. */
       async flags() {
         const text = await (await fetch(`http://127.0.0.1:${adminPort}/clusters`)).text();
@@ -106,6 +112,27 @@ describe("Envoy with the generated configuration and two replicas", () => {
       two.state.well = true;
       await expect.poll(flags, { timeout: 60_000, interval: 10 }).toEqual(["healthy", "healthy"]);
     }
+  });
+
+  it("keeps a session of an aggregated route at one replica, and moves it when that one stops", async () => {
+    const { one, two, ask, flags } = await start("0.2s");
+    await expect.poll(flags, { timeout: 60_000 }).toEqual(["healthy", "healthy"]);
+    const at = async (session: string) => (await ask("/all", { "mcp-session-id": session })).body;
+    const sessions = Array.from({ length: 40 }, (_, index) => `session-${index}`);
+    const first = await Promise.all(sessions.map(at));
+    expect(new Set(first)).toEqual(new Set(["one", "two"]));
+    for (let again = 0; again < 3; again++) expect(await Promise.all(sessions.map(at))).toEqual(first);
+    const others = await Promise.all(Array.from({ length: 40 }, () => ask("/all")));
+    expect(new Set(others.map(({ body }) => body))).toEqual(new Set(["one", "two"]));
+
+    const [moved = ""] = sessions;
+    const stopping = first[0] === "one" ? one : two;
+    stopping.state.well = false;
+    await expect
+      .poll(() => at(moved), { timeout: 60_000, interval: 50 })
+      .toBe(first[0] === "one" ? "two" : "one");
+    stopping.state.well = true;
+    await expect.poll(() => at(moved), { timeout: 60_000, interval: 50 }).toBe(first[0]);
   });
 
   it("calls the other replica when one has died and Envoy has not noticed yet", async () => {

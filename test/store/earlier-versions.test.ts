@@ -120,6 +120,9 @@ async function readAll(target: Target, version: string): Promise<void> {
     const client = { routeId, upstream, clientId: "c" };
     const first = version >= "0005" ? "https://as.example.com" : "https://other.example.com";
     expect(await store.clientIssuers.keep(client, "https://other.example.com", false)).toBe(first);
+    expect((await store.aggregateSessions.find("session"))?.state).toEqual(
+      version >= "0015" ? { members: 1 } : undefined,
+    );
     const used = version >= "0008" ? [{ routeId, upstream, accepted: false }] : [];
     expect(await store.routeIssuers.of("https://as.example.com")).toEqual(used);
   } finally {

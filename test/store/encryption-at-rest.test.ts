@@ -87,6 +87,10 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
       { id: "stored", place: "stored.example.com/", entry: { value: "secret-api-key" } },
       { action: "route.created", routeId: "stored" },
     );
+    const session = { userId: connection.userId, grantId: "g", routeId: "all", expiresAt: inSeconds(60) };
+    const state = { member: "secret-member-session" };
+    await store.aggregateSessions.create({ ...session, handle: "secret-aggregate-session", state }, 10);
+    expect(await store.replicaMessages.send("other", { answer: "secret-answer" })).toBe("sent");
   }
 
   it("leaves no secret in clear text in any table", async () => {
@@ -144,6 +148,8 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
       // And the row MAC key.
       signing_key: 2,
       stored_route: 1,
+      aggregate_session: 1,
+      replica_message: 1,
     };
     expect(await store.rotateEncryptionKeys()).toEqual(rewritten);
     // The audit event has no user, but records what was done.

@@ -81,6 +81,13 @@ describeStore("bounded tables", (store) => {
     expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
     await store().elicitationSessions.record({ ...connection, sessionId: "s" });
 
+    const { userId } = connection;
+    await store().aggregateSessions.create(
+      { handle: "session", userId, grantId: "g", routeId: "all", expiresAt: inSeconds(60), state: {} },
+      10,
+    );
+    await store().replicaMessages.send("dead replica", "hello");
+
     const none = await store().removeExpired(new Date());
     expect(new Set(Object.values(none))).toEqual(new Set([0]));
     expect(await store().removeExpired(days(100))).toEqual({
@@ -94,6 +101,8 @@ describeStore("bounded tables", (store) => {
       browser_session: 1,
       sign_in_session: 1,
       signing_key: 1,
+      aggregate_session: 1,
+      replica_message: 1,
       elicitation_session: 1,
       used_value: 1,
       audit_event: 0,

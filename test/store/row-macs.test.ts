@@ -88,6 +88,10 @@ async function fill(): Promise<void> {
   const person = { userId, providerId: "company", subject: "alice", sid: "sid", groups: [], claims: {} };
   await store.signInSessions.put({ ...person, checkedAt: new Date() });
   await store.storedRoutes.create(route, audit("route.created"));
+  await store.aggregateSessions.create(
+    { handle: "session", userId, grantId: "g", routeId, expiresAt: inSeconds(600), state: {} },
+    10,
+  );
   await store.elicitationSessions.record({ userId, routeId, sessionId: "s" });
 }
 
@@ -110,6 +114,7 @@ const reads = {
   sign_in_session: () => store.signInSessions.find(userId),
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
   stored_route: async () => (await store.storedRoutes.list())[0],
+  aggregate_session: () => store.aggregateSessions.find("session"),
   elicitation_session: async () =>
     (await store.elicitationSessions.has({ userId, routeId, sessionId: "s" })) || undefined,
 } as const;
@@ -151,6 +156,11 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["signing_key", "active_at = now() - interval '1 year'"],
   ["stored_route", "place = 'b.test/'"],
   ["stored_route", "version = 7"],
+  ["aggregate_session", "user_id = 'company/bob'"],
+  ["aggregate_session", "grant_id = 'another'"],
+  ["aggregate_session", "route_id = 'another'"],
+  ["aggregate_session", "version = 7"],
+  ["aggregate_session", "expires_at = now() + interval '1 year'"],
   ["elicitation_session", "expires_at = now() + interval '1 year'"],
   ["elicitation_session", "user_name = 'another'"],
 ];

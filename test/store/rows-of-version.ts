@@ -185,6 +185,33 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   ],
   // Counters on existing rows.
   "0012_refresh_refusals": async () => [],
+  async "0015_aggregation"(encrypt): Promise<WrittenRow[]> {
+    const name = hashedHandle("session");
+    const envelope = { expiresAt: later.getTime(), payload: "hello" };
+    return [
+      {
+        table: "aggregate_session",
+        values: {
+          handle_name: name,
+          user_id: connection.userId,
+          grant_id: "g1",
+          route_id: "everything",
+          version: 1,
+          ...(await encrypt("aggregate_session", [name], { members: 1 })),
+          expires_at: later,
+        },
+      },
+      {
+        table: "replica_message",
+        values: {
+          to_replica: "other",
+          id: "m1",
+          ...(await encrypt("replica_message", ["other", "m1"], envelope)),
+          expires_at: later,
+        },
+      },
+    ];
+  },
   "0014_granted_member": async () => [
     {
       table: "granted_member",

@@ -6,7 +6,12 @@ import { Kysely, PGliteDialect } from "kysely";
 import type { Logger } from "pino";
 import type { StoreMetrics } from "../database.ts";
 import { StoreMisconfigured } from "../errors.ts";
-import { changeChannel, type Listener, notificationHub } from "../notifications/notifications.ts";
+import {
+  changeChannel,
+  type Listener,
+  messageChannel,
+  notificationHub,
+} from "../notifications/notifications.ts";
 import type { Tables } from "../tables.ts";
 import { makeDataFolder } from "./data-folder.ts";
 import { openPglite, type ReopeningPglite, requireSpace } from "./pglite.ts";
@@ -187,6 +192,8 @@ export async function listenEmbedded(
 ): Promise<Listener> {
   const hub = notificationHub((error) => options.logger.error({ err: error }, "change listener failed"));
   await pglite.listen(changeChannel, hub.receive, () => hub.emit({ table: "everything" }));
+  const received = (to: string) => hub.emit({ table: "replica_message", to });
+  await pglite.listen(messageChannel, received, () => {});
   options.metrics?.storeListenerUp.set(1);
   let closed = false;
   return {

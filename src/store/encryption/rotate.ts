@@ -13,6 +13,8 @@ const encryptedTables = {
   sign_in_session: ["user_id"],
   signing_key: ["kid"],
   stored_route: ["id"],
+  aggregate_session: ["handle_name"],
+  replica_message: ["to_replica", "id"],
 } as const;
 
 const batchSize = 100;

@@ -9,6 +9,8 @@ export type Change =
   | { readonly table: "signing_key" }
   | { readonly table: "stored_route" }
   | { readonly table: "client_registration"; readonly issuer: string }
+  /** A message to the replica `to`, or to all (`*`); on its own channel. */
+  | { readonly table: "replica_message"; readonly to: string }
   /** The listener was disconnected: all cached data may be stale. */
   | { readonly table: "everything" };
 
@@ -77,6 +79,9 @@ function parseChange(payload: string): Change | undefined {
 
 /** LISTEN/NOTIFY channel for changes, which every replica listens on. */
 export const changeChannel = "envoy_mcp_auth_change";
+
+/** Channel for messages between replicas; the payload is the receiver. Not the other one: old replicas would clear their caches. */
+export const messageChannel = "envoy_mcp_auth_message";
 
 /** Postgres rejects payloads of 8000 bytes or more. */
 const maxPayloadBytes = 7_900;

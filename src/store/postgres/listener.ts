@@ -3,7 +3,12 @@ import { type Kysely, sql } from "kysely";
 import pg from "pg";
 import type { Logger } from "pino";
 import type { DatabaseClock, StoreMetrics } from "../database.ts";
-import { changeChannel, type Listener, notificationHub } from "../notifications/notifications.ts";
+import {
+  changeChannel,
+  type Listener,
+  messageChannel,
+  notificationHub,
+} from "../notifications/notifications.ts";
 import type { Tables } from "../tables.ts";
 import { type PostgresTls, postgresAddress } from "./pool.ts";
 
@@ -131,6 +136,7 @@ export function listenPostgres(options: {
     client.on("end", () => end.resolve("closed"));
     client.on("notification", ({ channel, payload = "" }) => {
       if (channel === changeChannel) hub.receive(payload);
+      else if (channel === messageChannel) hub.emit({ table: "replica_message", to: payload });
       else if (beats.received(payload)) {
         stalled = false;
         report();
@@ -138,7 +144,7 @@ export function listenPostgres(options: {
     });
     try {
       await client.connect();
-      await client.query(`listen "${changeChannel}"; listen "${ownChannel}"`);
+      await client.query(`listen "${changeChannel}"; listen "${messageChannel}"; listen "${ownChannel}"`);
       beats.reset();
       connection = { client, lost: end.resolve };
       // `close` was called while connecting.

@@ -25,6 +25,7 @@ const settings = [
   "DEMO_HTTP_PORT",
   "DEMO_ADMIN_PORT",
   "DEMO_ENVOY_ADMIN_PORT",
+  "DEMO_MEMBERS_PORT",
 ];
 
 type Child = ChildProcessByStdio<null, Readable, Readable>;

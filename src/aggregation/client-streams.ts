@@ -1,0 +1,100 @@
+import { membersOf } from "../config/aggregates.ts";
+import type { RouteTable } from "../config/route-table.ts";
+import { hashedHandle } from "../store/hashed-handle.ts";
+import type { ClientStream, ClientStreamDeps } from "./client-stream.ts";
+import { type Naming, namingsOf } from "./names.ts";
+
+/** Streams of one grant on one replica; the oldest ends when another one is opened. */
+const maxPerGrant = 16;
+/** How often streams are compared with the session and the grant, ms. */
+const refreshMs = 15_000;
+/** How often it is looked whether the configuration has changed, ms. */
+const configMs = 500;
+
+/** Clients that are told when lists change. */
+export const allLists = ["tools", "prompts", "resources"] as const;
+
+/** The open streams of clients on this replica. */
+export class ClientStreams {
+  readonly #deps: ClientStreamDeps;
+  readonly #open = new Set<ClientStream>();
+  readonly #timers: readonly NodeJS.Timeout[];
+  #table: RouteTable;
+
+  constructor(deps: ClientStreamDeps) {
+    this.#deps = deps;
+    this.#table = deps.routes();
+    this.#timers = [
+      setInterval(() => void this.refresh(), refreshMs).unref(),
+      setInterval(() => void this.#followConfig(), configMs).unref(),
+    ];
+  }
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  add(stream: ClientStream): void {
+    const { grantId } = stream.conversation.call.caller;
+    const own = [...this.#open].filter(({ conversation }) => conversation.call.caller.grantId === grantId);
+    for (const oldest of own.slice(0, Math.max(0, own.length + 1 - maxPerGrant))) this.remove(oldest);
+    this.#open.add(stream);
+  }
+
+  remove(stream: ClientStream): void {
+    this.#open.delete(stream);
+    stream.close();
+  }
+
+  /** @param session hash of the session's handle */
+  of(session: string): readonly ClientStream[] {
+    return [...this.#open].filter(
+      ({ conversation }) => hashedHandle(conversation.session.handle) === session,
+    );
+  }
+
+  /** Compares the streams of one session, or all, with what the store says. */
+  async refresh(session?: string): Promise<void> {
+    const some = session === undefined ? [...this.#open] : this.of(session);
+    await Promise.all(some.map((stream) => this.#refreshOne(stream, stream.conversation.namings)));
+  }
+
+  async #refreshOne(stream: ClientStream, namings: readonly Naming[]): Promise<void> {
+    try {
+      await stream.refresh(namings);
+    } catch (error) {
+      // The store is unavailable: the next refresh may succeed.
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#deps.logger.debug({ reason }, "refreshing a stream of an aggregated route failed");
+    }
+    if (stream.closed) this.#open.delete(stream);
+  }
+
+  /** Members that were added or removed, and their policies, change what clients see. */
+  async #followConfig(): Promise<void> {
+    const table = this.#deps.routes();
+    if (table === this.#table) return;
+    this.#table = table;
+    await Promise.all(
+      [...this.#open].map(async (stream) => {
+        const { call, namings } = stream.conversation;
+        const route = table.byId(call.route.id);
+        if (!route?.enabled) return this.remove(stream);
+        const now = namingsOf(membersOf(table.config, route));
+        if (JSON.stringify(now) === JSON.stringify(namings)) return;
+        await this.#refreshOne(stream, now);
+        stream.changed(allLists);
+      }),
+    );
+  }
+
+  /** Ends all streams: clients open them at another replica. */
+  end(): void {
+    for (const stream of [...this.#open]) this.remove(stream);
+  }
+
+  close(): void {
+    for (const timer of this.#timers) clearInterval(timer);
+    this.end();
+  }
+}

@@ -1,0 +1,156 @@
+import { randomUUID } from "node:crypto";
+import { isLegacyRequest } from "@modelcontextprotocol/server";
+import { membersOf } from "../config/aggregates.ts";
+import { listedPath } from "../config/paths.ts";
+import { aggregateOf, type Route } from "../model/route.ts";
+import { withDeadline } from "../util/deadline.ts";
+import type { Aggregation, AggregationDeps } from "./aggregation.ts";
+import { accessTo } from "./consent.ts";
+import { type Conversation, reread } from "./conversation.ts";
+import { Exchanges } from "./exchanges.ts";
+import { jsonRpcError, readRequest, sendResponse } from "./http.ts";
+import { legacyClients } from "./legacy-clients.ts";
+import { lists } from "./lists.ts";
+import { memberCalls } from "./member-calls.ts";
+import { instructionsOf } from "./member-clients.ts";
+import { memberRequests } from "./member-requests.ts";
+import { memberSessions } from "./member-sessions.ts";
+import { modernClients } from "./modern-clients.ts";
+import { type Naming, namingsOf } from "./names.ts";
+import { type NoticeDeps, notices } from "./notices.ts";
+import { ParkedCalls } from "./parked-calls.ts";
+import { replicaLink } from "./replica-link.ts";
+import { requestHandler } from "./requests.ts";
+import { type AnswerRequest, joinedInstructions } from "./servers.ts";
+import { sessionWide } from "./session-wide.ts";
+
+/** How long `initialize` and `server/discover` wait for the instructions of members, ms. */
+const instructionsMs = 3_000;
+
+/** The MCP endpoints of aggregated routes: the server for clients, and the client of the members. */
+export function createAggregation(deps: AggregationDeps): Aggregation {
+  const { routes, logger } = deps;
+  const replicaId = randomUUID();
+  const exchanges = new Exchanges();
+  const parked = new ParkedCalls();
+  const memberUrl =
+    deps.memberUrl ?? ((member: Route) => new URL(member.resource + (listedPath(member) ?? "")));
+  const toMembers = { memberFetch: deps.memberFetch, memberUrl };
+  const sessions = memberSessions({
+    ...toMembers,
+    onOpened: (...opened) => sessionWideState.onOpened(...opened),
+  });
+  const calls = memberCalls({ ...toMembers, sessions, onOutcome: () => {} });
+  const client: NoticeDeps = {
+    ...deps,
+    ...toMembers,
+    members: sessions,
+    exchanges,
+    replicaId,
+    reread: (conversation) => reread(deps.sessions, conversation),
+    answer: (conversation) => answer(conversation),
+  };
+  const clientNotices = notices(client);
+  const sessionWideState = sessionWide({
+    ...deps,
+    ...toMembers,
+    calls,
+    streams: clientNotices.streams,
+    onChanged: (conversation) => link.sessionChanged(conversation),
+  });
+  const link = replicaLink({
+    ...deps,
+    replicaId,
+    exchanges,
+    parked,
+    awaitConsent: sessionWideState.awaitConsent,
+    refreshStreams: (session) => clientNotices.streams.refresh(session),
+  });
+  const consent = {
+    ...deps,
+    onLink: (conversation: Conversation, { member }: Naming) => link.linkMade(conversation, member.route.id),
+  };
+  const handle = requestHandler({
+    ...consent,
+    lists: lists({ calls, sessions }),
+    requests: memberRequests({
+      ...consent,
+      calls,
+      sessions,
+      parked,
+      replica: link,
+      onConnected: sessionWideState.onConnected,
+    }),
+    sessionWide: sessionWideState,
+    onList: sessionWideState.onList,
+  });
+  const answer =
+    (conversation: Conversation): AnswerRequest =>
+    (request, ctx) =>
+      handle(conversation, request, ctx);
+
+  async function instructions(conversation: Conversation): Promise<string> {
+    const { usable } = await accessTo(deps, conversation);
+    const parts = await Promise.all(
+      [...usable].map(async (naming) => {
+        const { prefix, route } = naming.member;
+        const opened = sessions.of(conversation, naming).then(instructionsOf, () => undefined);
+        const text = await withDeadline(opened, instructionsMs, () => undefined);
+        return { name: route.name, prefix, instructions: text };
+      }),
+    );
+    return joinedInstructions(parts);
+  }
+
+  const legacy = legacyClients({
+    sessions: deps.sessions,
+    exchanges,
+    replicaId,
+    answer,
+    instructions,
+    onOther: (conversation, message) => link.route(conversation, message, sessionWideState),
+    openGet: clientNotices.openGet,
+    onEnd: sessionWideState.onEnd,
+  });
+  const modern = modernClients({
+    sessions: deps.sessions,
+    answer,
+    instructions,
+    openListen: clientNotices.openListen,
+  });
+
+  return {
+    async middleware(ctx, next) {
+      const { host = "" } = ctx.req.headers;
+      const route = routes().find(host, ctx.path);
+      if (route === undefined || aggregateOf(route) === undefined || routes().isOwnPath(host, ctx.path))
+        return next();
+      const call = await deps.callOf(ctx);
+      // Without the header that the check signs, nothing says whose request it is.
+      if (call === undefined || call.route.id !== route.id)
+        return sendResponse(ctx, jsonRpcError(403, -32_000, "Forbidden: this request has not been checked"));
+      const read = await readRequest(ctx);
+      if (read instanceof Response) return sendResponse(ctx, read);
+      const { request, body } = read;
+      const namings = namingsOf(membersOf(routes().config, route));
+      const serve = (await isLegacyRequest(request, body)) ? legacy : modern;
+      try {
+        sendResponse(ctx, await serve(call, namings, request, body));
+      } catch (error) {
+        logger.error(
+          { err: error, requestId: call.requestId, route: route.id },
+          "an aggregated request failed",
+        );
+        sendResponse(ctx, jsonRpcError(500, -32_603, "Internal error", body));
+      }
+    },
+    drain: () => clientNotices.streams.end(),
+    async close() {
+      link.close();
+      sessionWideState.close();
+      clientNotices.streams.close();
+      parked.close();
+      await exchanges.close();
+    },
+  };
+}

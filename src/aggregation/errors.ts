@@ -1,0 +1,58 @@
+import { ProtocolErrorCode } from "@modelcontextprotocol/server";
+import type { Refusal } from "./member-transport.ts";
+import { ResponseTooLong } from "./member-transport.ts";
+import type { Naming } from "./names.ts";
+
+/** The member answered 401: the person has not connected it, has disconnected it, or must grant it more. */
+export class ConsentNeeded extends Error {
+  readonly naming: Naming;
+
+  constructor(naming: Naming) {
+    super(`${naming.member.route.name} is not connected`);
+    this.naming = naming;
+  }
+}
+
+/** A member could not be called. Its message is for the client: it names the member and says nothing about our network. */
+export class MemberFailed extends Error {
+  /** JSON-RPC. */
+  readonly code = ProtocolErrorCode.InternalError;
+  readonly naming: Naming;
+  /** HTTP status, if the member refused; for the log and metrics. */
+  readonly status?: number;
+  readonly reason: string;
+
+  constructor(naming: Naming, cause: unknown, refusal: Refusal) {
+    const { name } = naming.member.route;
+    super(`${name} ${explanation(cause, refusal)}`);
+    this.naming = naming;
+    this.status = refusal.status;
+    this.reason = cause instanceof Error ? cause.message.slice(0, 200) : String(cause);
+  }
+}
+
+function explanation(cause: unknown, { status }: Refusal): string {
+  if (isLong(cause)) return "sent a response that is too long";
+  if (isTimeout(cause)) return "did not answer in time";
+  if (status === 403) return "denied the request";
+  if (status === 429) return "receives too many requests; try again later";
+  if (status !== undefined && status >= 500) return `is not available (HTTP ${status})`;
+  if (status !== undefined) return `rejected the request (HTTP ${status})`;
+  return "cannot be reached, or sent a response that is not MCP";
+}
+
+function isLong(cause: unknown): boolean {
+  return cause instanceof ResponseTooLong || (cause instanceof Error && isLongCause(cause.cause));
+}
+
+function isLongCause(cause: unknown): boolean {
+  return cause instanceof ResponseTooLong;
+}
+
+/** The SDK's error codes are strings; those of JSON-RPC are numbers. */
+function isTimeout(cause: unknown): boolean {
+  return (
+    cause instanceof Error &&
+    (cause.name === "TimeoutError" || ("code" in cause && cause.code === "REQUEST_TIMEOUT"))
+  );
+}

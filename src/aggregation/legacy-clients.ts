@@ -1,0 +1,147 @@
+import { randomBytes } from "node:crypto";
+import {
+  isInitializeRequest,
+  type JSONRPCMessage,
+  WebStandardStreamableHTTPServerTransport,
+} from "@modelcontextprotocol/server";
+import type { AggregateSessions } from "../store/aggregate-sessions.ts";
+import { hashedHandle } from "../store/hashed-handle.ts";
+import type { AggregateCall } from "./aggregation.ts";
+import type { Conversation } from "./conversation.ts";
+import { Exchange, type Exchanges } from "./exchanges.ts";
+import { closeAfter, jsonRpcError, parameterHeaders } from "./http.ts";
+import { isObject, type JsonObject } from "./json.ts";
+import type { Naming } from "./names.ts";
+import { type AnswerRequest, serverFor } from "./servers.ts";
+import { createSession, findSession, type Session, type SessionState } from "./session.ts";
+
+/** Requests of one session that one replica handles at once. */
+const maxOpen = 64;
+
+export interface LegacyDeps {
+  readonly sessions: AggregateSessions;
+  readonly exchanges: Exchanges;
+  readonly replicaId: string;
+  readonly answer: (conversation: Conversation) => AnswerRequest;
+  readonly instructions: (conversation: Conversation) => Promise<string>;
+  /** Gets answers to our requests, and notifications. */
+  readonly onOther: (conversation: Conversation, message: JSONRPCMessage) => void;
+  /** Serves the stream of messages that belong to no request. */
+  readonly openGet: (conversation: Conversation, request: Request) => Promise<Response>;
+  readonly onEnd: (conversation: Conversation) => void;
+}
+
+/** Serves clients with a session: MCP 2025-03-26 to 2025-11-25, "Streamable HTTP". */
+export function legacyClients(deps: LegacyDeps) {
+  async function start(call: AggregateCall, namings: readonly Naming[], request: Request, body: unknown) {
+    if (!isInitializeRequest(body))
+      return jsonRpcError(400, -32_600, "Only one initialization request is allowed");
+    const { protocolVersion, capabilities, clientInfo } = body.params;
+    // 256 bits; the store keeps only its hash.
+    const handle = randomBytes(32).toString("base64url");
+    const state: SessionState = {
+      initialize: { protocolVersion, capabilities, clientInfo },
+      stateKey: randomBytes(32).toString("base64url"),
+      subscriptions: [],
+      members: {},
+    };
+    const session = await createSession(deps.sessions, handle, ownerOf(call), state);
+    const conversation = conversationOf(call, namings, session, request);
+    if (conversation === undefined) throw new Error("a new session has no initialize");
+    const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: () => handle });
+    const server = serverFor(call.route, await deps.instructions(conversation), deps.answer(conversation));
+    await server.connect(transport);
+    const response = await transport.handleRequest(request, { parsedBody: body });
+    if (!response.ok) await deps.sessions.remove(handle);
+    return closeAfter(response, request, () => server.close());
+  }
+
+  async function post(conversation: Conversation, request: Request, body: unknown): Promise<Response> {
+    const owner = hashedHandle(conversation.session.handle);
+    const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: undefined });
+    const exchange = new Exchange(transport, deps.replicaId, (message) =>
+      deps.onOther(conversation, message),
+    );
+    if (!hasRequest(body)) {
+      await exchange.start();
+      const response = await transport.handleRequest(request, { parsedBody: body });
+      await exchange.close();
+      return response;
+    }
+    if (deps.exchanges.count(owner) >= maxOpen)
+      return jsonRpcError(429, -32_000, "Too many requests of this session are being handled", body);
+    const server = serverFor(conversation.call.route, "", deps.answer(conversation));
+    await server.connect(exchange);
+    await exchange.replay({ ...conversation.session.state.initialize });
+    deps.exchanges.add(owner, exchange);
+    const done = async () => {
+      deps.exchanges.remove(owner, exchange);
+      await server.close();
+    };
+    try {
+      return await closeAfter(await transport.handleRequest(request, { parsedBody: body }), request, done);
+    } catch (error) {
+      await done();
+      throw error;
+    }
+  }
+
+  return async (call: AggregateCall, namings: readonly Naming[], request: Request, body: unknown) => {
+    const handle = request.headers.get("mcp-session-id");
+    if (handle === null) {
+      if (request.method === "POST" && initializes(body)) return start(call, namings, request, body);
+      return jsonRpcError(400, -32_000, "Bad Request: Mcp-Session-Id header is required", body);
+    }
+    const session = await findSession(deps.sessions, handle, ownerOf(call));
+    const conversation = session && conversationOf(call, namings, session, request);
+    if (conversation === undefined) return jsonRpcError(404, -32_001, "Session not found", body);
+    switch (request.method) {
+      case "POST":
+        return post(conversation, request, body);
+      case "GET":
+        return deps.openGet(conversation, request);
+      case "DELETE":
+        await deps.sessions.remove(handle);
+        deps.onEnd(conversation);
+        return new Response(null, { status: 200 });
+      default:
+        return jsonRpcError(405, -32_000, "Method not allowed.");
+    }
+  };
+}
+
+function ownerOf({ caller, route }: AggregateCall) {
+  return { userId: caller.userId, grantId: caller.grantId, routeId: route.id };
+}
+
+/** Undefined: the session is not one of a client of these revisions. */
+function conversationOf(
+  call: AggregateCall,
+  namings: readonly Naming[],
+  session: Session,
+  request: Request,
+): Conversation | undefined {
+  const { initialize, logLevel } = session.state;
+  if (initialize === undefined) return undefined;
+  const { protocolVersion, capabilities, clientInfo: info } = initialize;
+  return {
+    call,
+    namings,
+    session,
+    client: { era: "legacy", protocolVersion, capabilities, info },
+    ...(logLevel === undefined ? {} : { logLevel }),
+    parameterHeaders: parameterHeaders(request),
+  };
+}
+
+function messagesOf(body: unknown): readonly JsonObject[] {
+  return (Array.isArray(body) ? body : [body]).filter(isObject);
+}
+
+function hasRequest(body: unknown): boolean {
+  return messagesOf(body).some((message) => "method" in message && "id" in message);
+}
+
+function initializes(body: unknown): boolean {
+  return messagesOf(body).some(({ method }) => method === "initialize");
+}

@@ -1,0 +1,192 @@
+import {
+  type Client,
+  ProtocolError,
+  ProtocolErrorCode,
+  type RequestOptions,
+} from "@modelcontextprotocol/client";
+import type { Conversation } from "./conversation.ts";
+import { ConsentNeeded, MemberFailed } from "./errors.ts";
+import { anyObject, type JsonObject } from "./json.ts";
+import { type Connection, type MemberClientDeps, resume } from "./member-clients.ts";
+import type { MemberSessions } from "./member-sessions.ts";
+import { streamEnded } from "./member-transport.ts";
+import type { Naming } from "./names.ts";
+import type { MemberSession } from "./session.ts";
+
+/** Where the messages go that a member sends while it handles a call. */
+export interface Relay {
+  /** Present if the client wants to know of progress. */
+  readonly progress?: (params: JsonObject) => void;
+  readonly notify: (method: string, params: JsonObject) => void;
+  /**
+   * Asks the client. @throws ProtocolError what the client answers
+   * @param signal aborted when the member no longer wants to know
+   */
+  readonly ask: (method: string, params: JsonObject, signal: AbortSignal) => Promise<JsonObject>;
+}
+
+/** One request to a member. */
+export interface MemberCall {
+  readonly method: string;
+  readonly params?: JsonObject;
+  /** Aborting it cancels the member's work. */
+  readonly signal?: AbortSignal;
+  /** ms; default: as long as calls may take */
+  readonly timeoutMs?: number;
+  /** Absent: the member's messages are dropped and its questions rejected. */
+  readonly relay?: Relay;
+  /** Return `input_required` results of members instead of asking the client within the call. */
+  readonly returnQuestions?: boolean;
+}
+
+/** How long a member may be silent during a call, ms. Progress extends it. */
+const callMs = 3_600_000;
+
+/** The requests with which a member asks the client, in each revision. */
+export const questions = ["elicitation/create", "sampling/createMessage", "roots/list"] as const;
+
+export interface MemberCalls {
+  /**
+   * Calls a member: opens a session if there is none, and again if the member has forgotten it, which is the only case in which a
+   * request is repeated: the member has rejected it unseen.
+   *
+   * @throws ProtocolError the member's own error, ConsentNeeded, MemberFailed
+   */
+  call(conversation: Conversation, naming: Naming, call: MemberCall): Promise<JsonObject>;
+}
+
+export function memberCalls(
+  deps: MemberClientDeps & {
+    readonly sessions: MemberSessions;
+    readonly onOutcome: (conversation: Conversation, naming: Naming, outcome: CallOutcome) => void;
+  },
+): MemberCalls {
+  async function once(conversation: Conversation, naming: Naming, session: MemberSession, call: MemberCall) {
+    const { relay } = call;
+    const connection = await resume(deps, conversation, naming, session, "none", (client) => {
+      if (relay) listen(client, relay, session, conversation);
+    });
+    try {
+      return await connection.client.request(requestOf(conversation, session, call), anyObject, {
+        ...(call.signal ? { signal: call.signal } : {}),
+        timeout: call.timeoutMs ?? callMs,
+        resetTimeoutOnProgress: true,
+        allowInputRequired: call.returnQuestions === true,
+        ...(relay?.progress ? { onprogress: (progress) => relay.progress?.({ ...progress }) } : {}),
+        headers: conversation.parameterHeaders,
+      } satisfies RequestOptions);
+    } catch (error) {
+      throw call.signal?.aborted ? error : translated(error, naming, session, connection);
+    } finally {
+      void connection.close();
+    }
+  }
+
+  return {
+    async call(conversation, naming, call) {
+      try {
+        const session = await deps.sessions.of(conversation, naming);
+        let result: JsonObject;
+        try {
+          result = await once(conversation, naming, session, call);
+        } catch (error) {
+          if (!(error instanceof SessionLost)) throw error;
+          result = await once(
+            conversation,
+            naming,
+            await deps.sessions.of(conversation, naming, session),
+            call,
+          );
+        }
+        deps.onOutcome(conversation, naming, "ok");
+        return result;
+      } catch (error) {
+        if (error instanceof SessionLost) {
+          deps.onOutcome(conversation, naming, "failed");
+          throw error.failure;
+        }
+        deps.onOutcome(conversation, naming, outcomeOf(error));
+        throw error;
+      }
+    },
+  };
+}
+
+/** How a call of a member ended: the metric's label. */
+export type CallOutcome = "ok" | "error" | "consent" | "failed" | "cancelled";
+
+function outcomeOf(error: unknown): CallOutcome {
+  if (error instanceof ConsentNeeded) return "consent";
+  if (error instanceof MemberFailed) return "failed";
+  return error instanceof ProtocolError ? "error" : "cancelled";
+}
+
+/** A request, with what the revisions say differently. */
+function requestOf(conversation: Conversation, session: MemberSession, { method, params }: MemberCall) {
+  const level = conversation.logLevel;
+  if (session.era === "legacy" || level === undefined)
+    return { method, ...(params === undefined ? {} : { params: { ...params } }) };
+  const meta = params?._meta;
+  return {
+    method,
+    params: { ...params, _meta: { ...(typeof meta === "object" ? meta : {}), [logLevelKey]: level } },
+  };
+}
+
+/** MCP 2026-07-28: the level of log messages that a request wants. */
+const logLevelKey = "io.modelcontextprotocol/logLevel";
+
+function listen(client: Client, relay: Relay, session: MemberSession, { client: facts }: Conversation): void {
+  client.fallbackNotificationHandler = async ({ method, params }) => relay.notify(method, { ...params });
+  if (session.era === "legacy")
+    client.fallbackRequestHandler = async ({ method, params }, context) => ({
+      ...(await relay.ask(method, { ...params }, context.mcpReq.signal)),
+    });
+  else {
+    // The SDK's client asks these and calls the member again, until it has a result.
+    const { elicitation, sampling, roots } = facts.capabilities;
+    const able = {
+      "elicitation/create": elicitation,
+      "sampling/createMessage": sampling,
+      "roots/list": roots,
+    };
+    for (const method of questions)
+      if (able[method])
+        client.setRequestHandler(method, { params: anyObject }, async (params, context) => ({
+          ...(await relay.ask(method, params, context.mcpReq.signal)),
+        }));
+  }
+}
+
+/** The member does not know the session, or speaks another revision now; it has not handled the request. */
+class SessionLost extends Error {
+  readonly failure: MemberFailed;
+
+  constructor(failure: MemberFailed) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
+function translated(error: unknown, naming: Naming, session: MemberSession, { refusal }: Connection): Error {
+  if (error instanceof ProtocolError && error.data !== streamEnded) {
+    return error.code === ProtocolErrorCode.UnsupportedProtocolVersion && session.era === "modern"
+      ? new SessionLost(new MemberFailed(naming, error, refusal))
+      : error;
+  }
+  const { status, challenge } = refusal;
+  if (status === 401 || (status === 403 && /error="?insufficient_scope/.test(challenge ?? "")))
+    return new ConsentNeeded(naming);
+  const failure = new MemberFailed(naming, error, refusal);
+  return isLost(status, error, session) ? new SessionLost(failure) : failure;
+}
+
+/** MCP 2025-11-25, "Session Management": 404; some servers say 400. A server that speaks an earlier revision now rejects the request. */
+function isLost(status: number | undefined, error: unknown, session: MemberSession): boolean {
+  if (session.era === "modern") return status === 400 || status === 404 || status === 405;
+  if (session.sessionId === undefined) return status === 400;
+  return (
+    status === 404 ||
+    (status === 400 && error instanceof Error && /session|initiali[sz]e/i.test(error.message))
+  );
+}

@@ -1,0 +1,43 @@
+import type { CurrentRoutes } from "../config/route-table.ts";
+import { createEnvoyFetch } from "../egress/envoy-fetch.ts";
+import type { ExternalTokens } from "../external-tokens/external-tokens.ts";
+import type { Route } from "../model/route.ts";
+import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import type { MemberFetch } from "./aggregation.ts";
+
+/**
+ * Calls members through Envoy, as any MCP client does: their policy, credentials, tool filters, limits, metrics and audit apply. The
+ * external token is valid at that member only, and the caller never sees it.
+ *
+ * @throws (rejects) SafeFetchError if Envoy cannot be reached; Error if the URL is not one of the member, or the route no longer has it
+ */
+export function createMemberFetch(deps: {
+  readonly routes: CurrentRoutes;
+  readonly externalTokens: Pick<ExternalTokens, "forMember">;
+}): { readonly memberFetch: MemberFetch; close(): Promise<void> } {
+  const { routes, externalTokens } = deps;
+  const envoy = createEnvoyFetch(() => {
+    const { listen, through = `http://${listen}`, ca } = routes().config.aggregation;
+    return { through, ca };
+  });
+  const memberFetch: MemberFetch = (call, member) => async (input, init) => {
+    const request = new Request(input, init);
+    // A member may name other URLs (legacy event streams do): the token is for this member only.
+    if (routes().byResource(request.url)?.id !== member.id)
+      throw new Error(`${new URL(request.url).origin} is not a URL of ${member.id}`);
+    request.headers.set("authorization", `Bearer ${await externalTokens.forMember(call, member)}`);
+    request.headers.set("x-request-id", call.requestId);
+    // If this process traces, too, its span takes their place.
+    for (const [name, value] of Object.entries(call.trace ?? {})) request.headers.set(name, value);
+    return envoy.fetch(request);
+  };
+  return { memberFetch, close: envoy.close };
+}
+
+/** The URL of a member's MCP endpoint, as in listings: its `from` with `mcp.server.path`, or with the path that discovery finds. */
+export async function memberUrl(
+  member: Route,
+  { endpointPath }: Pick<UpstreamOAuth, "endpointPath">,
+): Promise<URL> {
+  return new URL(member.resource + (await endpointPath(member)));
+}

@@ -1,0 +1,101 @@
+import type { Conversation } from "./conversation.ts";
+import type { JsonObject } from "./json.ts";
+import { capabilitiesOf, type MemberClientDeps, resume } from "./member-clients.ts";
+import type { Naming } from "./names.ts";
+import type { MemberSession } from "./session.ts";
+
+/** What a client wants to know of one member. */
+export interface Wanted {
+  readonly tools: boolean;
+  readonly prompts: boolean;
+  readonly resources: boolean;
+  /** The member's own URIs. */
+  readonly uris: readonly string[];
+}
+
+/** Where the messages go that a member sends outside of calls. */
+export interface StreamListener {
+  readonly notify: (method: string, params: JsonObject) => void;
+  /** Absent: the client cannot be asked outside of its calls. */
+  readonly ask?: (method: string, params: JsonObject, signal: AbortSignal) => Promise<JsonObject>;
+}
+
+/** The open stream of a member's messages that belong to no call. */
+export interface MemberStream {
+  readonly session: MemberSession;
+  /** The member no longer knows the session, or has closed the stream for good. */
+  ended(): boolean;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the stream on which a member says what has changed. The SDK opens a GET stream again when it breaks.
+ * @throws the SDK's and the network's errors
+ */
+export function openMemberStream(
+  deps: MemberClientDeps,
+  conversation: Pick<Conversation, "call" | "client">,
+  naming: Naming,
+  session: MemberSession,
+  wanted: Wanted,
+  listener: StreamListener,
+): Promise<MemberStream> {
+  return session.era === "legacy"
+    ? openGet(deps, conversation, naming, session, listener)
+    : openListen(deps, conversation, naming, session, wanted, listener);
+}
+
+/** MCP 2025-03-26 to 2025-11-25, "Listening for Messages from the Server". Servers without such a stream answer 405. */
+async function openGet(
+  deps: MemberClientDeps,
+  conversation: Pick<Conversation, "call" | "client">,
+  naming: Naming,
+  session: MemberSession & { readonly era: "legacy" },
+  { notify, ask }: StreamListener,
+): Promise<MemberStream> {
+  const connection = await resume(deps, conversation, naming, session, "wanted", (client) => {
+    client.fallbackNotificationHandler = async ({ method, params }) => notify(method, { ...params });
+    if (ask)
+      client.fallbackRequestHandler = async ({ method, params }, { mcpReq }) => ({
+        ...(await ask(method, { ...params }, mcpReq.signal)),
+      });
+  });
+  try {
+    await connection.transport.resumeStream("");
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+  return { session, ended: () => connection.refusal.status === 404, close: connection.close };
+}
+
+/** MCP 2026-07-28, "Subscriptions". */
+async function openListen(
+  deps: MemberClientDeps,
+  conversation: Pick<Conversation, "call" | "client">,
+  naming: Naming,
+  session: MemberSession & { readonly era: "modern" },
+  { tools, prompts, resources, uris }: Wanted,
+  { notify }: StreamListener,
+): Promise<MemberStream> {
+  const able = capabilitiesOf(session);
+  const connection = await resume(deps, conversation, naming, session, "wanted", (client) => {
+    client.fallbackNotificationHandler = async ({ method, params }) => notify(method, { ...params });
+  });
+  let ended = false;
+  try {
+    const subscription = await connection.client.listen({
+      ...(tools && "tools" in able ? { toolsListChanged: true } : {}),
+      ...(prompts && "prompts" in able ? { promptsListChanged: true } : {}),
+      ...(resources && "resources" in able ? { resourcesListChanged: true } : {}),
+      ...(uris.length > 0 ? { resourceSubscriptions: [...uris] } : {}),
+    });
+    void subscription.closed.then(() => {
+      ended = true;
+    });
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+  return { session, ended: () => ended, close: connection.close };
+}

@@ -1,0 +1,116 @@
+import { hash, randomBytes } from "node:crypto";
+import {
+  CLIENT_CAPABILITIES_META_KEY,
+  CLIENT_INFO_META_KEY,
+  type ClientCapabilities,
+  createMcpHandler,
+  type Implementation,
+  LOG_LEVEL_META_KEY,
+  type McpHttpHandler,
+  type ServerEventBus,
+} from "@modelcontextprotocol/server";
+import type { AggregateSessions } from "../store/aggregate-sessions.ts";
+import type { AggregateCall } from "./aggregation.ts";
+import type { Conversation } from "./conversation.ts";
+import { parameterHeaders } from "./http.ts";
+import { isObject, type JsonObject, stringOf } from "./json.ts";
+import type { Naming } from "./names.ts";
+import type { Listening } from "./notices.ts";
+import { type AnswerRequest, serverFor } from "./servers.ts";
+import { createSession, findSession, type Session } from "./session.ts";
+
+export interface ModernDeps {
+  readonly sessions: AggregateSessions;
+  readonly answer: (conversation: Conversation) => AnswerRequest;
+  readonly instructions: (conversation: Conversation) => Promise<string>;
+  /** The changes that a client subscribes to (`subscriptions/listen`). */
+  readonly openListen: (conversation: Conversation, listening: Listening) => Promise<ServerEventBus>;
+}
+
+/** Serves clients of MCP 2026-07-28, which have no session: what they share between calls is kept by grant. */
+export function modernClients(deps: ModernDeps) {
+  return async (
+    call: AggregateCall,
+    namings: readonly Naming[],
+    request: Request,
+    body: unknown,
+  ): Promise<Response> => {
+    const message: JsonObject = isObject(body) ? body : {};
+    const params = isObject(message.params) ? message.params : {};
+    const meta = isObject(params._meta) ? params._meta : {};
+    const opened: { conversation?: Conversation } = {};
+    const open = async () => {
+      opened.conversation ??= await conversationOf(deps.sessions, call, namings, request, meta);
+      return opened.conversation;
+    };
+    const end = () => void handler?.close();
+    const handler: McpHttpHandler | undefined = createMcpHandler(
+      // Called once the SDK has accepted the request.
+      async () => {
+        const conversation = await open();
+        const instructions =
+          message.method === "server/discover" ? await deps.instructions(conversation) : "";
+        return serverFor(call.route, instructions, deps.answer(conversation));
+      },
+      {
+        legacy: "reject",
+        ...(message.method === "subscriptions/listen" && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
+          ? {
+              bus: await deps.openListen(await open(), {
+                signal: request.signal,
+                filter: params.notifications,
+                end,
+              }),
+            }
+          : {}),
+      },
+    );
+    return handler.fetch(request, { parsedBody: body });
+  };
+}
+
+/** The schema of the SDK has validated both by the time that they are used. */
+async function conversationOf(
+  sessions: AggregateSessions,
+  call: AggregateCall,
+  namings: readonly Naming[],
+  request: Request,
+  meta: JsonObject,
+): Promise<Conversation> {
+  const capabilities = (meta[CLIENT_CAPABILITIES_META_KEY] ?? {}) as ClientCapabilities;
+  const sent = meta[CLIENT_INFO_META_KEY];
+  const info = (isObject(sent) ? sent : { name: call.caller.clientId, version: "0" }) as Implementation;
+  const logLevel = stringOf(meta[LOG_LEVEL_META_KEY]);
+  return {
+    call,
+    namings,
+    session: await sharedSession(sessions, call, capabilities, info),
+    client: { era: "modern", protocolVersion: "2026-07-28", info, capabilities },
+    ...(logLevel === undefined ? {} : { logLevel }),
+    parameterHeaders: parameterHeaders(request),
+  };
+}
+
+/** The session of all requests of one grant whose clients declare the same: members' sessions depend on what they declare. */
+async function sharedSession(
+  sessions: AggregateSessions,
+  { caller, route }: AggregateCall,
+  capabilities: ClientCapabilities,
+  info: Implementation,
+): Promise<Session> {
+  const owner = { userId: caller.userId, grantId: caller.grantId, routeId: route.id };
+  const declared = JSON.stringify([owner, capabilities, info.name, info.version]);
+  // Not the form of a session id: no client can name it.
+  const handle = `shared:${hash("sha256", declared, "base64url")}`;
+  const found = await findSession(sessions, handle, owner);
+  if (found !== undefined) return found;
+  const state = { stateKey: randomBytes(32).toString("base64url"), subscriptions: [], members: {} };
+  try {
+    return await createSession(sessions, handle, owner, state);
+  } catch (error) {
+    // Another request was faster.
+    const theirs = await findSession(sessions, handle, owner);
+    if (theirs === undefined) throw error;
+    return theirs;
+  }
+}

@@ -1,0 +1,196 @@
+import {
+  type JSONRPCRequest,
+  ProtocolError,
+  ProtocolErrorCode,
+  type ServerContext,
+} from "@modelcontextprotocol/server";
+import { accessTo, type ConsentDeps, connectTool } from "./consent.ts";
+import type { Conversation } from "./conversation.ts";
+import { isObject, type JsonObject, stringOf } from "./json.ts";
+import { type ListKind, type Lists, type MemberList, pageOf, positionOf } from "./lists.ts";
+import type { MemberRequests } from "./member-requests.ts";
+import { innerName, type Naming, outerName } from "./names.ts";
+import { rewritten } from "./rewrite.ts";
+import type { SessionWide } from "./session-wide.ts";
+import { innerUri } from "./uris.ts";
+
+export interface RequestDeps extends ConsentDeps {
+  readonly lists: Lists;
+  readonly requests: MemberRequests;
+  readonly sessionWide: Pick<SessionWide, "subscribe" | "unsubscribe" | "setLevel">;
+  readonly onList: (conversation: Conversation, naming: Naming, list: MemberList) => void;
+}
+
+const tools: ListKind = {
+  method: "tools/list",
+  field: "tools",
+  capability: "tools",
+  rewrite: rewritten.tool,
+};
+const prompts: ListKind = {
+  method: "prompts/list",
+  field: "prompts",
+  capability: "prompts",
+  rewrite: rewritten.prompt,
+};
+const resources: ListKind = {
+  method: "resources/list",
+  field: "resources",
+  capability: "resources",
+  rewrite: rewritten.resource,
+};
+const templates: ListKind = {
+  method: "resources/templates/list",
+  field: "resourceTemplates",
+  capability: "resources",
+  rewrite: rewritten.template,
+};
+
+/** Answers the requests of clients, in every revision: finds the member that a request is for, and passes it on. */
+export function requestHandler(deps: RequestDeps) {
+  async function list(conversation: Conversation, kind: ListKind, params: JsonObject, ctx: ServerContext) {
+    const { usable, reachable } = await accessTo(deps, conversation);
+    const start = positionOf(params.cursor);
+    const first = start ? conversation.namings.findIndex((one) => one.member.route.id === start.member) : 0;
+    if (first === -1) throw new ProtocolError(ProtocolErrorCode.InvalidParams, "Invalid cursor");
+    const asked = conversation.namings.slice(first).filter((naming) => reachable.has(naming));
+    const found = await Promise.all(
+      asked.map(async (naming) => {
+        const list: MemberList = usable.has(naming)
+          ? await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal)
+          : { kind: "consent" };
+        deps.onList(conversation, naming, list);
+        return { member: naming.member.route.id, items: itemsOf(kind, naming, list) };
+      }),
+    );
+    const { items, nextCursor } = pageOf(found, start);
+    return { [kind.field]: items, ...(nextCursor === undefined ? {} : { nextCursor }) };
+  }
+
+  /** The member and its own name behind the name of a tool or prompt. @throws ProtocolError */
+  async function named(conversation: Conversation, kind: ListKind, outer: string, ctx: ServerContext) {
+    const resolved = innerName(conversation.namings, outer);
+    if (resolved === undefined) throw unknown(kind, outer);
+    const { usable, reachable } = await accessTo(deps, conversation);
+    if (!reachable.has(resolved.naming)) throw unknown(kind, outer);
+    const { naming } = resolved;
+    if (resolved.kind === "connect" || !usable.has(naming)) return { kind: "connect" as const, naming };
+    if (resolved.kind === "name") return resolved;
+    const list = await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal);
+    if (list.kind === "unavailable") throw list.error;
+    if (list.kind === "consent") return { kind: "connect" as const, naming };
+    const names = list.items.flatMap(({ name }) => (typeof name === "string" ? [name] : []));
+    const name = names.find((one) => outerName(naming, one) === outer);
+    if (name === undefined) throw unknown(kind, outer);
+    return { kind: "name" as const, naming, name };
+  }
+
+  /** The member and its own URI. @throws ProtocolError */
+  async function located(conversation: Conversation, outer: string) {
+    const found = innerUri(conversation.namings, outer);
+    const { usable } = await accessTo(deps, conversation);
+    if (found === undefined || !usable.has(found.naming))
+      throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Resource not found: ${outer}`, {
+        uri: outer,
+      });
+    return found;
+  }
+
+  async function complete(conversation: Conversation, params: JsonObject, ctx: ServerContext) {
+    const ref = isObject(params.ref) ? params.ref : {};
+    if (ref.type === "ref/resource") {
+      const { naming, uri } = await located(conversation, String(ref.uri));
+      return deps.requests.plain(
+        conversation,
+        naming,
+        "completion/complete",
+        { ...params, ref: { ...ref, uri } },
+        ctx,
+      );
+    }
+    const outer = String(ref.name);
+    const found = await named(conversation, prompts, outer, ctx);
+    if (found.kind === "connect") throw unknown(prompts, outer);
+    const { naming, name } = found;
+    return deps.requests.plain(
+      conversation,
+      naming,
+      "completion/complete",
+      { ...params, ref: { ...ref, name } },
+      ctx,
+    );
+  }
+
+  return async (
+    conversation: Conversation,
+    request: JSONRPCRequest,
+    ctx: ServerContext,
+  ): Promise<JsonObject> => {
+    const { method } = request;
+    const params: JsonObject = request.params ?? {};
+    switch (method) {
+      case "tools/list":
+        return list(conversation, tools, params, ctx);
+      case "prompts/list":
+        return list(conversation, prompts, params, ctx);
+      case "resources/list":
+        return list(conversation, resources, params, ctx);
+      case "resources/templates/list":
+        return list(conversation, templates, params, ctx);
+      case "tools/call": {
+        const outer = required(params, "name");
+        const found = await named(conversation, tools, outer, ctx);
+        if (found.kind === "connect") return deps.requests.connect(conversation, found.naming, ctx);
+        const { naming, name } = found;
+        const call = { method, params: { ...params, name }, outer, rewrite: rewritten.toolResult };
+        return deps.requests.asking(conversation, naming, call, ctx);
+      }
+      case "prompts/get": {
+        const outer = required(params, "name");
+        const found = await named(conversation, prompts, outer, ctx);
+        if (found.kind === "connect") throw unknown(prompts, outer);
+        const { naming, name } = found;
+        const call = { method, params: { ...params, name }, outer, rewrite: rewritten.promptResult };
+        return deps.requests.asking(conversation, naming, call, ctx);
+      }
+      case "resources/read": {
+        const outer = required(params, "uri");
+        const { naming, uri } = await located(conversation, outer);
+        const call = { method, params: { ...params, uri }, outer, rewrite: rewritten.readResult };
+        return deps.requests.asking(conversation, naming, call, ctx);
+      }
+      case "resources/subscribe":
+      case "resources/unsubscribe": {
+        const outer = required(params, "uri");
+        const { naming, uri } = await located(conversation, outer);
+        return method === "resources/subscribe"
+          ? deps.sessionWide.subscribe(conversation, naming, outer, uri)
+          : deps.sessionWide.unsubscribe(conversation, naming, outer, uri);
+      }
+      case "completion/complete":
+        return complete(conversation, params, ctx);
+      case "logging/setLevel":
+        return deps.sessionWide.setLevel(conversation, required(params, "level"));
+      default:
+        throw new ProtocolError(ProtocolErrorCode.MethodNotFound, "Method not found");
+    }
+  };
+}
+
+/** The entries of a member's list, with names and URIs of the aggregated route. A member that must be connected has one tool. */
+function itemsOf(kind: ListKind, naming: Naming, list: MemberList): readonly JsonObject[] {
+  if (list.kind === "listed") return list.items.map((item) => kind.rewrite(naming, item));
+  return list.kind === "consent" && kind === tools ? [connectTool(naming)] : [];
+}
+
+function required(params: JsonObject, field: string): string {
+  const value = stringOf(params[field]);
+  if (value === undefined)
+    throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${field} must be a string`);
+  return value;
+}
+
+function unknown({ field }: ListKind, name: string): ProtocolError {
+  const what = field === "tools" ? "Tool" : "Prompt";
+  return new ProtocolError(ProtocolErrorCode.InvalidParams, `${what} ${name} not found`);
+}

@@ -1,0 +1,137 @@
+import type { ClientCapabilities, DiscoverResult, Implementation } from "@modelcontextprotocol/server";
+import type { AggregateSession, AggregateSessions } from "../store/aggregate-sessions.ts";
+
+/** How to reach a member without a handshake. */
+export type MemberSession =
+  | {
+      readonly era: "legacy";
+      /** Absent if the member keeps no sessions. */
+      readonly sessionId?: string;
+      readonly protocolVersion: string;
+      readonly capabilities: Readonly<Record<string, unknown>>;
+      readonly instructions?: string;
+      /** The HTTP+SSE transport of 2024-11-05: one connection per call. */
+      readonly transport?: "sse";
+    }
+  | {
+      readonly era: "modern";
+      readonly discover: DiscoverResult;
+    };
+
+/** What a session keeps; encrypted in the store. */
+export interface SessionState {
+  /** What `initialize` said; absent for clients of 2026-07-28, who say it with each request. */
+  readonly initialize?: {
+    readonly protocolVersion: string;
+    readonly capabilities: ClientCapabilities;
+    readonly clientInfo: Implementation;
+  };
+  /** Key that signs the `requestState` of this client's calls, base64url. */
+  readonly stateKey: string;
+  readonly logLevel?: string;
+  /** Resources that the client has subscribed to, as it knows them. */
+  readonly subscriptions: readonly string[];
+  readonly members: Readonly<Record<string, MemberSession>>;
+}
+
+/** How long a session lasts after its last use, ms. */
+const lifeMs = 7 * 24 * 3_600_000;
+/** It is extended when this much of it has passed, so that not every call writes. */
+const extendAfterMs = lifeMs / 7;
+/** Sessions per grant; the ones that expire first are dropped. */
+const maxPerGrant = 32;
+/** Concurrent changes of one session from other replicas. */
+const maxTries = 20;
+
+/** A session that this replica has read for one request. */
+export interface Session {
+  readonly handle: string;
+  /** As this replica knows it: others may have changed it since. */
+  readonly state: SessionState;
+  /**
+   * Changes the session unless it already is what `change` wants (undefined). False: it has ended.
+   * @throws Error if it is changed all the time, and the store's errors
+   */
+  change(change: (state: SessionState) => SessionState | undefined): Promise<boolean>;
+}
+
+/** Whose session it is. */
+export interface SessionOwner {
+  readonly userId: string;
+  readonly grantId: string;
+  readonly routeId: string;
+}
+
+/** Creates a session. @returns it, and how many older ones of the grant were dropped for it */
+export async function createSession(
+  store: AggregateSessions,
+  handle: string,
+  owner: SessionOwner,
+  state: SessionState,
+): Promise<Session> {
+  await store.create({ handle, ...owner, expiresAt: new Date(Date.now() + lifeMs), state }, maxPerGrant);
+  return new StoredSession(store, handle, { version: 1, state });
+}
+
+/** The session of this handle and owner; undefined if there is none, or if it belongs to somebody else. */
+export async function findSession(
+  store: AggregateSessions,
+  handle: string,
+  owner: SessionOwner,
+): Promise<Session | undefined> {
+  const found = await store.find<SessionState>(handle);
+  if (
+    found === undefined ||
+    found.userId !== owner.userId ||
+    found.grantId !== owner.grantId ||
+    found.routeId !== owner.routeId
+  )
+    return undefined;
+  const session = new StoredSession(store, handle, found);
+  if (found.expiresAt.getTime() - Date.now() < lifeMs - extendAfterMs)
+    await store.update(handle, found.version, found.state, new Date(Date.now() + lifeMs)).then((done) => {
+      if (done) session.changed(found.version + 1, found.state);
+    });
+  return session;
+}
+
+class StoredSession implements Session {
+  readonly handle: string;
+  readonly #store: AggregateSessions;
+  #known: Pick<AggregateSession<SessionState>, "version" | "state">;
+
+  constructor(
+    store: AggregateSessions,
+    handle: string,
+    known: Pick<AggregateSession<SessionState>, "version" | "state">,
+  ) {
+    this.#store = store;
+    this.handle = handle;
+    this.#known = known;
+  }
+
+  get state(): SessionState {
+    return this.#known.state;
+  }
+
+  changed(version: number, state: SessionState): void {
+    this.#known = { version, state };
+  }
+
+  async change(change: (state: SessionState) => SessionState | undefined): Promise<boolean> {
+    for (let tries = 0; tries < maxTries; tries += 1) {
+      const { version, state } = this.#known;
+      const wanted = change(state);
+      if (wanted === undefined) return true;
+      const expiresAt = new Date(Date.now() + lifeMs);
+      if (await this.#store.update(this.handle, version, wanted, expiresAt)) {
+        this.changed(version + 1, wanted);
+        return true;
+      }
+      const now = await this.#store.find<SessionState>(this.handle);
+      if (now === undefined) return false;
+      this.#known = now;
+    }
+    throw new Error("the session is changed all the time");
+  }
+}

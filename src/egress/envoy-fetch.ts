@@ -1,0 +1,165 @@
+import { readFileSync, statSync } from "node:fs";
+import { isIP } from "node:net";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { context, propagation } from "@opentelemetry/api";
+import { Agent, buildConnector, fetch as undiciFetch } from "undici";
+import { inSpan } from "../telemetry/tracing.ts";
+import { withoutBrackets } from "./addresses.ts";
+import { intoHeaders } from "./connector.ts";
+import { SafeFetchError } from "./errors.ts";
+
+/** Where the gateway's own Envoy listens, as seen from this process. */
+export interface EnvoyAddress {
+  /** `http://host:port` or `https://host:port`. */
+  readonly through: string;
+  /** PEM file with the authorities of Envoy's certificate, the only ones that are accepted. */
+  readonly ca: string;
+}
+
+/** Of a TCP connection with its TLS handshake, ms. */
+const connectTimeout = 5_000;
+/** Until the headers of a response, ms: a tool that answers with JSON sends none before it is done. */
+const headersTimeout = 600_000;
+/** Of idle connections, ms: well below Envoy's own. */
+const keepAliveTimeout = 30_000;
+const withoutBody = new Set([101, 204, 205, 304]);
+
+/**
+ * A `fetch` for public URLs of this gateway that connects to its Envoy, wherever their hosts resolve to. A certificate must be valid for
+ * the host of the URL. Event streams stay open without a timeout. No proxy is used, and redirects are returned, not followed.
+ *
+ * @param address read on every call, so that a reload of the routes file takes effect
+ * @throws SafeFetchError from the returned function
+ */
+export function createEnvoyFetch(address: () => EnvoyAddress): {
+  readonly fetch: typeof globalThis.fetch;
+  close(): Promise<void>;
+} {
+  let opened: (EnvoyAddress & { readonly agent: Agent }) | undefined;
+  /** Connections to a former address are not used again. */
+  function agentFor({ through, ca }: EnvoyAddress): Agent {
+    if (opened?.through === through && opened.ca === ca) return opened.agent;
+    opened?.agent.close().catch(() => {});
+    const agent = new Agent({
+      connect: connectorTo({ through, ca }),
+      pipelining: 1,
+      headersTimeout,
+      bodyTimeout: 0,
+      keepAliveTimeout,
+      keepAliveMaxTimeout: keepAliveTimeout,
+    });
+    opened = { through, ca, agent };
+    return agent;
+  }
+
+  async function send(request: Request): Promise<Response> {
+    const url = new URL(request.url);
+    const envoy = address();
+    try {
+      const response = await undiciFetch(url, {
+        method: request.method,
+        // Compression would cost more than it saves on this connection.
+        headers: [...request.headers, ["accept-encoding", "identity"]],
+        body: request.body === null ? null : await request.arrayBuffer(),
+        redirect: "manual",
+        signal: request.signal,
+        dispatcher: agentFor(envoy),
+      });
+      const { status } = response;
+      const headers = new Headers([...response.headers]);
+      headers.delete("content-encoding");
+      headers.delete("content-length");
+      // undici's and TypeScript's types of the same standard stream differ.
+      const open: unknown = response.body;
+      const body = open as ReadableStream<Uint8Array<ArrayBuffer>> | null;
+      return new Response(withoutBody.has(status) ? null : body, { status, headers });
+    } catch (error) {
+      throw describe(error, url, envoy.through);
+    }
+  }
+
+  return {
+    async fetch(input, init) {
+      const request = new Request(input, { ...init, redirect: "manual" });
+      const url = new URL(request.url);
+      const attributes = {
+        "http.request.method": request.method,
+        "server.address": url.hostname,
+        "url.path": url.pathname,
+      };
+      return inSpan(request.method, attributes, async (span) => {
+        if (span) propagation.inject(context.active(), request.headers, intoHeaders);
+        const response = await send(request);
+        span?.setAttribute("http.response.status_code", response.status);
+        return response;
+      });
+    },
+    // Streams would never end.
+    close: async () => opened?.agent.destroy(),
+  };
+}
+
+/** Connects to Envoy, whatever the URL's host and scheme. */
+function connectorTo({ through, ca }: EnvoyAddress): buildConnector.connector {
+  const plain = buildConnector({ timeout: connectTimeout, allowH2: false });
+  let secure: { readonly trusted: SecureContext; readonly connect: buildConnector.connector } | undefined;
+  const authorities = trustedOnly();
+  return (target, callback) => {
+    const { protocol, hostname, port, host } = new URL(through);
+    const envoy = { protocol, hostname: withoutBrackets(hostname), host, port };
+    if (protocol === "http:") {
+      plain({ ...envoy, port: port || "80" }, callback);
+      return;
+    }
+    const servername = withoutBrackets(target.hostname);
+    if (isIP(servername) !== 0) {
+      callback(new SafeFetchError("tls_failed", `${servername} is an address: it cannot be verified`), null);
+      return;
+    }
+    try {
+      const trusted = authorities(ca);
+      if (secure?.trusted !== trusted)
+        secure = {
+          trusted,
+          connect: buildConnector({ timeout: connectTimeout, allowH2: false, secureContext: trusted }),
+        };
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? String(error.code) : "not a certificate";
+      callback(new SafeFetchError("tls_failed", `aggregation.ca: ${ca} cannot be used (${code})`), null);
+      return;
+    }
+    secure.connect({ ...envoy, port: port || "443", servername }, callback);
+  };
+}
+
+/** Reads a file of authorities again when it has changed. */
+function trustedOnly(): (ca: string) => SecureContext {
+  let known: { readonly ca: string; readonly changedAt: number; readonly trusted: SecureContext } | undefined;
+  return (ca) => {
+    const changedAt = statSync(ca).mtimeMs;
+    if (known?.ca !== ca || known.changedAt !== changedAt)
+      known = { ca, changedAt, trusted: createSecureContext({ ca: readFileSync(ca) }) };
+    return known.trusted;
+  };
+}
+
+/** The caller's own abort stays as it is. */
+function describe(error: unknown, url: URL, through: string): unknown {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    if (at instanceof SafeFetchError || at.name === "AbortError") return at;
+    const code = "code" in at && typeof at.code === "string" ? at.code : "";
+    if (code === "UND_ERR_CONNECT_TIMEOUT" || code === "UND_ERR_HEADERS_TIMEOUT")
+      return new SafeFetchError("timed_out", `${url.host} did not answer in time (through ${through})`, {
+        cause: error,
+      });
+    if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO/.test(code))
+      return new SafeFetchError(
+        "tls_failed",
+        `the certificate of ${through} is not valid for ${url.host}: ${code}`,
+        { cause: error },
+      );
+  }
+  return new SafeFetchError("unreachable", `${url.host} could not be reached through ${through}`, {
+    cause: error,
+  });
+}

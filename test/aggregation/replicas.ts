@@ -1,0 +1,209 @@
+import { listen } from "../../dev/demo/listen.ts";
+import type { AggregateCall, AggregationDeps } from "../../src/aggregation/aggregation.ts";
+import { createAggregation } from "../../src/aggregation/create-aggregation.ts";
+import { createApp } from "../../src/server/http/public-endpoint.ts";
+import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
+import type { ReplicaMessages } from "../../src/store/replica-messages.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { load } from "../config/load.ts";
+
+/** A member of the aggregated route: its URL, or the 401 that the check before it would answer with. */
+export interface TestMember {
+  readonly id: string;
+  readonly name?: string;
+  readonly url: string;
+  connected?: boolean;
+  granted?: boolean;
+}
+
+export interface TestReplicas {
+  /** The endpoint of the aggregated route on a replica. */
+  readonly url: (replica?: number) => string;
+  /** Sends each request to another replica, in turn. */
+  readonly roundRobin: typeof globalThis.fetch;
+  /** As in production: the bearer token is the grant's id, `USER/GRANT`. */
+  readonly token: string;
+  readonly routes: AggregationDeps["routes"];
+  readonly links: string[];
+  readonly rows: Map<string, AggregateSession<unknown>>;
+  readonly lines: string[];
+  /** Loads other members. */
+  reload(members: readonly TestMember[], aggregate?: object): Promise<void>;
+  stop(replica: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Aggregations on HTTP ports, without Envoy: members are called directly, and the caller is what the token says. */
+export async function startReplicas(
+  members: readonly TestMember[],
+  options: { readonly count?: number; readonly aggregate?: object } = {},
+): Promise<TestReplicas> {
+  const { count = 1 } = options;
+  let current = members;
+  let routes = tableOf(members, options.aggregate);
+  const rows = new Map<string, AggregateSession<unknown>>();
+  const sessions = memorySessions(rows);
+  const messages = memoryMessages();
+  const links: string[] = [];
+  const lines: string[] = [];
+  const logger = createLogger({
+    level: "info",
+    destination: { write: (line: string) => void lines.push(line) },
+  });
+  const deps: AggregationDeps = {
+    routes: () => routes,
+    logger,
+    metrics: createMetrics(),
+    sessions,
+    messages,
+    callOf: async ({ req }) => {
+      const [, userId, grantId] = /^Bearer ([^/]+)\/(.+)$/.exec(req.headers.authorization ?? "") ?? [];
+      const route = routes.byId("all");
+      return userId && grantId && route ? callBy(userId, grantId, route) : undefined;
+    },
+    memberFetch: (_call, member) => (input, init) => {
+      const found = current.find(({ id }) => id === member.id);
+      if (found === undefined) throw new Error(`${member.id} is no member`);
+      if (found.connected === false)
+        return Promise.resolve(
+          new Response(null, { status: 401, headers: { "www-authenticate": "Bearer" } }),
+        );
+      const headers = new Headers(init?.headers);
+      headers.delete("authorization");
+      const to = new URL(found.url);
+      const asked = new URL(String(input));
+      if (asked.pathname !== "/") to.pathname = asked.pathname;
+      to.search = asked.search;
+      return fetch(to, { ...init, headers });
+    },
+    grantedMembers: () => new Set(current.filter(({ granted }) => granted !== false).map(({ id }) => id)),
+    mayReach: () => true,
+    createConsentLink: async ({ route, aggregate }) => {
+      links.push(route.id);
+      return `https://auth.test/consent/${aggregate?.id}-${route.id}-${links.length}`;
+    },
+  };
+  const replicas = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const aggregation = createAggregation(deps);
+      const app = createApp(logger);
+      app.use(async (ctx, next) => {
+        ctx.req.headers.host = "all.test";
+        await next();
+      });
+      app.use(aggregation.middleware);
+      const listener = await listen(app.callback());
+      return { aggregation, listener };
+    }),
+  );
+  let turn = 0;
+  return {
+    url: (replica = 0) => `${replicas[replica]?.listener.url}/`,
+    roundRobin: (input, init) => {
+      turn += 1;
+      const url = new URL(String(input));
+      url.port = String(replicas[turn % replicas.length]?.listener.port);
+      return fetch(url, init);
+    },
+    token: "alice/g1",
+    routes: () => routes,
+    links,
+    rows,
+    lines,
+    async reload(changed, aggregate) {
+      current = changed;
+      routes = tableOf(changed, aggregate);
+    },
+    async stop(replica) {
+      await replicas[replica]?.listener.close();
+      await replicas[replica]?.aggregation.close();
+    },
+    async close() {
+      for (const { aggregation, listener } of replicas) {
+        await aggregation.close();
+        await listener.close();
+      }
+    },
+  };
+}
+
+function tableOf(members: readonly TestMember[], aggregate: object = {}) {
+  const routes = [
+    {
+      id: "all",
+      from: "https://all.test",
+      mcp: { aggregate: { routes: members.map(({ id }) => id), ...aggregate } },
+    },
+    ...members.map(({ id, name = id }) => ({
+      id,
+      name,
+      from: `https://${id}.test`,
+      to: "https://upstream.test",
+      mcp: { server: { upstream_auth: "none" } },
+    })),
+  ];
+  return load(routes.map((route) => `  - ${JSON.stringify(route)}`).join("\n")).table;
+}
+
+function callBy(userId: string, grantId: string, route: AggregateCall["route"]): AggregateCall {
+  return {
+    route,
+    caller: {
+      userId,
+      grantId,
+      groups: [],
+      claims: {},
+      clientId: "https://client.test/",
+      scopes: [],
+      expiresAt: Date.now() / 1000 + 300,
+      kind: "person",
+      refreshable: true,
+    },
+    requestId: "r1",
+  };
+}
+
+function memorySessions(rows: Map<string, AggregateSession<unknown>>): AggregateSessions {
+  const copy = (value: unknown) => JSON.parse(JSON.stringify(value));
+  return {
+    async create(session) {
+      if (rows.has(session.handle)) throw new Error("duplicate key");
+      rows.set(session.handle, { ...session, state: copy(session.state), version: 1 });
+      return 0;
+    },
+    async find(handle) {
+      const found = rows.get(handle);
+      return found && { ...found, state: copy(found.state) };
+    },
+    async update(handle, version, state, expiresAt) {
+      const found = rows.get(handle);
+      if (found?.version !== version) return false;
+      rows.set(handle, { ...found, state: copy(state), version: version + 1, expiresAt });
+      return true;
+    },
+    remove: async (handle) => rows.delete(handle),
+  };
+}
+
+function memoryMessages(): ReplicaMessages {
+  const listeners = new Map<string, (payload: unknown) => void>();
+  const deliver = (listener: ((payload: unknown) => void) | undefined, payload: unknown) => {
+    const text = JSON.stringify(payload);
+    queueMicrotask(() => listener?.(JSON.parse(text)));
+  };
+  return {
+    async send(to, payload) {
+      deliver(listeners.get(to), payload);
+      return "sent";
+    },
+    async broadcast(payload) {
+      for (const listener of listeners.values()) deliver(listener, payload);
+      return "sent";
+    },
+    receive(id, listener) {
+      listeners.set(id, listener);
+      return () => void listeners.delete(id);
+    },
+  };
+}
