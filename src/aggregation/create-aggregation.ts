@@ -135,8 +135,9 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
       const namings = namingsOf(membersOf(routes().config, route));
       const serve = (await isLegacyRequest(request, body)) ? legacy : modern;
       try {
-        sendResponse(ctx, await serve(call, namings, request, body));
+        await sendResponse(ctx, await serve(call, namings, read));
       } catch (error) {
+        if (ctx.headerSent) return ctx.res.destroy();
         logger.error(
           { err: error, requestId: call.requestId, route: route.id },
           "an aggregated request failed",

@@ -12,7 +12,7 @@ import {
 import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
-import { parameterHeaders } from "./http.ts";
+import { type ClientRequest, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
@@ -32,8 +32,7 @@ export function modernClients(deps: ModernDeps) {
   return async (
     call: AggregateCall,
     namings: readonly Naming[],
-    request: Request,
-    body: unknown,
+    { request, body }: ClientRequest,
   ): Promise<Response> => {
     const message: JsonObject = isObject(body) ? body : {};
     const params = isObject(message.params) ? message.params : {};
