@@ -18,6 +18,7 @@ import { createCurrentPolicies } from "./policy/route-policy.ts";
 import { createConnectRouter } from "./portal/connect.ts";
 import { createConnectionsRouter } from "./portal/connections.ts";
 import { createConsentLinks } from "./portal/consent-links.ts";
+import { allowMember } from "./portal/member-grants.ts";
 import type { PortalDeps } from "./portal/server-states.ts";
 import { createServersRouter } from "./portal/servers-api.ts";
 import { createSignIn } from "./sign-in/create-sign-in.ts";
@@ -110,6 +111,7 @@ export async function compose(foundation: Foundation) {
   const consentLinks = createConsentLinks({
     ...{ routes, store, logger, metrics, signIn, upstreamOAuth, upstreamTokens, mayReach },
     describeClient: authorizationServer.describeClient,
+    onAllowed: (allowed) => allowMember({ routes, store }, allowed),
   });
   portal.use(consentLinks.router.routes());
   const callOf = createCallOf({ routes, signedCalls, people });

@@ -1,10 +1,23 @@
 import type { Context } from "koa";
 import { normalPath, pathFault } from "../config/paths.ts";
-import type { CurrentRoutes } from "../config/route-table.ts";
+import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
 import { type SignedCall, type SignedCalls, signedCallHeader } from "../external-tokens/signed-calls.ts";
-import { aggregateOf } from "../model/route.ts";
+import { aggregateOf, type Route } from "../model/route.ts";
 import type { People } from "../store/people.ts";
 import type { AggregateCall } from "./aggregation.ts";
+
+/** The enabled aggregated route that a request is for, as Envoy routes it; undefined for other routes and for the gateway's own paths. */
+export function aggregatedRouteOf(
+  { req, path }: Pick<Context, "req" | "path">,
+  table: Pick<RouteTable, "find" | "isOwnPath">,
+): Route | undefined {
+  const { host = "" } = req.headers;
+  if (pathFault(path) !== undefined) return undefined;
+  const normal = normalPath(path);
+  const route = table.find(host, normal);
+  if (!route?.enabled || aggregateOf(route) === undefined) return undefined;
+  return table.isOwnPath(host, normal) ? undefined : route;
+}
 
 /**
  * Reads the call that the check of a request has allowed and signed: `AggregationDeps.callOf`. The network proves nothing here: a
@@ -20,19 +33,16 @@ export function createCallOf(deps: {
 }): (ctx: Context) => Promise<AggregateCall | undefined> {
   const { routes, signedCalls, people } = deps;
 
-  function signedFor({ req, path }: Context) {
+  function signedFor(ctx: Context) {
+    const { req, path } = ctx;
     const header = req.headers[signedCallHeader];
     // No later middleware, log or upstream sees it.
     delete req.headers[signedCallHeader];
-    const table = routes();
-    const { host = "" } = req.headers;
-    if (typeof header !== "string" || pathFault(path) !== undefined) return undefined;
-    const normal = normalPath(path);
-    const route = table.find(host, normal);
-    if (!route?.enabled || aggregateOf(route) === undefined || table.isOwnPath(host, normal))
-      return undefined;
+    const route = aggregatedRouteOf(ctx, routes());
+    if (typeof header !== "string" || route === undefined) return undefined;
     const call = signedCalls.read(header);
-    const isForThis = call?.routeId === route.id && call.method === req.method && call.path === normal;
+    const isForThis =
+      call?.routeId === route.id && call.method === req.method && call.path === normalPath(path);
     return call && isForThis ? { route, call } : undefined;
   }
 

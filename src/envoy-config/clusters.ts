@@ -154,15 +154,22 @@ export function clusters(config: Config, before: readonly Route[] = []): { reado
 
 const aggregateClusterName = "sidecar_mcp";
 
+/** Half of what one listener of the sidecar accepts. A request takes one connection, and waits for it. */
+const aggregateLimits = {
+  max_connections: 4096,
+  max_pending_requests: 1024,
+  max_requests: 65_536,
+  max_retries: 1024,
+};
+
 /**
  * The sidecar's HTTP listener for aggregated routes. Their event streams hold connections for hours: with connections of their own, they
  * cannot use up those of sign-in (`sidecar_http`).
  */
 function aggregateCluster({ envoy }: Config): { readonly [key: string]: Json } {
-  const { circuit_breakers } = clusterDefaults([]);
   return {
     ...sidecarCluster(aggregateClusterName, envoy.sidecar.http, false, envoy.sidecar.httpTls),
-    ...(circuit_breakers === undefined ? {} : { circuit_breakers }),
+    circuit_breakers: { thresholds: [aggregateLimits] },
     ...affinityBalancer,
   };
 }

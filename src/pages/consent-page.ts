@@ -98,7 +98,7 @@ function memberRow({ key, name, description, resource, logoUrl, state, upstream 
   const [tag, word] = memberTags[state];
   const scopes = upstream && upstream.scopes.length > 0 ? html`: ${upstream.scopes.join(", ")}` : "";
   const asks = upstream
-    ? html`<p class="muted">Asks at <strong>${upstream.server}</strong>!${scopes}</p>`
+    ? html`<p class="muted">Asks for your account at <strong>${upstream.server}</strong>!${scopes}</p>`
     : "";
   return html`<li>
 <input type="checkbox" id="member-${key}" name="member" value="${key}" checked>

@@ -1,7 +1,7 @@
 import { membersOf } from "../config/aggregates.ts";
-import { aggregateOf, type Route } from "../model/route.ts";
 import type { ConnectionsPage } from "../pages/connections-page.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
+import { aggregatedRoutes, resourcesOf } from "./member-grants.ts";
 import type { PortalDeps } from "./server-states.ts";
 
 type Deps = Pick<PortalDeps, "routes" | "store">;
@@ -49,20 +49,4 @@ async function aggregatesOf(
       return { id: route.id, name: route.name, members: members.map(({ id, name }) => ({ id, name })) };
     }),
   );
-}
-
-/** The aggregated routes that a grant is for. */
-export function aggregatedRoutes(
-  { routes }: Pick<Deps, "routes">,
-  { payload }: GrantSummary,
-): readonly Route[] {
-  return resourcesOf(payload).flatMap((resource) => {
-    const route = routes().byResource(resource);
-    return route && aggregateOf(route) ? [route] : [];
-  });
-}
-
-/** oidc-provider stores a grant's scopes by resource. */
-function resourcesOf({ resources }: Readonly<Record<string, unknown>>): readonly string[] {
-  return typeof resources === "object" && resources !== null ? Object.keys(resources) : [];
 }

@@ -12,7 +12,8 @@ import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { failureInWords, readFailureCode } from "../upstream-oauth/failures.ts";
-import { aggregatedRoutes, clientEntries } from "./client-entries.ts";
+import { clientEntries } from "./client-entries.ts";
+import { removeMember } from "./member-grants.ts";
 import { type PortalDeps, reachableRoutes, serverStates } from "./server-states.ts";
 
 /** The user's servers for the portal: those that policy allows, and those that are still connected although it no longer does. */
@@ -167,17 +168,10 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     const posted = await formOf(ctx);
     if (!posted) return;
     const { userId } = posted.person;
-    const [clientId = "", aggregate = "", member = ""] = ["client", "route", "member"].map(
-      (name) => posted.form.get(name) ?? "",
-    );
-    // All grants of the client for this aggregated route: to the user, they are one application.
-    for (const grant of await store.authorizationServerRecords.grants({ userId, clientId })) {
-      if (!aggregatedRoutes(deps, grant).some(({ id }) => id === aggregate)) continue;
-      const reason = "removed by the user";
-      const audit = { userId, clientId, reason, requestId: requestId(ctx.req) };
-      await store.grantedMembers.remove(grant.grantId, member, audit);
-    }
-    back(ctx, { removed: member });
+    const named = (name: string) => posted.form.get(name) ?? "";
+    const [clientId, aggregate, routeId] = [named("client"), named("route"), named("member")];
+    await removeMember(deps, { userId, clientId, aggregate, routeId }, { requestId: requestId(ctx.req) });
+    back(ctx, { removed: routeId });
   });
 
   router.post(`${home}/delegate`, issuerOnly, async (ctx) => {

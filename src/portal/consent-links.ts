@@ -62,7 +62,14 @@ interface ConsentLinkDeps {
   readonly mayReach: (person: BrowserSession, route: Route) => boolean;
   readonly describeClient: (clientId: string) => Promise<ClientFacts>;
   /** Called once when the user has allowed a grant of an aggregated route to use this route. */
-  readonly onAllowed?: (allowed: { readonly grantId: string; readonly routeId: string }) => Promise<void>;
+  readonly onAllowed?: (allowed: {
+    readonly userId: string;
+    readonly grantId: string;
+    /** Id of the aggregated route. */
+    readonly aggregate: string;
+    readonly routeId: string;
+    readonly requestId: string;
+  }) => Promise<unknown>;
   readonly logger: Logger;
   readonly metrics?: Metrics;
 }
@@ -171,7 +178,10 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
     if (!taken || taken.userId !== person.userId) return reject(ctx, 400, "link_unknown");
     const { grantId, aggregate } = taken.payload;
     if (grantId !== undefined && aggregate !== undefined)
-      await deps.onAllowed?.({ grantId, routeId: route.id });
+      await deps.onAllowed?.({
+        ...{ userId: person.userId, grantId, aggregate, routeId: route.id },
+        requestId: requestId(ctx.req),
+      });
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     if (state === "connected" || state === "not_needed") return seeOther(ctx, doneUrl(route));
     const agreed = newHandle();

@@ -281,3 +281,34 @@ test("a member redirects the call: the redirect is not followed", async () => {
   expect(answer).toMatchObject({ status: 200, body: { status: 307 } });
   expect(gateway.seen.map(({ url }) => url)).toEqual(["/moved"]);
 });
+
+test("a client holds all connections for aggregated routes: the next call is 503, and the gateway's own paths are served", async () => {
+  let replaced = 0;
+  const small = await startAggregateGateway(undefined, (generated) =>
+    generated.replace(/"max_connections":4096,"max_pending_requests":1024/g, () => {
+      replaced += 1;
+      return '"max_connections":2,"max_pending_requests":1';
+    }),
+  );
+  try {
+    expect(replaced).toBe(1);
+    const token = await small.aggregateToken();
+    let rejected = 0;
+    const hold = () => {
+      small.call(token, { ...toA, hold: true }).then(
+        ({ status }) => {
+          if (status === 503) rejected += 1;
+        },
+        () => {},
+      );
+      return rejected;
+    };
+    await expect.poll(hold, { timeout: 60_000, interval: 50 }).toBeGreaterThan(0);
+    const own = { url: "https://all.test/.well-known/oauth-protected-resource" };
+    const answer = await throughEnvoy(small.address, own);
+    // The port's own response: nothing else is mounted there in this test.
+    expect([answer.status, JSON.parse(answer.body).error]).toEqual([404, "not_found"]);
+  } finally {
+    await small.close();
+  }
+});

@@ -6,6 +6,8 @@ import { openidProvider } from "../../dev/demo/openid-provider.ts";
 import { createAuthorizationServer } from "../../src/authorization-server/create-authorization-server.ts";
 import { createPortal } from "../../src/compose.ts";
 import { createConnectionsRouter } from "../../src/portal/connections.ts";
+import { createConsentLinks } from "../../src/portal/consent-links.ts";
+import { allowMember } from "../../src/portal/member-grants.ts";
 import { createServersRouter } from "../../src/portal/servers-api.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { everyHostAt } from "../support/every-host-at.ts";
@@ -122,6 +124,9 @@ export async function startAuthorizationServer(
     const upstreamTokens = { connectionState, disconnect: async () => false };
     const portal = { ...stack, mayReach, describeClient, upstreamTokens };
     app.use(createConnectionsRouter(portal).routes()).use(createServersRouter(portal).routes());
+    // Without the portal's connect page, which the stand-in below replaces.
+    const links = createConsentLinks({ ...portal, onAllowed: (allowed) => allowMember(stack, allowed) });
+    app.use(links.router.routes());
   }
   app.use(async (ctx, next) => {
     if (ctx.path === "/whoami") {

@@ -65,7 +65,7 @@ describe("docs/configuration.md", () => {
     const { admin, ...envoy } = given.config.envoy;
     expect(admin).toBe("127.0.0.1:9901");
     expect(bare.config.envoy).toMatchObject(envoy);
-    for (const section of ["listen", "encryption", "paths", "check", "log"] as const) {
+    for (const section of ["listen", "encryption", "paths", "check", "log", "aggregation"] as const) {
       expect(given.config[section]).toEqual(bare.config[section]);
     }
     const { trustedIssuers, ...external } = given.config.externalTokens;

@@ -57,11 +57,25 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     ["deployment.yaml", { image: { repository: "" } }, /image\.repository is empty/],
     ["deployment.yaml", { existingConfigMap: "mine" }, /config and existingConfigMap are both set/],
     ["deployment.yaml", { privateCa: { configMap: "a", secret: "b" } }, /privateCa\.secret are both set/],
+    [
+      "deployment.yaml",
+      {
+        config: { routes: [{ id: "all", from: "https://all.test", mcp: { aggregate: { routes: "all" } } }] },
+      },
+      /config\.aggregation\.through is not set: the pods reach the members of the aggregated route all/,
+    ],
     ["sidecar.yaml", { grpcTls: { secret: "grpc" } }, /in sidecar mode gRPC is a Unix socket/],
     ["deployment.yaml", { replicaCont: 3 }, /replicaCont/],
     ["deployment.yaml", { config: { issuer: 5 } }, /issuer/],
   ])("%s is not rendered with %j", async (example, values, expected) => {
     expect(await failure(example, values)).toMatch(expected);
+  });
+
+  it("is installed with an aggregated route if it says where Envoy is, or if Envoy is in the pod", async () => {
+    const routes = [{ id: "all", from: "https://all.test", mcp: { aggregate: { routes: "all" } } }];
+    const aggregation = { through: "https://envoy.ingress.svc" };
+    expect(await failure("deployment.yaml", { config: { routes, aggregation } })).toBe("rendered");
+    expect(await failure("sidecar.yaml", { config: { routes } })).toBe("rendered");
   });
 
   it("names images by registry, repository, tag and digest", async () => {

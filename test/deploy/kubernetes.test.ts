@@ -44,6 +44,14 @@ const contextsOf: Record<string, (all: readonly KubernetesObject[]) => unknown[]
       .filter((context) => context !== undefined),
 };
 
+it("the objects for an aggregated route in docs/envoy-gateway.md match the schemas of Envoy Gateway", () => {
+  const page = readFileSync(join(kubernetes, "../../docs/envoy-gateway.md"), "utf8");
+  const [, text = ""] = /^## Aggregated routes\n.*?^```yaml\n(.*?)^```$/ms.exec(page) ?? [];
+  const objects = manifestsIn(text);
+  expect(objects.map(({ kind }) => kind)).toEqual(["HTTPRoute", "BackendTrafficPolicy"]);
+  for (const one of objects) validateManifest(one);
+});
+
 describe("examples for Envoy Gateway and Istio", () => {
   it("have the context that `envoy-config --format context` prints: another hash would always be 503", async () => {
     const folder = await mkdtemp(join(tmpdir(), "context-"));

@@ -1,6 +1,5 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:https";
-import { createRequire } from "node:module";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,9 +13,9 @@ import {
   type AuthorizationServerStack,
   startAuthorizationServer,
 } from "../authorization-server/start-authorization-server.ts";
+import { faultsOf, logo, missingPictures, violations } from "../system/browser/pictures.ts";
 import { passForeignPages } from "../system/browser/walk.ts";
 
-const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let stack: AuthorizationServerStack;
 let server: Server;
 let chromium: Browser;
@@ -63,14 +62,6 @@ async function consentPage(
   await page.goto(app.request({ redirect_uri, scope: "mcp files:read", prompt: "consent" }).url.href);
   await passForeignPages(page, new Map([[stack.company.issuer, people.alice]]));
   return page;
-}
-
-/** Rules of WCAG 2.2 AA that a page violates. axe bypasses the page's policy, which allows no scripts. */
-async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(await readFile(axe, "utf8"));
-  return page.evaluate<string[]>(`axe
-    .run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] })
-    .then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join(" ")))`);
 }
 
 describe("the consent page in Chromium", () => {
@@ -126,4 +117,81 @@ test.each([
   await page.goto(url());
   expect(await violations(page)).toEqual([]);
   await page.close();
+});
+
+describe("an aggregated route in Chromium", () => {
+  const names = ["consent-members", "connect-members", "connections-members"] as const;
+
+  test("its consent page, the page that connects members, and the portal: pictures, and no accessibility violations", async () => {
+    const tokens = "token_url: https://accounts.test/token";
+    await stack.reload(
+      (current) => `${current}
+  - from: https://library.test
+    to: http://library.internal:8080/mcp
+    id: library
+    name: Design library
+    description: Components, tokens and review notes
+    mcp: {server: {upstream_oauth2: {client_id: c, scopes: [read], endpoint: {auth_url: https://accounts.test/authorize, ${tokens}}}}}
+    policy: [{allow: {and: [{accept: true}]}}]
+  - from: https://tickets.test
+    to: http://tickets.internal:8080/mcp
+    id: tickets
+    name: Tickets
+    description: Bugs and requests of all teams
+    mcp: {server: {upstream_oauth2: {client_id: c, scopes: [read, write], endpoint: {auth_url: https://tickets.test/authorize, ${tokens}}}}}
+    policy: [{allow: {and: [{accept: true}]}}]
+  - from: https://measurements.test
+    to: http://measurements.internal:8080/mcp
+    id: measurements
+    name: Measurements
+    description: Figures of the last night's runs
+    logo_url: https://logos.test/m.svg
+    mcp: {server: {upstream_auth: none}}
+    policy: [{allow: {and: [{accept: true}]}}]
+  - from: https://all.test
+    id: all
+    name: Everything at once
+    description: All servers of the company behind one address
+    mcp: {aggregate: {routes: [library, tickets, measurements]}}
+    policy: [{allow: {and: [{accept: true}]}}]
+`,
+    );
+    for (const id of ["one", "many-a", "many-b"]) stack.denied.add(`company/alice ${id}`);
+    for (const id of ["library", "tickets"]) stack.connections.set(`company/alice ${id}`, "missing");
+    const context = await chromium.newContext({ javaScriptEnabled: true, bypassCSP: true });
+    await context.route("https://logos.test/**", (route) =>
+      route.fulfill({ contentType: "image/svg+xml", body: logo }),
+    );
+    const page = await context.newPage();
+    const redirect_uri = `${client.url}/client-callback`;
+    await page.goto(app.request({ redirect_uri, resource: "https://all.test" }).url.href);
+    await passForeignPages(page, new Map([[stack.company.issuer, people.alice]]));
+    const faults = [await faultsOf("consent-members", page)];
+
+    await page.getByLabel("Measurements").uncheck();
+    await page.getByRole("button", { name: "Allow" }).click();
+    stack.connectOutcome = { error: "server_error", beside: { connect_error_reason: "unreachable" } };
+    await page.getByRole("button", { name: "Connect Tickets" }).click();
+    await page.getByRole("alert").waitFor();
+    stack.connectOutcome = "connects";
+    faults.push(await faultsOf("connect-members", page));
+    await page.getByRole("button", { name: "Connect Design library" }).click();
+    await page.getByText("Connected", { exact: true }).waitFor();
+    // Going back shows what is connected by now.
+    await page.goBack();
+    await page.getByText("Connected", { exact: true }).waitFor();
+    await page.getByRole("button", { name: "Skip Tickets" }).click();
+    await page.waitForURL(`${client.url}/client-callback?*`);
+    expect(new URL(page.url()).searchParams.get("code")).toBeTruthy();
+
+    await page.goto("https://auth.test/.pomerium/routes");
+    faults.push(await faultsOf("connections-members", page));
+    await page.getByRole("button", { name: /^Remove Tickets from Everything/ }).click();
+    await page.getByRole("status").waitFor();
+    expect(await page.locator(".removable li").allInnerTexts()).toHaveLength(1);
+    await context.close();
+
+    expect(faults).toEqual(names.map(() => []));
+    expect(names.flatMap(missingPictures)).toEqual([]);
+  });
 });

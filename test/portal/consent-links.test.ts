@@ -169,7 +169,9 @@ describe("a consent link", () => {
     expect(text(page)).toContain("Everything at once");
     expect(stack.allowed).toEqual([]);
     await agree(browser, url);
-    expect(stack.allowed).toEqual([{ grantId: "grant-2", routeId: "files" }]);
+    expect(stack.allowed).toMatchObject([
+      { userId: alice, grantId: "grant-2", aggregate: "all", routeId: "files" },
+    ]);
     // Connected already, or without consent: the button alone.
     for (const routeId of ["files", "open"]) {
       const next = await link({ routeId, grantId: "grant-3", through: "all" });
@@ -178,7 +180,7 @@ describe("a consent link", () => {
       const done = await follow(browser, await browser.press(next, asked, "allow"));
       expect(text(done)).toContain("is connected");
     }
-    expect(stack.allowed.slice(1)).toEqual([
+    expect(stack.allowed.slice(1)).toMatchObject([
       { grantId: "grant-3", routeId: "files" },
       { grantId: "grant-3", routeId: "open" },
     ]);

@@ -7,6 +7,7 @@ import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { envoy } from "../../dev/demo/envoy.ts";
 import { freePort } from "../../dev/demo/free-port.ts";
 import { listen as listenHttp } from "../../dev/demo/listen.ts";
+import { aggregatedRouteOf } from "../../src/aggregation/checked-call.ts";
 import { peerAuthentication } from "../../src/config/listeners.ts";
 import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 import { createCheckService, createDenialAudit } from "../../src/ext-authz/check-service.ts";
@@ -25,6 +26,8 @@ export interface MemberRequest {
   readonly method?: string;
   readonly headers?: Record<string, string>;
   readonly body?: string;
+  /** The stand-in calls no member, and never responds. */
+  readonly hold?: true;
 }
 
 /** A request as a member has received it. */
@@ -52,8 +55,12 @@ export const envoySecret = "e".repeat(43);
  * `https://all.test`: it sends the `MemberRequest` of the body and returns what came back. Its members `a` and `b` record requests.
  *
  * @param config adds to or replaces parts of the routes file
+ * @param bootstrap changes Envoy's configuration (JSON)
  */
-export async function startAggregateGateway(config: (own: object) => object = (own) => own) {
+export async function startAggregateGateway(
+  config: (own: object) => object = (own) => own,
+  bootstrap: (generated: string) => string = (generated) => generated,
+) {
   const folder = await mkdtemp(join(tmpdir(), "aggregate-"));
   const [port = 0, adminPort = 0, grpcPort = 0, httpPort = 0, memberPort = 0] = await Promise.all(
     Array.from({ length: 5 }, () => freePort()),
@@ -115,7 +122,7 @@ export async function startAggregateGateway(config: (own: object) => object = (o
   const peers = peerAuthentication(`127.0.0.1:${httpPort}`, { envoySecrets: [envoySecret] });
   app.use(envoyOnly(peers, true, () => {})).use(publicEndpoint(routes, logger, metrics));
   app.use(async (ctx, next) => {
-    if (routes().find(ctx.host, ctx.path)?.id !== "all") return next();
+    if (!aggregatedRouteOf(ctx, routes())) return next();
     const headers = { ...ctx.req.headers };
     const call = await checks.callOf(ctx);
     seenByPort.push({ headers, url: ctx.url, caller: call?.caller, sourceIp: call?.sourceIp });
@@ -125,6 +132,7 @@ export async function startAggregateGateway(config: (own: object) => object = (o
       return;
     }
     const asked = (await json(ctx.req)) as MemberRequest;
+    if (asked.hold) await new Promise((resolve) => ctx.req.once("close", resolve));
     const member = routes().byId(asked.member);
     if (!member) throw new Error(`no route ${asked.member}`);
     const { method = "POST", headers: sent = {}, body = "{}" } = asked;
@@ -148,7 +156,7 @@ export async function startAggregateGateway(config: (own: object) => object = (o
   });
   beforeClose(() => http.close(0));
   const proxy = await envoy({
-    bootstrap: JSON.stringify(envoyBootstrap(routes().config)),
+    bootstrap: bootstrap(JSON.stringify(envoyBootstrap(routes().config))),
     folder,
     adminPort,
   });

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
+import type { User } from "../../support/e2e.ts";
 import { type AggregateStack, startAggregateStack } from "./aggregate-stack.ts";
 import type { TestClient } from "./clients.ts";
 import type { Behavior, Member } from "./members/member.ts";
@@ -9,7 +10,11 @@ import { sessionsMember } from "./members/sessions-member.ts";
 
 /* What one member's faults mean to the others, and to itself when they are over. `everything` needs a token of its own server. */
 const poll = { timeout: 60_000 };
-const kinds = ["2025-11-25", "2026-07-28"] as const;
+/** Each with its own user: the gateway does not ask the same user twice for the same permissions within a minute. */
+const kinds = [
+  ["2025-11-25", "alice", "ally"],
+  ["2026-07-28", "bob", "bobby"],
+] as const;
 let stack: AggregateStack;
 let members: Readonly<Record<"good" | "old" | "new", Member>>;
 beforeAll(async () => {
@@ -35,10 +40,10 @@ afterEach(() => {
   for (const member of Object.values(members)) member.behave("serves");
 });
 
-/** Alice opens a link in her browser and agrees to everything. */
-async function browse(url: string): Promise<string> {
-  const browser = stack.browser("alice");
-  return (await browser.agree(await browser.open(url), stack.signIn("alice"))).html;
+/** A user opens a link in their browser and agrees to everything. */
+async function browse(user: User, url: string): Promise<void> {
+  const browser = stack.browser(user);
+  await browser.agree(await browser.open(url), stack.signIn(user));
 }
 
 /** The result's text, or the error's. */
@@ -48,12 +53,13 @@ async function expectGoodServed(client: TestClient): Promise<void> {
   expect(await called(client, "good__whoami")).toBe("good");
 }
 
-describe.each(kinds)("a client of %s", (kind) => {
+describe.each(kinds)("a client of %s", (kind, user, account) => {
   let client: TestClient;
   beforeAll(async () => {
     client = await stack.connect(kind, {
+      user,
       answer: async ({ mode, url }) => {
-        if (mode === "url") await browse(String(url));
+        if (mode === "url") await browse(user, String(url));
         return "accept";
       },
     });
@@ -74,7 +80,7 @@ describe.each(kinds)("a client of %s", (kind) => {
           expect(names).toContain("good__whoami");
           expect(names).not.toContain(`${bad}__whoami`);
           // A new client is not held up by it either.
-          const another = await stack.connect(kind);
+          const another = await stack.connect(kind, { user });
           await expectGoodServed(another);
           if (behavior !== "hangs") {
             const failure = await called(client, `${bad}__whoami`);
@@ -125,9 +131,9 @@ describe.each(kinds)("a client of %s", (kind) => {
   });
 
   it("gets the link when a server requires more in the middle of a call; the next call passes", async () => {
-    await stack.command("connections", "revoke", "--user", "company/alice", "--route", "everything");
+    await stack.command("connections", "revoke", "--user", `company/${user}`, "--route", "everything");
     await connectEverything();
-    expect(await called(client, "everything__whoami")).toBe("ally");
+    expect(await called(client, "everything__whoami")).toBe(account);
     const asked = client.asked.length;
     const failure = await client.call("everything__write_note").catch((error: unknown) => error);
     if (kind === "2025-11-25") {
@@ -135,7 +141,7 @@ describe.each(kinds)("a client of %s", (kind) => {
       expect(failure).toMatchObject({ code: -32042, data: { elicitations: [{ mode: "url" }] } });
       const [{ url, message }] = Object(failure).data.elicitations;
       expect(message).toContain("Everything");
-      await browse(url);
+      await browse(user, url);
       expect(await called(client, "everything__write_note")).toBe("written");
     } else {
       expect(failure).toMatchObject({ text: "written" });
@@ -144,13 +150,13 @@ describe.each(kinds)("a client of %s", (kind) => {
   });
 
   it("loses one server when the person disconnects it, and gets it back by its connect tool", async () => {
-    expect(await called(client, "everything__whoami")).toBe("ally");
-    await stack.command("connections", "revoke", "--user", "company/alice", "--route", "everything");
+    expect(await called(client, "everything__whoami")).toBe(account);
+    await stack.command("connections", "revoke", "--user", `company/${user}`, "--route", "everything");
     await expect.poll(() => client.toolNames(), poll).toContain("everything__connect");
     expect(await client.toolNames()).not.toContain("everything__whoami");
     await expectGoodServed(client);
     await connectEverything();
-    expect(await called(client, "everything__whoami")).toBe("ally");
+    expect(await called(client, "everything__whoami")).toBe(account);
     expect(await client.toolNames()).not.toContain("everything__connect");
   });
 
@@ -172,7 +178,7 @@ describe.each(kinds)("a client of %s", (kind) => {
   });
 
   it("is served while the person's other sessions end; its own ends with its grant", async () => {
-    const another = await stack.connect(kind);
+    const another = await stack.connect(kind, { user });
     if (another.sessionId() !== undefined) await another.end();
     await expectGoodServed(client);
   });

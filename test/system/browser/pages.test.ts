@@ -1,7 +1,4 @@
-import { existsSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { decodeJwt } from "jose";
 import type { Browser, Page, Response } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -9,21 +6,10 @@ import { browser as launch } from "../../../dev/demo/browser.ts";
 import { mcpClient } from "../../../dev/demo/mcp-client.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
+import { faultsOf, logo, missingPictures } from "./pictures.ts";
 import { loginsOfAlice, passForeignPages, watchedPage } from "./walk.ts";
 
-/** Writes missing screenshots, or all with `IMAGES=new`. */
-const images = process.env.IMAGES_DIR ?? join(import.meta.dirname, "../../../docs/images");
-const overwrite = process.env.IMAGES === "new";
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const logo = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 40"><rect width="40" height="40" fill="#0b6e4f"/><path d="M10 28V12h6l4 9 4-9h6v16h-5V19l-4 9h-2l-4-9v9z" fill="#fff"/></svg>`;
 const portal = "https://auth.test/.pomerium/routes";
-
-const variants = [
-  { width: 1280, height: 900, colorScheme: "light", keep: true },
-  { width: 390, height: 844, colorScheme: "dark", keep: true },
-  { width: 1280, height: 900, colorScheme: "dark", keep: false },
-  { width: 390, height: 844, colorScheme: "light", keep: false },
-] as const;
 
 /** A visited page, with its faults in any variant. */
 interface Met {
@@ -69,7 +55,6 @@ describe("every page that users see, in Chromium", () => {
       },
     });
     chromium = await launch({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
-    await mkdir(images, { recursive: true });
     await walk();
   }, 240_000);
   afterAll(async () => {
@@ -78,25 +63,10 @@ describe("every page that users see, in Chromium", () => {
     await database?.close();
   });
 
-  /** Checks the page in all variants, then restores the first one. */
+  /** Checks the page in all variants. */
   async function meet(name: string, page: Page, response: Response | null): Promise<void> {
-    const problems: string[] = [];
     const scripts = await page.locator("script:not([src]), [onclick], [onload], [style]").count();
-    for (const { width, height, colorScheme, keep } of variants) {
-      await page.setViewportSize({ width, height });
-      await page.emulateMedia({ colorScheme });
-      const where = `${width} ${colorScheme}`;
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-      if (wide) problems.push(`${where}: wider than the screen`);
-      for (const violation of await violations(page)) problems.push(`${where}: ${violation}`);
-      const file = join(images, `${name}-${width}-${colorScheme}.png`);
-      if ((keep || process.env.IMAGES_DIR) && (overwrite || !existsSync(file)))
-        await page.screenshot({ path: file, fullPage: true });
-    }
-    const unnamed = await page.evaluate(
-      () => [...document.querySelectorAll("h1")].length !== 1 || document.title === "",
-    );
-    if (unnamed) problems.push("has no title, or not exactly one heading");
+    const problems = await faultsOf(name, page);
     met.push({
       name,
       problems,
@@ -195,9 +165,7 @@ describe("every page that users see, in Chromium", () => {
 
   test("all pages were visited, each with its screenshots", () => {
     expect(met.map(({ name }) => name).length).toBe(20);
-    for (const { name } of met)
-      for (const { width, colorScheme } of variants.filter(({ keep }) => keep))
-        expect(existsSync(join(images, `${name}-${width}-${colorScheme}.png`)), name).toBe(true);
+    expect(met.flatMap(({ name }) => missingPictures(name))).toEqual([]);
   });
 
   test("no page has accessibility violations or is wider than the screen, on a phone and a desktop, light and dark", () => {
@@ -252,11 +220,3 @@ describe("every page that users see, in Chromium", () => {
     expect(requests).toContain("https://logos.test/m.svg");
   });
 });
-
-/** Rules of WCAG 2.2 AA that a page violates. */
-async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(axe);
-  return page.evaluate<string[]>(`axe
-    .run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] })
-    .then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join(" ")))`);
-}

@@ -22,5 +22,12 @@
 {{- if and .Values.existingConfigMap (.Values.grpcTls).secret }}
 {{- $problems = append $problems "grpcTls.secret has no effect on existingConfigMap: mount the Secret with extraVolumes and set listen.grpc_tls in the ConfigMap" }}
 {{- end }}
+{{- if and (eq .Values.mode "deployment") (not (dig "aggregation" "through" "" (.Values.config | default dict))) }}
+{{- range (.Values.config | default dict).routes }}
+{{- if (.mcp | default dict).aggregate }}
+{{- $problems = append $problems (printf "config.aggregation.through is not set: the pods reach the members of the aggregated route %s through Envoy (write the https URL of its Service, and the CA of its certificate in config.aggregation.ca)" (.id | default .from)) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if $problems }}{{ fail (printf "\n- %s" (join "\n- " $problems)) }}{{ end }}
 {{- end }}

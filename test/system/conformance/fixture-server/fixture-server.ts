@@ -9,18 +9,19 @@ import {
   originValidationResponse,
 } from "@modelcontextprotocol/server";
 import { type Listener, listen } from "../../../../dev/demo/listen.ts";
-import { fixtureMcpServer } from "./fixture-mcp-server.ts";
+import { fixtureMcpServer, type Part } from "./fixture-mcp-server.ts";
 import { sessions } from "./sessions.ts";
 
 /**
  * Starts an MCP server for the suite's server scenarios: 2026-07-28 without sessions, earlier revisions with sessions, at any path.
  * Ignores tokens; accepts only this machine's host names.
+ * @param part absent: all that the scenarios call
  */
-export async function fixtureServer(): Promise<Listener> {
-  const stateless: McpHttpHandler = createMcpHandler(() => fixtureMcpServer(stateless.notify), {
+export async function fixtureServer(part?: Part): Promise<Listener> {
+  const stateless: McpHttpHandler = createMcpHandler(() => fixtureMcpServer(stateless.notify, part), {
     legacy: "reject",
   });
-  const stateful = sessions(() => fixtureMcpServer(stateless.notify));
+  const stateful = sessions(() => fixtureMcpServer(stateless.notify, part));
   const handle = toNodeHandler({
     async fetch(request) {
       const foreign =
