@@ -1,5 +1,5 @@
-import { PassThrough, Readable } from "node:stream";
-import { toWebRequest } from "@modelcontextprotocol/node";
+import { once } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Context } from "koa";
 import { isObject } from "./json.ts";
 
@@ -20,67 +20,89 @@ export function parameterHeaders(request: Request): Record<string, string> {
   return Object.fromEntries([...request.headers].filter(([name]) => name.startsWith("mcp-param-")));
 }
 
+/** A request of a client, and what must be done when its response has been sent or the client has disconnected. */
+export interface ClientRequest {
+  /** Without its body. Aborted when the client disconnects. */
+  readonly request: Request;
+  /** Parsed; undefined if there is none. */
+  readonly body: unknown;
+  readonly onEnd: (work: () => unknown) => void;
+}
+
 /**
- * The request of a client with its body, which is at most `maxRequestBytes` long. It is aborted when the client disconnects.
+ * Reads the request of a client; its body is at most `maxRequestBytes` long.
  * @returns a response if it cannot be read
  */
-export async function readRequest(ctx: Context): Promise<{ request: Request; body: unknown } | Response> {
+export async function readRequest(ctx: Context): Promise<ClientRequest | Response> {
+  const { req, res } = ctx;
   const gone = new AbortController();
-  ctx.res.on("close", () => {
-    if (!ctx.res.writableFinished) gone.abort(new Error("the client has disconnected"));
+  res.once("close", () => {
+    if (!res.writableFinished) gone.abort(new Error("the client has disconnected"));
   });
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(req.headers))
+    if (typeof value === "string") headers.set(name, value);
+  const { method = "GET" } = req;
+  const request = new Request(ctx.URL, { method, headers, signal: gone.signal });
+  const onEnd = (work: () => unknown) => void res.once("close", work);
+  if (method !== "POST") return { request, body: undefined, onEnd };
+  const text = await textOf(req);
+  if (text === undefined)
+    return jsonRpcError(413, -32_000, `The request is longer than ${maxRequestBytes} bytes`);
   try {
-    const request = await toWebRequest(ctx.req, undefined, {
-      signal: gone.signal,
-      maxRequestBodySize: maxRequestBytes,
-    });
-    if (request.method !== "POST") return { request, body: undefined };
-    const text = await request.clone().text();
-    return { request, body: text === "" ? undefined : JSON.parse(text) };
-  } catch (error) {
-    if (error instanceof SyntaxError) return jsonRpcError(400, -32_700, "Parse error: Invalid JSON");
-    if (error instanceof Error && "status" in error && error.status === 413)
-      return jsonRpcError(413, -32_000, `The request is longer than ${maxRequestBytes} bytes`);
-    throw error;
+    return { request, body: text === "" ? undefined : JSON.parse(text), onEnd };
+  } catch {
+    return jsonRpcError(400, -32_700, "Parse error: Invalid JSON");
   }
 }
 
-/** Sends a response; streams begin at once, even if they have nothing to say yet. */
-export function sendResponse(ctx: Context, response: Response): void {
+/** Undefined: it is too long. */
+async function textOf(request: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  if (Number(request.headers["content-length"]) > maxRequestBytes) return undefined;
+  for await (const chunk of request) {
+    bytes += chunk.length;
+    if (bytes > maxRequestBytes) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/** Sends a response. Streams that may be silent for long begin at once. */
+export async function sendResponse(ctx: Context, response: Response): Promise<void> {
   ctx.status = response.status;
   for (const [name, value] of response.headers)
     if (name !== "connection" && name !== "keep-alive") ctx.set(name, value);
   if (!response.headers.has("cache-control")) ctx.set("cache-control", "no-store");
-  if (response.body === null) {
-    ctx.body = null;
+  const type = response.headers.get("content-type") ?? "";
+  if (response.body === null || !type.startsWith("text/event-stream")) {
+    ctx.body = response.body === null ? null : Buffer.from(await response.arrayBuffer());
     ctx.status = response.status;
     return;
   }
-  // Node's types of web streams and those of the DOM differ in name only.
-  const body = Readable.fromWeb(response.body as import("node:stream/web").ReadableStream);
-  ctx.body = body.on("error", () => ctx.res.destroy()).pipe(new PassThrough());
-  ctx.res.on("close", () => body.destroy());
-  if (ctx.response.get("content-type").startsWith("text/event-stream")) ctx.flushHeaders();
+  ctx.respond = false;
+  await pump(ctx.res, response.body, ctx.method === "GET");
 }
 
-/** Calls `done` when the response has been sent, or the client has disconnected: nothing could be delivered to it any more. */
-export function closeAfter(response: Response, request: Request, done: () => Promise<void>): Response {
-  const once = onlyOnce(done);
-  if (response.body === null) {
-    once();
-    return response;
+/** How long a stream may be silent before its header is sent without a message, ms. */
+const headerMs = 100;
+
+async function pump(res: ServerResponse, body: ReadableStream<Uint8Array>, atOnce: boolean): Promise<void> {
+  const reader = body.getReader();
+  const cancel = () => void reader.cancel().catch(() => {});
+  res.once("close", cancel);
+  if (atOnce) res.flushHeaders();
+  const header = setTimeout(() => res.headersSent || res.flushHeaders(), headerMs);
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      if (res.destroyed) return;
+      if (!res.write(next.value)) await Promise.race([once(res, "drain"), once(res, "close")]);
+    }
+  } finally {
+    clearTimeout(header);
+    res.off("close", cancel);
+    if (res.destroyed) cancel();
+    else res.end();
   }
-  request.signal.addEventListener("abort", once, { once: true });
-  const ended = new TransformStream<Uint8Array, Uint8Array>({ flush: once });
-  const { status, statusText, headers } = response;
-  return new Response(response.body.pipeThrough(ended), { status, statusText, headers });
-}
-
-function onlyOnce(work: () => Promise<void>): () => void {
-  let done = false;
-  return () => {
-    if (done) return;
-    done = true;
-    void work().catch(() => {});
-  };
 }

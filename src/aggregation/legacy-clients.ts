@@ -9,7 +9,7 @@ import { hashedHandle } from "../store/hashed-handle.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
-import { closeAfter, jsonRpcError, parameterHeaders } from "./http.ts";
+import { type ClientRequest, jsonRpcError, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { Naming } from "./names.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
@@ -27,13 +27,14 @@ export interface LegacyDeps {
   /** Gets answers to our requests, and notifications. */
   readonly onOther: (conversation: Conversation, message: JSONRPCMessage) => void;
   /** Serves the stream of messages that belong to no request. */
-  readonly openGet: (conversation: Conversation, request: Request) => Promise<Response>;
+  readonly openGet: (conversation: Conversation, received: ClientRequest) => Promise<Response>;
   readonly onEnd: (conversation: Conversation) => void;
 }
 
 /** Serves clients with a session: MCP 2025-03-26 to 2025-11-25, "Streamable HTTP". */
 export function legacyClients(deps: LegacyDeps) {
-  async function start(call: AggregateCall, namings: readonly Naming[], request: Request, body: unknown) {
+  async function start(call: AggregateCall, namings: readonly Naming[], received: ClientRequest) {
+    const { request, body, onEnd } = received;
     if (!isInitializeRequest(body))
       return jsonRpcError(400, -32_600, "Only one initialization request is allowed");
     const { protocolVersion, capabilities, clientInfo } = body.params;
@@ -53,10 +54,12 @@ export function legacyClients(deps: LegacyDeps) {
     await server.connect(transport);
     const response = await transport.handleRequest(request, { parsedBody: body });
     if (!response.ok) await deps.sessions.remove(handle);
-    return closeAfter(response, request, () => server.close());
+    onEnd(() => server.close());
+    return response;
   }
 
-  async function post(conversation: Conversation, request: Request, body: unknown): Promise<Response> {
+  async function post(conversation: Conversation, received: ClientRequest): Promise<Response> {
+    const { request, body, onEnd } = received;
     const owner = hashedHandle(conversation.session.handle);
     const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: undefined });
     const exchange = new Exchange(transport, deps.replicaId, (message) =>
@@ -74,22 +77,18 @@ export function legacyClients(deps: LegacyDeps) {
     await server.connect(exchange);
     await exchange.replay({ ...conversation.session.state.initialize });
     deps.exchanges.add(owner, exchange);
-    const done = async () => {
+    onEnd(() => {
       deps.exchanges.remove(owner, exchange);
-      await server.close();
-    };
-    try {
-      return await closeAfter(await transport.handleRequest(request, { parsedBody: body }), request, done);
-    } catch (error) {
-      await done();
-      throw error;
-    }
+      return server.close();
+    });
+    return transport.handleRequest(request, { parsedBody: body });
   }
 
-  return async (call: AggregateCall, namings: readonly Naming[], request: Request, body: unknown) => {
+  return async (call: AggregateCall, namings: readonly Naming[], received: ClientRequest) => {
+    const { request, body } = received;
     const handle = request.headers.get("mcp-session-id");
     if (handle === null) {
-      if (request.method === "POST" && initializes(body)) return start(call, namings, request, body);
+      if (request.method === "POST" && initializes(body)) return start(call, namings, received);
       return jsonRpcError(400, -32_000, "Bad Request: Mcp-Session-Id header is required", body);
     }
     const session = await findSession(deps.sessions, handle, ownerOf(call));
@@ -97,9 +96,9 @@ export function legacyClients(deps: LegacyDeps) {
     if (conversation === undefined) return jsonRpcError(404, -32_001, "Session not found", body);
     switch (request.method) {
       case "POST":
-        return post(conversation, request, body);
+        return post(conversation, received);
       case "GET":
-        return deps.openGet(conversation, request);
+        return deps.openGet(conversation, received);
       case "DELETE":
         await deps.sessions.remove(handle);
         deps.onEnd(conversation);

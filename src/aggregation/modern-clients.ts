@@ -7,12 +7,14 @@ import {
   type Implementation,
   LOG_LEVEL_META_KEY,
   type McpHttpHandler,
+  ProtocolError,
+  ProtocolErrorCode,
   type ServerEventBus,
 } from "@modelcontextprotocol/server";
 import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
-import { parameterHeaders } from "./http.ts";
+import { type ClientRequest, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
@@ -32,8 +34,7 @@ export function modernClients(deps: ModernDeps) {
   return async (
     call: AggregateCall,
     namings: readonly Naming[],
-    request: Request,
-    body: unknown,
+    { request, body }: ClientRequest,
   ): Promise<Response> => {
     const message: JsonObject = isObject(body) ? body : {};
     const params = isObject(message.params) ? message.params : {};
@@ -43,6 +44,17 @@ export function modernClients(deps: ModernDeps) {
       opened.conversation ??= await conversationOf(deps.sessions, call, namings, request, meta);
       return opened.conversation;
     };
+    const failure: { status?: number } = {};
+    const noting =
+      (answer: AnswerRequest): AnswerRequest =>
+      async (one, ctx) => {
+        try {
+          return await answer(one, ctx);
+        } catch (error) {
+          if (error instanceof ProtocolError) failure.status = statusOf[error.code];
+          throw error;
+        }
+      };
     const end = () => void handler?.close();
     const handler: McpHttpHandler | undefined = createMcpHandler(
       // Called once the SDK has accepted the request.
@@ -50,7 +62,7 @@ export function modernClients(deps: ModernDeps) {
         const conversation = await open();
         const instructions =
           message.method === "server/discover" ? await deps.instructions(conversation) : "";
-        return serverFor(call.route, instructions, deps.answer(conversation));
+        return serverFor(call.route, instructions, noting(deps.answer(conversation)));
       },
       {
         legacy: "reject",
@@ -65,8 +77,24 @@ export function modernClients(deps: ModernDeps) {
           : {}),
       },
     );
-    return handler.fetch(request, { parsedBody: body });
+    const response = await handler.fetch(request, { parsedBody: body });
+    return failure.status === undefined ? response : withStatus(response, failure.status);
   };
+}
+
+/** JSON-RPC: a parameter and the header that mirrors it differ. */
+const headerMismatch = -32_020;
+/** MCP 2026-07-28, "Standard Headers" and "Sending Messages": errors with an HTTP status of their own. */
+const statusOf: Readonly<Record<number, number>> = {
+  [ProtocolErrorCode.MethodNotFound]: 404,
+  [headerMismatch]: 400,
+};
+
+/** The SDK sets the status for errors that it finds itself, not for those of members and of `answer`. */
+function withStatus(response: Response, status: number): Response {
+  const { headers, body } = response;
+  const isJson = headers.get("content-type")?.startsWith("application/json");
+  return response.ok && isJson ? new Response(body, { status, headers }) : response;
 }
 
 /** The schema of the SDK has validated both by the time that they are used. */

@@ -11,7 +11,7 @@ import { ClientStream, type ClientStreamDeps } from "./client-stream.ts";
 import { ClientStreams } from "./client-streams.ts";
 import type { Conversation } from "./conversation.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
-import { closeAfter } from "./http.ts";
+import type { ClientRequest } from "./http.ts";
 import { anyObject, arrayOf, isObject, type JsonObject, stringOf } from "./json.ts";
 import { answerMs, asksClient, namedQuestion } from "./relays.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
@@ -36,7 +36,7 @@ export interface Listening {
 export interface Notices {
   readonly streams: ClientStreams;
   /** GET of a client with a session. */
-  openGet(conversation: Conversation, request: Request): Promise<Response>;
+  openGet(conversation: Conversation, received: ClientRequest): Promise<Response>;
   /** The events of `subscriptions/listen`. */
   openListen(conversation: Conversation, listening: Listening): Promise<ServerEventBus>;
 }
@@ -46,7 +46,7 @@ export function notices(deps: NoticeDeps): Notices {
 
   return {
     streams,
-    async openGet(conversation, request) {
+    async openGet(conversation, { request, onEnd }) {
       const session = hashedHandle(conversation.session.handle);
       const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: undefined });
       const exchange = new Exchange(transport, deps.replicaId, () => {});
@@ -81,7 +81,8 @@ export function notices(deps: NoticeDeps): Notices {
       deps.exchanges.add(session, exchange);
       streams.add(stream);
       void stream.open();
-      return closeAfter(response, request, async () => streams.remove(stream));
+      onEnd(() => streams.remove(stream));
+      return response;
     },
 
     async openListen(conversation, { signal, filter, end }) {

@@ -1,6 +1,7 @@
 import type { ServerContext } from "@modelcontextprotocol/server";
 import { hashedHandle } from "../store/hashed-handle.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
+import { withDeadline } from "../util/deadline.ts";
 import type { ClientStreams } from "./client-streams.ts";
 import { allLists } from "./client-streams.ts";
 import { type AccessDeps, accessTo } from "./consent.ts";
@@ -15,6 +16,8 @@ import { innerUri } from "./uris.ts";
 
 /** How long a member may take to set a level or to subscribe, ms. */
 const shortMs = 10_000;
+/** How long the response to a subscription waits for the session's own streams, ms. */
+const followMs = 3_000;
 /** Resources that one session can subscribe to. */
 const maxSubscriptions = 1_000;
 /** How long after a link was made it is looked for the consent, and how often, ms. */
@@ -101,6 +104,9 @@ export function sessionWide(deps: SessionWideDeps): SessionWide {
           ? undefined
           : { ...state, subscriptions: [...state.subscriptions, outer] },
       );
+      // What changes after the response must be heard. Streams on other replicas follow in a moment.
+      const followed = streams.refresh(hashedHandle(conversation.session.handle));
+      await withDeadline(followed, followMs, () => undefined);
       deps.onChanged(conversation);
       return result;
     },

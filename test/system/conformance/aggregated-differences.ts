@@ -8,11 +8,13 @@ const list = z.array(
     scenario: z.string(),
     /** Absent: all revisions. */
     revision: z.string().optional(),
+    /** Hosts of the aggregated routes. */
+    routes: z.array(z.string()).min(1),
     reason: z.string().min(20),
   }),
 );
 
-/** The server scenarios that differ on the aggregated route with several members: `aggregated-differences.yaml`. */
+/** The server scenarios that differ on aggregated routes: `aggregated-differences.yaml`. */
 export async function aggregatedDifferences() {
   const file = join(import.meta.dirname, "aggregated-differences.yaml");
   const entries = list.parse(parse(await readFile(file, "utf8")));
@@ -20,8 +22,9 @@ export async function aggregatedDifferences() {
     file,
     /** Undefined: the result must not differ. */
     reasonFor: (host: string, scenario: string, revision: string): string | undefined =>
-      host === "three.test"
-        ? entries.find((one) => one.scenario === scenario && (one.revision ?? revision) === revision)?.reason
-        : undefined,
+      entries.find(
+        (one) =>
+          one.scenario === scenario && (one.revision ?? revision) === revision && one.routes.includes(host),
+      )?.reason,
   };
 }

@@ -13,8 +13,8 @@ import { type Outcomes, serverSuite } from "./server-suite.ts";
  * through Envoy and the sidecar with an external token: on a route, on an aggregated route with this one member, and on one with three
  * members that have a part of it each. A scenario passes if every check passes both ways. It fails if a result differs through the
  * gateway, or if the revision requires it and it does not pass. Optional scenarios that our fixture server does not support are `alike`
- * if they fail the same both ways: they are counted and named, but not as passed. What must differ because of a prefix is listed in
- * aggregated-differences.yaml.
+ * if they fail the same both ways: they are counted and named, but not as passed. What must differ is listed in
+ * aggregated-differences.yaml, with the reason.
  */
 const keep = process.argv.includes("--keep");
 const folder = await mkdtemp(join(tmpdir(), "conformance-server-"));
@@ -100,7 +100,7 @@ if (keep) console.log(`\nlogs and checks: ${folder}`);
 else await rm(folder, { recursive: true, force: true });
 const optional = [...new Set(alike)].join(", ") || "none";
 console.log(`\noptional, not offered by our fixture server, alike both ways: ${optional}`);
-console.log(`different because of a prefix:\n${excused.map((one) => `  ${one}`).join("\n") || "  none"}`);
+console.log(`different on aggregated routes:\n${excused.map((one) => `  ${one}`).join("\n") || "  none"}`);
 console.log(`${passed} passed, ${failed} failed, ${alike.length} alike`);
 process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
 
