@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fleet aggregation envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
+.PHONY: help demo demo-once test clients conformance fleet aggregation stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -33,6 +33,9 @@ fleet: $(packages) ## run three Envoys and two sidecars without a shared folder:
 
 aggregation: $(packages) ## test aggregated routes: every client revision with every member revision, two replicas, members' faults (ten minutes)
 	@vitest run test/system/aggregation && exec vitest run --config test/system/run.config.ts system/aggregation/
+
+stdio: $(packages) ## run docs/stdio.md with the bridge and servers of npm and PyPI, attack the bridge, measure a call (five minutes; installs 150 MB once)
+	@exec vitest run --config test/system/run.config.ts system/stdio/
 
 envoy-gateway: $(packages) ## run the tests through a real Envoy Gateway with the sample manifest (built with Go once, ten minutes)
 	@node dev/go-tools.ts envoy-gateway && exec vitest run test/system/platforms/envoy-gateway/envoy-gateway.test.ts

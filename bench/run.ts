@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { markdown } from "./report/markdown.ts";
 import type { Table, Target } from "./report/report.ts";
+import { aggregation } from "./suites/aggregation.ts";
 import { checks } from "./suites/checks.ts";
 import { coldPaths } from "./suites/cold-paths.ts";
 import { mixedLoad } from "./suites/mixed-load.ts";
@@ -28,6 +29,7 @@ const suites: Readonly<Record<string, Suite>> = {
   "response-path": responsePath,
   "cold-paths": coldPaths,
   "mixed-load": mixedLoad,
+  aggregation,
   scale,
 };
 const { values } = parseArgs({

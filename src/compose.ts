@@ -6,6 +6,7 @@ import { createAuthorizationServer } from "./authorization-server/create-authori
 import type { CurrentRoutes } from "./config/route-table.ts";
 import type { ResolveHost } from "./egress/addresses.ts";
 import { createSafeFetch } from "./egress/safe-fetch.ts";
+import { createConsentRequired } from "./ext-authz/consent-required.ts";
 import { createExternalTokens } from "./external-tokens/create-external-tokens.ts";
 import { createAssertions } from "./external-tokens/identity-assertions.ts";
 import { createMetadataProofs } from "./external-tokens/metadata-proofs.ts";
@@ -61,7 +62,7 @@ export async function compose(foundation: Foundation) {
   const common = { routes, store, logger, metrics };
   const keys = await createSigningKeys({ store, logger, now });
   const metadataProofs = await createMetadataProofs({ store, logger, now });
-  const signedCalls = createSignedCalls({ metadataProofs, now });
+  const signedCalls = createSignedCalls({ metadataProofs });
   const { cacheEntries: entries, tokenCacheBytes: bytes } = routes().config.limits;
   const people = createPeople({
     store,
@@ -147,6 +148,11 @@ export async function compose(foundation: Foundation) {
     portal,
     createConsentLink: consentLinks.create,
     aggregation,
+    consentRequired: createConsentRequired({
+      ...common,
+      metadataProofs,
+      createConsentLink: consentLinks.create,
+    }),
     /** Closes the components in reverse order of their dependencies; the store stays open. */
     async close() {
       for (const component of [

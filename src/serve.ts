@@ -237,7 +237,8 @@ function createPublicApp(
     readonly onProven: (connection: Socket) => void;
   },
 ): Koa {
-  const { routes, logger, metrics, signIn, portal, authorizationServer, aggregation } = components;
+  const { routes, logger, metrics, signIn, portal, authorizationServer, aggregation, consentRequired } =
+    components;
   const app = createApp(logger);
   // `envoyOnly` ensures that forwarded headers come from Envoy; `publicEndpoint` removes what a client could have forged.
   app.proxy = true;
@@ -247,6 +248,8 @@ function createPublicApp(
   app.use(publicEndpoint(routes, logger, metrics));
   // Calls of tools are longer than what `limitBodies` allows: they have a limit of their own.
   app.use(aggregation.middleware);
+  // A call's body has limits of its own: beyond them, the call is challenged.
+  app.use(consentRequired.routes());
   app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
   app.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
   return app;

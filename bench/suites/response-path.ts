@@ -94,6 +94,7 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
     maxWatchedStreams: 4_096,
     routes: () => table,
     upstreamTokens: { handleRejection: async () => ({ kind: "consent", scopes: ["mcp"], reason: "bench" }) },
+    store: { elicitationSessions: { record: async () => {} } },
     peers: { verify: () => "proven", rejected: () => {} },
     // A filter stands in for the check: it cannot prove what it leaves, and leaves the same for every request.
     metadataProofs: {

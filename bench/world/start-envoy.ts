@@ -40,12 +40,13 @@ export async function startEnvoy(world: World, file: string): Promise<RunningEnv
     { env: { ...process.env, ...world.env }, maxBuffer: 64 * 1024 * 1024 },
   );
   const bootstrap = JSON.parse(stdout) as Bootstrap;
-  const [mcp] = bootstrap.static_resources.listeners;
+  const [mcp, ...others] = bootstrap.static_resources.listeners;
   if (!mcp) throw new Error("the bootstrap has no listener");
   bootstrap.static_resources.listeners = [
     variant(mcp, "mcp", () => true),
     variant(mcp, "request path only", (filter) => filter !== "envoy_mcp_auth.challenge"),
     variant(mcp, "alone", (filter) => filter === "envoy.filters.http.router"),
+    ...others,
   ];
   bootstrap.admin = { address: loopback };
   const bootstrapFile = join(world.folder, "envoy.json");

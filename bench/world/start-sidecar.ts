@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { nodeOptions } from "../../dev/release/build.ts";
 import { type Process, startProcess } from "./start-process.ts";
 import type { World } from "./world.ts";
 
@@ -10,11 +10,6 @@ export interface RunningSidecar extends Process {
 }
 
 const root = join(import.meta.dirname, "../..");
-/** The image's own: what is measured is what ships. */
-const [, ...shipped] = JSON.parse(
-  /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(root, "Dockerfile"), "utf8"))?.[1] ?? "[]",
-) as string[];
-
 export async function startSidecar(options: {
   readonly world: World;
   readonly file: string;
@@ -24,7 +19,8 @@ export async function startSidecar(options: {
   const { world, file, core, nodeFlags = [] } = options;
   const started = await startProcess({
     name: "sidecar",
-    command: [process.execPath, ...nodeFlags, ...shipped, "serve", "--config", file],
+    // With the options of the executable and the image: what is measured is what ships.
+    command: [process.execPath, nodeOptions, ...nodeFlags, "src/main.ts", "serve", "--config", file],
     cwd: root,
     folder: world.folder,
     env: world.env,

@@ -38,8 +38,8 @@ export interface World {
   readonly env: Readonly<Record<string, string>>;
   /** Makes connections for people nobody has seen yet; the route's is `number % routes`. */
   connections(count: number, options: ConnectionOptions): Promise<Connection[]>;
-  /** Another external token for the same person and route. */
-  externalToken(person: Connection): Promise<string>;
+  /** Another external token for the same person and grant. @param resource default: the connection's route */
+  externalToken(person: Connection, resource?: string): Promise<string>;
   /** Writes a routes file; the path of it. */
   routesFile(name: string, options: RoutesFileOptions): Promise<string>;
   close(): Promise<void>;
@@ -88,13 +88,13 @@ export async function startWorld(upstream: string): Promise<World> {
   const ca = await certificateAuthority(folder, ["mcp.test", "auth.test"]);
   let people = 0;
 
-  async function makeExternalToken(person: Person): Promise<string> {
-    const { userId, route, grantId } = person;
+  async function makeExternalToken(person: Person, resource = routeUrl(person.route)): Promise<string> {
+    const { userId, grantId } = person;
     const { kid, key } = keys.signer("external_token");
     const now = Math.floor(Date.now() / 1000);
     return new SignJWT({
       iss: issuer,
-      aud: routeUrl(route),
+      aud: resource,
       sub: userId,
       client_id: clientId,
       grant_id: grantId,

@@ -6,8 +6,10 @@ import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { BrowserContext } from "playwright-core";
 import { browser as startBrowser } from "./browser.ts";
 import { type McpClient, mcpClient } from "./mcp-client.ts";
-import { person } from "./person.ts";
+import { type Login, person } from "./person.ts";
+import type { RecordedRequest } from "./record-requests.ts";
 import { type Stack, startStack } from "./stack.ts";
+import { everythingAtOnce } from "./stack-config.ts";
 import { transcript } from "./transcript.ts";
 
 /*
@@ -30,34 +32,71 @@ function nameOf(stack: Stack, method: string, url: URL, body: string): string | 
   if (url.pathname.startsWith("/.well-known/")) return "authorization server metadata";
   if (url.pathname.endsWith("/register")) return "registration";
   if (url.pathname.endsWith("/token")) return "token";
-  const isMcp = url.href === stack.urls.everything || url.href === stack.urls.open;
+  const isMcp = [stack.urls.everything, stack.urls.open, atOnce(stack)].includes(url.href);
   if (method !== "POST" || !isMcp) return undefined;
   const call: { method?: string; params?: { name?: string } } = JSON.parse(body);
   return call.params?.name ? `${call.method} ${call.params.name}` : call.method;
 }
 
-function client(stack: Stack, context: BrowserContext, url: string) {
+/** A user's accounts at the company and at the upstream. */
+interface Accounts {
+  readonly company: Login;
+  readonly upstream: Login;
+}
+const alice: Accounts = {
+  company: { login: "alice", password: "wonderland" },
+  upstream: { login: "ally", password: "looking-glass" },
+};
+const bob: Accounts = {
+  company: { login: "bob", password: "builder" },
+  upstream: { login: "bobby", password: "hammer" },
+};
+
+function client(stack: Stack, context: BrowserContext, url: string, who = alice, opensLinks = false) {
+  const browse = (location: URL, end: (at: URL) => boolean) =>
+    person({
+      context,
+      location,
+      transcript: log,
+      logins: { [stack.openid.issuer]: who.company, [stack.upstream.issuer]: who.upstream },
+      nameOf: (origin, form) =>
+        origin === stack.openid.issuer
+          ? `${form} at the company`
+          : origin === stack.upstream.issuer
+            ? `${form} at the upstream`
+            : `${form} at the gateway`,
+      end,
+    });
   return mcpClient({
     url,
     fetch: log.observe(stack.fetch, (method, target, body) => nameOf(stack, method, target, body)),
     browse: (location) =>
-      person({
-        context,
-        location,
-        transcript: log,
-        logins: {
-          [stack.openid.issuer]: { login: "alice", password: "wonderland" },
-          [stack.upstream.issuer]: { login: "ally", password: "looking-glass" },
-        },
-        nameOf: (origin, form) =>
-          origin === stack.openid.issuer
-            ? `${form} at the company`
-            : origin === stack.upstream.issuer
-              ? `${form} at the upstream`
-              : `${form} at the gateway`,
-        end: (at) => at.hostname === "127.0.0.1" && at.pathname === "/callback",
-      }),
+      browse(location, (at) => at.hostname === "127.0.0.1" && at.pathname === "/callback"),
+    openLink: opensLinks
+      ? (link) => browse(new URL(link), (at) => at.pathname.endsWith("/mcp/consent/done"))
+      : undefined,
   });
+}
+
+/** URL of the aggregated route. */
+function atOnce(stack: Stack): string {
+  return `${stack.urls.issuer}/all`;
+}
+
+/** Another user connects one URL for both servers, and the upstream only when its tools are needed. */
+async function useEverythingAtOnce(stack: Stack, context: BrowserContext): Promise<string> {
+  const all = keep(await client(stack, context, atOnce(stack), bob, true));
+  const session = await all.connect();
+  const names = async () => (await session.listTools()).tools.map(({ name }) => name);
+  const before = await names();
+  assert(before.includes("open__greet"), `tools/list does not list open__greet: ${before.join(", ")}`);
+  assert(before.includes("everything__connect"), `no everything__connect: ${before.join(", ")}`);
+  await session.callTool({ name: "everything__connect" });
+  const after = await names();
+  assert(!after.includes("everything__connect"), "everything__connect is still listed");
+  const who = await session.callTool({ name: "everything__whoami" });
+  assert.deepEqual(who.content, [{ type: "text", text: "bobby" }], "the upstream sees another account");
+  return `${after.length} tools of two servers at ${atOnce(stack)}`;
 }
 
 async function useEverything(mcp: McpClient): Promise<Client> {
@@ -90,7 +129,12 @@ async function compare(stack: Stack, mcp: McpClient): Promise<string> {
   const issued = stack.upstream.issuedTokens();
   assert(issued.length > 0, "the upstream's authorization server issued no token");
   assert(!issued.some((token) => JSON.stringify(held).includes(token)), "the client holds an upstream token");
-  const received = stack.everything.requests.filter(({ url }) => url === "/mcp");
+  // The gateway's own discovery asks the server without a token.
+  const isDiscovery = ({ headers }: RecordedRequest) =>
+    headers.some(([name, value]) => name === "user-agent" && value.startsWith("envoy-mcp-auth/"));
+  const received = stack.everything.requests.filter(
+    (request) => request.url === "/mcp" && !isDiscovery(request),
+  );
   assert(received.length > 0, "the upstream received nothing");
   for (const request of received) {
     const sent = request.headers.filter(([name]) => name.toLowerCase() === "authorization");
@@ -111,12 +155,11 @@ async function run(): Promise<void> {
     return { stack, found: `Envoy at ${stack.urls.issuer}` };
   });
   const { stack } = started;
-  const { context } = await log.step("browser", async () => {
-    const browser = keep(
-      await startBrowser({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve }),
-    );
-    return { context: await browser.newContext(), found: `Chromium ${browser.version()}` };
+  const { browser } = await log.step("browser", async () => {
+    const started = await startBrowser({ publicKeyHash: stack.ca.publicKeyHash, resolve: stack.resolve });
+    return { browser: keep(started), found: `Chromium ${started.version()}` };
   });
+  const context = await browser.newContext();
   await log.step("401 without a token", async () => {
     const response = await stack.fetch(stack.urls.everything, { method: "POST", body: "{}" });
     assert.equal(response.status, 401, `the answer is ${response.status}: ${await response.text()}`);
@@ -134,6 +177,10 @@ async function run(): Promise<void> {
     assert(!sent.includes("authorization"), "an Authorization header reached the open server");
     return "Hello, Alice! (without an Authorization header)";
   });
+  await log.step("everything at once", async () => {
+    const others = await browser.newContext();
+    return useEverythingAtOnce(stack, others);
+  });
   await log.step("who saw which token", () => compare(stack, everything));
   const missing = expected.filter((name) => !log.done.includes(name));
   assert.equal(missing.length, 0, `these steps never happened: ${missing.join(", ")}`);
@@ -141,7 +188,7 @@ async function run(): Promise<void> {
 
 /** The demo logs at the most verbose level, so that the absence of tokens is meaningful. */
 const verbose: NonNullable<Parameters<typeof startStack>[0]["config"]> = (config) => ({
-  ...config,
+  ...everythingAtOnce(config),
   log: { level: "trace" },
 });
 
@@ -160,6 +207,10 @@ const expected = [
   "tools/call whoami",
   "tools/call count",
   "streamed answer",
+  "servers at the gateway",
+  "tools/call everything__connect",
+  "tools/call everything__whoami",
+  "everything at once",
 ];
 
 /** Time limit of the run; long enough for a first installation. */

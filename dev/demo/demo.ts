@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Stack, type StackOptions, startStack } from "./stack.ts";
+import { everythingAtOnce } from "./stack-config.ts";
 
 const folder = process.env.DEMO_FOLDER ?? join(import.meta.dirname, "../../.demo/run");
 const inspector = "npx @modelcontextprotocol/inspector";
@@ -33,6 +34,7 @@ function describe(stack: Stack): string {
   MCP servers behind Envoy
     ${urls.everything}   requires a token of its own authorization server
     ${urls.open}         requires no token; yours stops at the gateway
+    ${urls.issuer}/all          everything at once: the tools of both under one URL
   People
     company sign-in (${openid.issuer})      ${people(openid.accounts)}
     Everything Inc. (${upstream.issuer})      ${people(upstream.accounts)}
@@ -66,6 +68,7 @@ async function main(): Promise<number> {
   const stack = await startStack({
     folder,
     ports,
+    config: everythingAtOnce,
     // Not earlier: if the ports are in use, another demo is using this folder.
     prepare: () => rm(folder, { recursive: true, force: true }),
     progress: (line) => process.stderr.write(`==> starting ${line}\n`),

@@ -4,6 +4,7 @@ import { UnauthorizedError } from "@modelcontextprotocol/sdk/client/auth.js";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import type { OAuthClientInformationMixed, OAuthTokens } from "@modelcontextprotocol/sdk/shared/auth.js";
+import { ElicitRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 import { listen } from "./listen.ts";
 
 /** A typical MCP client: the SDK's, with its OAuth client and a loopback redirect URI. */
@@ -31,6 +32,8 @@ export async function mcpClient(options: {
   name?: string;
   /** Requested at registration and authorization; default: those that the server names. */
   scope?: string;
+  /** Opens a URL for the user, at the server's request (URL mode elicitation). Default: the client cannot. */
+  openLink?: (url: string) => Promise<unknown>;
 }): Promise<McpClient> {
   let answer = Promise.withResolvers<URLSearchParams>();
   const listener = await listen((request, response) => {
@@ -100,7 +103,15 @@ export async function mcpClient(options: {
     await newTransport().finishAuth(code);
   }
   async function attempt(): Promise<Client> {
-    const client = new Client({ name: options.name ?? "demo", version: "1.0.0" });
+    const { openLink } = options;
+    const capabilities = openLink ? { elicitation: { url: {} } } : {};
+    const client = new Client({ name: options.name ?? "demo", version: "1.0.0" }, { capabilities });
+    if (openLink)
+      client.setRequestHandler(ElicitRequestSchema, async ({ params }) => {
+        if (params.mode !== "url") return { action: "decline" };
+        await openLink(params.url);
+        return { action: "accept" };
+      });
     await client.connect(newTransport());
     clients.push(client);
     return client;

@@ -1,4 +1,4 @@
-import type { BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Locator, Page } from "playwright-core";
 import type { Transcript } from "./transcript.ts";
 
 /** Name and password at one of the demo's servers. */
@@ -7,9 +7,12 @@ export interface Login {
   readonly password: string;
 }
 
+/** What a page asks the user: `servers` lets them connect the members of an aggregated route. */
+export type PersonsForm = "sign-in" | "consent" | "servers";
+
 /**
  * Simulates a user in the browser: opens `location`, signs in at the company, allows the client, signs in at the
- * upstream and allows the gateway there. Each is a step of `transcript`; steps that the servers skip are left out.
+ * upstream and allows the gateway there; connects no members of an aggregated route in advance. Each is a step of `transcript`; steps that the servers skip are left out.
  */
 export async function person(options: {
   /** Keeps its cookies between flows: in the second one, the user is signed in. */
@@ -19,7 +22,7 @@ export async function person(options: {
   /** By origin of the sign-in form. */
   logins: Readonly<Record<string, Login>>;
   /** Names the step by the form's origin and purpose. */
-  nameOf: (origin: string, form: "sign-in" | "consent") => string;
+  nameOf: (origin: string, form: PersonsForm) => string;
   /** Where the flow ends: the client's redirect URI. */
   end: (url: URL) => boolean;
 }): Promise<void> {
@@ -33,12 +36,13 @@ export async function person(options: {
       const { origin } = new URL(page.url());
       const password = page.locator('input[name="password"]');
       const allow = page.locator('button[name="decision"][value="allow"]');
-      await password.or(allow).first().waitFor();
-      const form = (await password.count()) > 0 ? "sign-in" : "consent";
+      const onward = page.locator('button[name="decision"][value="continue"]');
+      await password.or(allow).or(onward).first().waitFor();
+      const form = await formOf({ password, onward });
       await transcript.step(options.nameOf(origin, form), async () => {
         const heading = (await page.locator("h1").first().textContent())?.trim();
         if (form === "sign-in") await signIn(page, options.logins[origin], origin);
-        else await press(page, allow);
+        else await press(page, form === "servers" ? onward : allow);
         return `"${heading}" at ${origin}`;
       });
     }
@@ -56,6 +60,11 @@ export async function person(options: {
   } finally {
     await page.close();
   }
+}
+
+async function formOf(page: { password: Locator; onward: Locator }): Promise<PersonsForm> {
+  if ((await page.password.count()) > 0) return "sign-in";
+  return (await page.onward.count()) > 0 ? "servers" : "consent";
 }
 
 async function signIn(page: Page, login: Login | undefined, origin: string): Promise<void> {

@@ -87,3 +87,15 @@ export function stackConfig(places: StackPlaces): StackConfig {
     ],
   };
 }
+
+/** The demo's third route: both servers behind one URL. */
+export function everythingAtOnce(config: StackConfig): StackConfig {
+  const all = {
+    id: "all",
+    name: "Everything at once",
+    description: "All MCP servers of this gateway behind one URL",
+    from: `${config.issuer}/all`,
+    mcp: { aggregate: { routes: "all" } },
+  };
+  return { ...config, routes: [...config.routes, all] };
+}

@@ -4,12 +4,9 @@ import { existsSync, globSync, realpathSync } from "node:fs";
 import { chmod, copyFile, cp, glob, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { build, entryPoint, root } from "./build.ts";
+import { build, entryPoint, nodeOptions, root } from "./build.ts";
 
 const run = promisify(execFile);
-
-/** A small young generation: many short collections instead of few long ones (docs/performance.md). */
-const nodeOptions = "--max-semi-space-size=4";
 
 /** Starts the program from wherever the folder is, also through symbolic links, with nothing on PATH. */
 const launcher = `#!/bin/sh

@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import { productVersion } from "../util/package.ts";
+import type { ImportArguments } from "./import.ts";
 import { addOperatorCommands } from "./operator-commands.ts";
 
 const out = (text: string) => void process.stdout.write(text);
@@ -127,6 +128,29 @@ program
   .action(async (route: string, options: { config: string }) => {
     const { runDoctor } = await import("./doctor.ts");
     process.exitCode = await runDoctor({ file: options.config, route, env: process.env, out, err });
+  });
+
+program
+  .command("import")
+  .description(
+    "make routes, and a bridge for stdio servers, from the configuration of a desktop client, a bridge or a FastMCP gateway (docs/stdio.md)",
+  )
+  .argument("<file>", "JSON file with mcpServers or servers")
+  .requiredOption(
+    "--from <url>",
+    "where the routes are served: https://mcp.example.com for a path per server, https://{name}.mcp.example.com for a host per server",
+  )
+  .requiredOption("--out <dir>", "folder for the written files")
+  .option("--force", "replace files of an earlier import; secrets.env keeps its values")
+  .option("--aggregate <name>", "name of the route that serves all of them as one MCP server", "all")
+  .option("--no-aggregate", "do not write that route")
+  .option("--bridge <address>", "loopback address that the bridge listens on", "127.0.0.1:8100")
+  .option("--sign-in <url>", "issuer of your OpenID provider; writes a complete routes file")
+  .option("--client-id <id>", "client id of the gateway there", "mcp-gateway")
+  .option("--domain <domain>", "with --sign-in: e-mail domain of the users who may use the servers")
+  .action(async (file: string, options: ImportArguments) => {
+    const { runImport } = await import("./import.ts");
+    process.exitCode = runImport(file, options, { env: process.env, out, err });
   });
 
 addOperatorCommands(program, file, (options) => ({ file: options.config, env: process.env, out, err }));

@@ -202,6 +202,7 @@ function readMcp(input: RouteInput, path: ConfigPath, reporter: Reporter): Route
     kind: "server",
     path: server?.path ?? "/",
     maxRequestBytes: server?.max_request_bytes ?? 1024 * 1024,
+    consent: server?.consent ?? "auto",
     auth,
     ...(server?.expected_issuer === undefined ? {} : { expectedIssuer: server.expected_issuer }),
     ...(server?.resource === "exact" ? { exactResource: true } : {}),
@@ -247,6 +248,8 @@ function readAggregate(input: RouteInput, path: ConfigPath, reporter: Reporter):
     kind: "server",
     path: "/",
     maxRequestBytes: aggregateRequestBytes,
+    // Without an upstream, no call of it lacks a consent; its members have their own setting.
+    consent: "challenge",
     auth: { mode: "static", type: "aggregate", headers: [] },
     requestHeaders: { pass: [], set: [], given: false },
     ...(input.tools === undefined ? {} : { tools: input.tools }),

@@ -1,3 +1,10 @@
+/**
+ * The signed header with which the check sends a call to the gateway's HTTP port, which asks for the user's consent. Envoy removes a
+ * client's own. Also the key of gRPC metadata by which an Envoy says that its listener selects the route again after a check that sets
+ * this header; without it, the call would reach the upstream.
+ */
+export const consentHeader = "x-mcp-auth-consent";
+
 /** Headers in which proxies and identity providers send the identity of the caller: only the gateway may set them. */
 const prefixes = [
   "x-pomerium-",

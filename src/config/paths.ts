@@ -217,6 +217,11 @@ export function isBelowUpstream(route: Pick<Route, "upstream">, upstream: string
   return query === otherQuery && path.startsWith(`${own.replace(/\/$/, "")}/`);
 }
 
+/** Path on every host to which Envoy sends calls that the check has marked with `consentHeader`. */
+export function consentRequiredPath(prefix: string): string {
+  return `${prefix}/mcp/consent-required`;
+}
+
 /** `mcp.server.path`, if set. */
 export function listedPath({ mcp }: Pick<Route, "mcp">): string | undefined {
   return mcp.kind === "server" && mcp.path !== "/" ? mcp.path : undefined;

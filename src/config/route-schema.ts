@@ -47,6 +47,7 @@ export function routeSchema(f: Fields) {
       .startsWith("/", { error: (issue) => `${JSON.stringify(issue.input)} does not start with /` })
       .default("/"),
     max_request_bytes: f.size(kib, 15 * kib * kib).default(kib * kib),
+    consent: z.enum(["auto", "challenge", "elicitation"]).default("auto"),
     tools,
     request_headers: f
       .section({

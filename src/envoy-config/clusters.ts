@@ -84,12 +84,18 @@ export function sidecarCluster(
 
 /**
  * The base of `grpc_service` for filters that call the sidecar: the cluster, and the secret that authenticates Envoy.
+ *
+ * @param more sent with each call as well
  */
-export function sidecarGrpc(config: Config): { readonly [key: string]: Json } {
+export function sidecarGrpc(
+  config: Config,
+  more: readonly { readonly key: string; readonly value: string }[] = [],
+): { readonly [key: string]: Json } {
   const [secret] = config.envoy.sidecar.grpc.some(isTcp) ? config.listen.envoySecrets : [];
+  const metadata = [...(secret === undefined ? [] : [{ key: envoySecretHeader, value: secret }]), ...more];
   return {
     envoy_grpc: { cluster_name: "sidecar_grpc" },
-    ...(secret === undefined ? {} : { initial_metadata: [{ key: envoySecretHeader, value: secret }] }),
+    ...(metadata.length === 0 ? {} : { initial_metadata: metadata }),
   };
 }
 

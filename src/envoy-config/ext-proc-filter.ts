@@ -4,6 +4,9 @@ import { type Json, typeUrl } from "./proto-json.ts";
 import { checkTimeout } from "./timeouts.ts";
 
 const checked = "envoy.filters.http.ext_authz";
+const mcp = "envoy.filters.http.mcp";
+/** Where an `initialize` request declares that its client can do URL mode elicitation (MCP 2025-11-25). */
+export const elicitationOfClient = ["params", "capabilities", "elicitation", "url"] as const;
 
 /**
  * Sends these responses to the sidecar: an upstream's 401 or 403 to a request that a check allowed, the response to a
@@ -13,8 +16,10 @@ const checked = "envoy.filters.http.ext_authz";
  *
  * `failure_mode_allow` stays off: an upstream's own challenge would send the client to the wrong authorization server, and an
  * unfiltered list would show denied tools.
+ *
+ * @param first matchers to try before
  */
-export function challengeFilter(config: Config): Json {
+export function challengeFilter(config: Config, first: readonly Json[] = []): Json {
   return {
     name: "envoy_mcp_auth.challenge",
     typed_config: {
@@ -26,7 +31,8 @@ export function challengeFilter(config: Config): Json {
       xds_matcher: {
         matcher_list: {
           matchers: [
-            // First, because ext_proc needs the start of these streams along with the headers.
+            ...first,
+            // Before the challenge, because ext_proc needs the start of these streams along with the headers.
             onMatch("stream", and(checkLeft("first_event"), eventStream), externalProcessor(config, true)),
             onMatch(
               "challenge",
@@ -51,6 +57,18 @@ export function challengeFilter(config: Config): Json {
       },
     },
   };
+}
+
+/**
+ * Sends the start of a session to the sidecar if its client can do URL mode elicitation, and the route may ask for it: like a
+ * challenge, with the MCP filter's metadata.
+ */
+export function sessionMatch(config: Config): Json {
+  return onMatch(
+    "session",
+    and(checkLeft("new_session"), present(mcp, elicitationOfClient), has("mcp-session-id")),
+    externalProcessor(config, false, [checked, mcp]),
+  );
 }
 
 function onMatch(name: string, predicate: Json, filter: Json): Json {
@@ -79,8 +97,9 @@ function or(...predicate: Json[]): Json {
 /**
  * @param withBody Envoy sends the body as it arrives, so that a response can be replaced after its first bytes; otherwise it sends
  *   the body only if ext_proc requests it.
+ * @param namespaces of dynamic metadata to send
  */
-function externalProcessor(config: Config, withBody: boolean): Json {
+function externalProcessor(config: Config, withBody: boolean, namespaces = [checked]): Json {
   return {
     name: "envoy.filters.http.ext_proc",
     typed_config: {
@@ -99,7 +118,7 @@ function externalProcessor(config: Config, withBody: boolean): Json {
       // ext_proc requests the body of a tools/list after its headers.
       ...(withBody ? { send_body_without_waiting_for_header_response: true } : { allow_mode_override: true }),
       message_timeout: checkTimeout(config),
-      metadata_options: { forwarding_namespaces: { untyped: [checked] } },
+      metadata_options: { forwarding_namespaces: { untyped: namespaces } },
     },
   };
 }
@@ -135,21 +154,30 @@ const ownSetCookie = responseHeader("set-cookie", { contains: "mcp_", ignore_cas
 
 /** The check's metadata has a non-empty string under this name. */
 function checkLeft(name: string): Json {
+  return metadata(checked, [name], { string_match: { safe_regex: { regex: ".+" } } });
+}
+
+/** A filter's metadata has any value at this path. */
+function present(filter: string, path: readonly string[]): Json {
+  return metadata(filter, path, { present_match: true });
+}
+
+function metadata(filter: string, path: readonly string[], value: Json): Json {
   return {
     single_predicate: {
       input: {
-        name,
+        name: path.join("."),
         typed_config: {
           "@type": typeUrl("extensions.matching.common_inputs.network.v3.DynamicMetadataInput"),
-          filter: checked,
-          path: [{ key: name }],
+          filter,
+          path: path.map((key) => ({ key })),
         },
       },
       custom_match: {
         name: "present",
         typed_config: {
           "@type": typeUrl("extensions.matching.input_matchers.metadata.v3.Metadata"),
-          value: { string_match: { safe_regex: { regex: ".+" } } },
+          value,
         },
       },
     },

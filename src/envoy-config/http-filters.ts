@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
+import { consentHeader } from "../config/header-names.ts";
 import { affinityFilter, affinityState, sidecarGrpc } from "./clusters.ts";
-import { challengeFilter } from "./ext-proc-filter.ts";
+import { challengeFilter, elicitationOfClient, sessionMatch } from "./ext-proc-filter.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 import { checkTimeout } from "./timeouts.ts";
 
@@ -78,10 +79,14 @@ export function httpFilters(config: Config): Json[] {
         "@type": typeUrl("extensions.filters.http.mcp.v3.Mcp"),
         traffic_mode: "PASS_THROUGH",
         request_storage_mode: "DYNAMIC_METADATA",
+        // What `ext-proc-filter.ts` matches; by default, the protocol version and the client's name would be recorded.
+        parser_config: {
+          methods: [{ method: "initialize", extraction_rules: [{ path: elicitationOfClient.join(".") }] }],
+        },
       },
     },
     { name: affinityFilter, disabled: true, typed_config: affinityState() },
-    challengeFilter(config),
+    challengeFilter(config, [sessionMatch(config)]),
     {
       name: "envoy.filters.http.router",
       typed_config: {
@@ -98,7 +103,7 @@ function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): 
     "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthz"),
     transport_api_version: "V3",
     grpc_service: {
-      ...sidecarGrpc(config),
+      ...sidecarGrpc(config, [{ key: consentHeader, value: "call" }]),
       // A check changes no state: if a replica dies during a check, it is retried on another one.
       retry_policy: {
         retry_on: "connect-failure,refused-stream,reset",
@@ -114,7 +119,9 @@ function extAuthz(config: Config, body: { readonly [key: string]: Json } = {}): 
     validate_mutations: true,
     // Sends each header separately: two `Authorization` headers must not look like one.
     encode_raw_headers: true,
-    clear_route_cache: false,
+    // Only for the calls that the check sends to the sidecar's HTTP listener (`virtual-hosts.ts`).
+    clear_route_cache: true,
+    clear_route_cache_headers: [consentHeader],
     ...body,
   };
 }

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import { memberHosts } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
+import { consentHeader } from "../config/header-names.ts";
 import { addressBlock, plainListeners } from "../config/listeners.ts";
 import { accessLog, earlyBytes, httpFilters } from "./http-filters.ts";
 import { localReplies } from "./local-replies.ts";
@@ -179,7 +180,7 @@ function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: J
   }
 }
 
-/** Header mutations before Envoy processes a request. */
+/** Header mutations before Envoy processes a request, and selects its route. */
 function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
   const mutations: Record<Peers, readonly Json[]> = {
     tls: [],
@@ -197,14 +198,14 @@ function earlyMutations(peers: Peers): { readonly [key: string]: Json } {
     // The caller's address is in the sidecar's external token.
     sidecar: [{ remove: "x-forwarded-for" }],
   };
-  if (mutations[peers].length === 0) return {};
   return {
     early_header_mutation_extensions: [
       {
         name: "envoy.http.early_header_mutation.header_mutation",
         typed_config: {
           "@type": typeUrl("extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"),
-          mutations: mutations[peers],
+          // It selects a route of its own (`virtual-hosts.ts`), so it must not come from a client.
+          mutations: [{ remove: consentHeader }, ...mutations[peers]],
         },
       },
     ],

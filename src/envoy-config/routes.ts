@@ -1,6 +1,6 @@
 import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { aggregateOf, inspectedBodyBytes, type Route } from "../model/route.ts";
+import { aggregateOf, asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
 import {
   affinityFilter,
   affinityPolicy,
@@ -67,7 +67,7 @@ export interface RouteEntry {
   readonly route: { readonly [key: string]: Json };
 }
 
-const checked = (settings: Json): Json => ({
+export const checked = (settings: Json): Json => ({
   "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
   check_settings: settings,
 });
@@ -212,7 +212,9 @@ function perFilter(route: Route, moreContext: Readonly<Record<string, string>>):
     pack_as_bytes: true,
   };
   const body = bytes === 0 ? { disable_request_body_buffering: true } : { with_request_body: inspected };
-  const context = { ...checkContext(route), ...moreContext };
+  // Not in `checkContext`: only this configuration can send a call on to the gateway's HTTP listener (`virtual-hosts.ts`).
+  const consent = asksInCall(route) ? { consent: "call" } : {};
+  const context = { ...checkContext(route), ...consent, ...moreContext };
   // The first check never allows a request by itself: the second one, which adds the credential, always runs after it.
   const beforeBody = {
     [headerCheckFilter]: checked({ context_extensions: { ...context, phase: "headers" } }),

@@ -1,9 +1,12 @@
 import type { Config } from "../config/config.ts";
+import { consentHeader } from "../config/header-names.ts";
+import { consentRequiredPath } from "../config/paths.ts";
 import { createRouteTable, type OwnPath, ownPaths } from "../config/route-table.ts";
+import { asksInCall } from "../model/route.ts";
 import { sidecarHeaders } from "./clusters.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { notFound, type RouteEntry, routeEntries } from "./routes.ts";
+import { checked, mcpAnswerHeaders, notFound, type RouteEntry, routeEntries } from "./routes.ts";
 import { ownPathTimeouts } from "./timeouts.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
@@ -31,6 +34,7 @@ export function virtualHosts(
     hosts.set(route.host, [...(hosts.get(route.host) ?? []), ...routeEntries(route, table)]);
   }
   const first = options.httpsOnly ? [toHttps] : [];
+  const asking = new Set(config.routes.filter(asksInCall).map((route) => route.host));
   const served = [...hosts].filter(([host]) => options.serves(host));
   const named = served.map(([host, entries]) => ({
     name: host,
@@ -38,6 +42,7 @@ export function virtualHosts(
     ...(options.publicScheme ? scheme(table.originOf(host)) : {}),
     routes: [
       ...first,
+      ...(asking.has(host) ? [consentRequired(config)] : []),
       ...ownPaths(config, { issuer: host === issuerHost, route: ofRoutes.has(host) }).map((own) =>
         ownRoute(own, config),
       ),
@@ -79,18 +84,35 @@ const toHttps: Json = {
   },
 };
 
+/**
+ * Selected again by Envoy after a check that has set `consentHeader`: the filters have run for the call's own route. A client's header
+ * is removed before. If it is not, the check denies the request, because no route has this name.
+ */
+function consentRequired(config: Config): Json {
+  return {
+    name: "consent required",
+    match: { prefix: "/", headers: [{ name: consentHeader, present_match: true }] },
+    ...mcpAnswerHeaders,
+    ...toSidecar(config, {
+      regex_rewrite: { pattern: { regex: "^.*$" }, substitution: consentRequiredPath(config.paths.prefix) },
+    }),
+    typed_per_filter_config: {
+      "envoy.filters.http.ext_authz": checked({
+        disable_request_body_buffering: true,
+        context_extensions: { route: "consent required" },
+      }),
+      "envoy.filters.http.mcp": off,
+      "envoy_mcp_auth.challenge": off,
+    },
+  };
+}
+
 /** Routes to the sidecar's HTTP listener, without a check. */
 function ownRoute(own: OwnPath, config: Config): Json {
   return {
     name: `own ${own.path}`,
     match: own.match === "exact" ? { path: own.path } : { path_separated_prefix: own.path },
-    route: {
-      cluster: "sidecar_http",
-      ...ownPathTimeouts,
-      retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
-    },
-    // The sidecar trusts forwarded addresses and request ids only with this secret.
-    ...sidecarHeaders(config),
+    ...toSidecar(config),
     typed_per_filter_config: {
       "envoy.filters.http.ext_authz": {
         "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
@@ -103,5 +125,21 @@ function ownRoute(own: OwnPath, config: Config): Json {
         buffer: { max_request_bytes: ownBodyBytes },
       },
     },
+  };
+}
+
+function toSidecar(
+  config: Config,
+  rewrite: { readonly [key: string]: Json } = {},
+): { readonly [key: string]: Json } {
+  return {
+    route: {
+      cluster: "sidecar_http",
+      ...rewrite,
+      ...ownPathTimeouts,
+      retry_policy: { retry_on: "connect-failure,refused-stream", num_retries: 2, ...retryElsewhere },
+    },
+    // The sidecar trusts forwarded addresses and request ids only with this secret.
+    ...sidecarHeaders(config),
   };
 }

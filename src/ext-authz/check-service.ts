@@ -1,5 +1,6 @@
 import { type MethodDefinition, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { trace } from "@opentelemetry/api";
+import { consentHeader } from "../config/header-names.ts";
 import { envoySecretExtension, type PeerProof, provenByMessage, shownBy } from "../config/listeners.ts";
 import { type GrpcService, loadGrpcService, Unauthenticated } from "../server/grpc/unary.ts";
 import type { Store } from "../store/store.ts";
@@ -10,6 +11,7 @@ import type { CheckDeps, Checked } from "./check-types.ts";
 import { cors } from "./cors.ts";
 import type { Decision, Deny } from "./decision.ts";
 import { pageOf, pageOfUnread } from "./error-page.ts";
+import { recordDecision } from "./record-decision.ts";
 import { type RequestFacts, readRequestFacts } from "./request.ts";
 import { type CheckRequest, decodeCheckRequest } from "./wire/decode.ts";
 import { type CheckResponse, encodeCheckResponse, response } from "./wire/encode.ts";
@@ -24,10 +26,14 @@ const answerMargin = 20;
 export function createCheckService(deps: CheckDeps): GrpcService {
   const { logger, metrics, peers } = deps;
 
-  function handle(request: CheckRequest, deadline: number, answer: (response: CheckResponse) => void): void {
+  function handle(
+    request: CheckRequest,
+    call: { readonly deadline: number; readonly reselects: () => boolean },
+    answer: (response: CheckResponse) => void,
+  ): void {
     const startedAt = performance.now();
     const { check: settings, envoy } = deps.routes().config;
-    const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops);
+    const read = readRequestFacts(request, settings.maxHeaderBytes, envoy.xffNumTrustedHops, call.reselects);
     if ("denial" in read) {
       const { denial, requester } = read;
       finish({ decision: denial, reason: denial.code }, requester.requestId, pageOfUnread(denial, requester));
@@ -40,7 +46,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         finishKnown(checked, facts);
         return;
       }
-      const remaining = Math.min(settings.deadlineMs, deadline - Date.now() - answerMargin);
+      const remaining = Math.min(settings.deadlineMs, call.deadline - Date.now() - answerMargin);
       beforeDeadline(checked, remaining)
         .catch(failed(facts))
         .then((outcome) => finishKnown(outcome, facts));
@@ -58,7 +64,6 @@ export function createCheckService(deps: CheckDeps): GrpcService {
       const answerHeaders = route?.mcp.kind === "client" ? [] : cors.answer;
       answer(response(decision, requestId, answerHeaders, page));
       const seconds = (performance.now() - startedAt) / 1000;
-      metrics.checks.labels(decision.kind, reason, route?.id ?? "").inc();
       metrics.checkDuration.labels(decision.kind).observe(seconds);
       trace.getActiveSpan()?.setAttributes({
         "mcp_auth.decision": decision.kind,
@@ -66,25 +71,10 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         "mcp_auth.route": route?.id ?? "",
       });
       if (decision.kind !== "allow") deps.onDenial?.(checked, requestId);
-      const level =
-        decision.kind === "allow" || reason === "preflight" || reason === "well_known" ? "debug" : "info";
-      if (!logger.isLevelEnabled(level)) return;
-      logger[level](
-        {
-          requestId,
-          decision: decision.kind,
-          reason,
-          status: statusOf(decision),
-          route: route?.id,
-          userId: checked.userId,
-          rule: checked.rule,
-          via: checked.via,
-          host: known?.host,
-          method: known?.method,
-          path: known?.path.slice(0, 256),
-        },
-        decision.kind === "allow" ? "request allowed" : "request denied",
-      );
+      // `consent-required.ts` decides, and records that.
+      const { kind } = decision;
+      if (kind !== "ask")
+        recordDecision(deps, { ...checked, kind, status: statusOf(decision), requestId }, known);
     }
   }
 
@@ -138,15 +128,19 @@ export function createCheckService(deps: CheckDeps): GrpcService {
           callback({ code: status.UNAUTHENTICATED, details: String(Object(error).message) });
           return;
         }
-        handle(request, Number(call.getDeadline()), (answer) => callback(null, answer));
+        const deadline = Number(call.getDeadline());
+        const reselects = () => call.metadata.get(consentHeader).length > 0;
+        handle(request, { deadline, reselects }, (answer) => callback(null, answer));
       },
     },
     admits: "unproven",
     unary: {
-      [method.path]: (message, deadline, answer, peer, onProven) =>
-        handle(admit(decodeCheckRequest(message), peer, onProven), deadline, (response) =>
+      [method.path]: (message, deadline, answer, peer, onProven, metadata) => {
+        const reselects = () => metadata[consentHeader] !== undefined;
+        handle(admit(decodeCheckRequest(message), peer, onProven), { deadline, reselects }, (response) =>
           answer(encodeCheckResponse(response)),
-        ),
+        );
+      },
     },
   };
 }
@@ -172,13 +166,17 @@ function unavailable(code: string, message: string): Checked {
 function statusOf(decision: Decision): number | undefined {
   switch (decision.kind) {
     case "allow":
+    case "ask":
       return undefined;
     case "challenge":
       return 401;
     case "redirect":
       return 302;
-    default:
+    case "deny":
+    case "reply":
       return decision.status;
+    default:
+      return decision satisfies never;
   }
 }
 

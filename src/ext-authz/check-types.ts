@@ -45,7 +45,10 @@ export interface CheckDeps {
   readonly people: Pick<People, "find">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
-  readonly metadataProofs: Pick<MetadataProofs, "prove" | "verifyUpstreamPath" | "cookiePrefixes">;
+  readonly metadataProofs: Pick<
+    MetadataProofs,
+    "prove" | "verifyUpstreamPath" | "cookiePrefixes" | "signHeader"
+  >;
   readonly signedCalls: Pick<SignedCalls, "sign">;
   readonly assertions: Pick<Assertions, "headersFor">;
   readonly upstreamTokens: {

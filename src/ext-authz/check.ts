@@ -4,16 +4,17 @@ import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import { signedCallHeader } from "../external-tokens/signed-calls.ts";
-import { aggregateOf, nonInteractiveAuth, type Route } from "../model/route.ts";
-import { bearerChallenge } from "../server/http/bearer-challenge.ts";
+import { aggregateOf, asksInCall, nonInteractiveAuth, type Route } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
+import { askForConsent } from "./ask-for-consent.ts";
 import { type AuthorizeResult, authorize, authorizeBeforeBody } from "./authorize.ts";
+import { challengePath, consentMissing, unauthorized } from "./challenge.ts";
 import { type CheckDeps, type Checked, when } from "./check-types.ts";
 import { checkClientRoute } from "./client-route.ts";
 import { cors } from "./cors.ts";
-import type { AllowMetadata, Challenge, Deny, Header } from "./decision.ts";
-import { isLegacyPost, mayBeLegacyStream, type RequestFacts } from "./request.ts";
+import type { AllowMetadata, Deny, Header } from "./decision.ts";
+import { mayBeLegacyStream, mayStartSession, type RequestFacts } from "./request.ts";
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
 const rejectionDescriptions: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {
@@ -64,7 +65,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   if (presented.kind !== "bearer") {
     const tokenSent = presented.kind === "other";
     const description = tokenSent ? "only one bearer token is accepted" : "authorize first";
-    const decision = unauthorized(route, facts, { tokenSent, description });
+    const decision = unauthorized(route, place(facts, route), { tokenSent, description });
     return { decision, reason: tokenSent ? "malformed" : "no_token", route };
   }
   if (holdsToken(facts.path, presented.token) || holdsToken(facts.query, presented.token)) {
@@ -89,7 +90,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
       return deny(route, 503, verification.rejection, message, retryAfter(5));
     }
     const description = rejectionDescriptions[verification.rejection];
-    const decision = unauthorized(route, facts, { tokenSent: true, description });
+    const decision = unauthorized(route, place(facts, route), { tokenSent: true, description });
     return { decision, reason: verification.rejection, route, ...verification.issuedTo };
   });
 }
@@ -161,12 +162,9 @@ function withCredential(
           allow(deps, facts, route, caller, credential, assertion, authorized),
         );
       case "missing": {
-        const description = "this server needs your consent; authorize again";
-        const decision = unauthorized(route, facts, {
-          tokenSent: true,
-          description,
-          scopes: credential.scopes,
-        });
+        const decision =
+          askForConsent(facts, route, caller, credential, deps) ??
+          consentMissing(route, place(facts, route), credential.scopes);
         return { decision, reason: credential.reason, route, userId: caller.userId };
       }
       case "unavailable": {
@@ -240,6 +238,7 @@ function allow(
     tool_filter: toolFilter,
     list_id: listId === undefined ? undefined : JSON.stringify(listId),
     first_event: legacyStream ? "1" : undefined,
+    new_session: mayStartSession(facts) && asksInCall(route) && caller.via === undefined ? "1" : undefined,
     cookies: cookiesToPass(facts, cookies.full),
   } as const satisfies Omit<AllowMetadata, "proof"> & ProvenMetadata;
   return when<readonly Header[], Checked>(proof, (proofHeaders) => ({
@@ -293,25 +292,8 @@ function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>)
   return { decision: { kind: "reply", status: 200, headers, body: text.body }, reason: "well_known", route };
 }
 
-/**
- * The 401 of an MCP route.
- *
- * @param options.description follows `Unauthorized: `, for a person; no quotes, no secrets.
- * @param options.tokenSent without a token there is no `error`: clients then start an authorization instead of a refresh.
- */
-function unauthorized(
-  route: Route,
-  facts: RequestFacts,
-  options: { readonly tokenSent: boolean; readonly description: string; readonly scopes?: readonly string[] },
-): Challenge {
-  const { tokenSent, description, scopes } = options;
-  // The URL that a legacy stream's client posts to is not an endpoint: clients would take its metadata for another server's.
-  const path = isLegacyPost(facts, route) ? route.prefix : facts.path;
-  const error = tokenSent ? "invalid_token" : undefined;
-  const { requestId } = facts;
-  const resource = { route, path };
-  const { wwwAuthenticate, body } = bearerChallenge({ resource, error, description, scopes, requestId });
-  return { kind: "challenge", wwwAuthenticate, body: JSON.stringify(body), headers: [] };
+function place(facts: RequestFacts, route: Route) {
+  return { path: challengePath(facts, route), requestId: facts.requestId };
 }
 
 function noRoute({ host, path }: RequestFacts, hostKnown: boolean): Checked {

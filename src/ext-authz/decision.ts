@@ -2,7 +2,7 @@
 export type Header = readonly [name: string, value: string];
 
 /** The outcome of a check. Only `wire/encode.ts` knows how each becomes protobuf. */
-export type Decision = Allow | Challenge | Deny | Reply | Redirect;
+export type Decision = Allow | Ask | Challenge | Deny | Reply | Redirect;
 
 /** The request goes to the upstream with these headers set (overwritten, never appended) and removed. */
 export interface Allow {
@@ -43,6 +43,8 @@ export type AllowMetadata = Readonly<{
   tool_filter?: string;
   /** JSON of the `tools/list` request's id, for a response that replaces the list. Not proven: no decision depends on it. */
   list_id?: string;
+  /** A POST that may start a session whose client can be asked for consent inside a call. Not proven. */
+  new_session?: string;
   /** A GET without a session: the response may be a legacy stream, whose first event names the URL to post to. Not proven. */
   first_event?: string;
   /** Which of the upstream's cookies pass, if not all (ext_proc). Not proven. */
@@ -50,6 +52,18 @@ export type AllowMetadata = Readonly<{
   /** Binds the fields in `provenFields` to this request (`external-tokens/metadata-proofs.ts`). Without it, ext_proc does nothing. */
   proof?: string;
 }>;
+/**
+ * The user's consent is missing, and the client may be able to ask for it inside the call: Envoy sends the call to the gateway's HTTP
+ * listener, which reads its body and asks or challenges (`consent-required.ts`).
+ */
+export interface Ask {
+  readonly kind: "ask";
+  /** Includes the signed header, by which Envoy selects the route again. */
+  readonly setHeaders: readonly Header[];
+  /** The listener gets neither the external token nor cookies. */
+  readonly removeHeaders: readonly string[];
+  readonly responseHeaders: readonly Header[];
+}
 /** 401: the client can fix it by authorizing. */
 export interface Challenge {
   readonly kind: "challenge";

@@ -46,6 +46,8 @@ export interface RequestFacts {
   readonly sourceIp?: string;
   /** The `context_extensions` of Envoy's route. */
   readonly context: Readonly<Record<string, string>>;
+  /** Whether Envoy's listener selects the route again after a check that sets `consentHeader`. */
+  readonly reselects: () => boolean;
 }
 
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -74,12 +76,14 @@ const singular = new Set([
  *
  * @param maxHeaderBytes limit for the sum of all header names and values.
  * @param trustedHops proxies in front of Envoy: Envoy reports the peer of its connection, which is the nearest of them.
+ * @param reselects as in `RequestFacts`
  * @returns facts; or a denial with what could be read about the sender
  */
 export function readRequestFacts(
   request: CheckRequest,
   maxHeaderBytes: number,
   trustedHops = 0,
+  reselects: () => boolean = () => false,
 ): { readonly facts: RequestFacts } | { readonly denial: Deny; readonly requester: Requester } {
   const http = request.http ?? { method: "", path: "", host: "", headers: [] };
   const read = readHeaders(http.headers, maxHeaderBytes);
@@ -141,6 +145,7 @@ export function readRequestFacts(
           ? request.sourceIp
           : forwardedAddress(read.headers["x-forwarded-for"] ?? "", trustedHops),
       context: request.contextExtensions,
+      reselects,
     },
   };
 }
@@ -219,6 +224,12 @@ function deny(status: Deny["status"], code: string, message: string): Deny {
 /** Whether the response may be a legacy HTTP+SSE stream, which starts a session; Streamable HTTP names an existing session. */
 export function mayBeLegacyStream({ method, headers }: RequestFacts): boolean {
   return method === "GET" && headers["mcp-session-id"] === undefined;
+}
+
+/** Whether a message may start a session (MCP 2025-03-26 to 2025-11-25): later revisions have none. */
+export function mayStartSession({ method, headers }: RequestFacts): boolean {
+  if (method !== "POST" || headers["mcp-session-id"] !== undefined) return false;
+  return (headers["mcp-protocol-version"] ?? "") < "2026";
 }
 
 /**

@@ -7,6 +7,7 @@ import {
 } from "@grpc/grpc-js";
 import { provenByMessage, shownBy } from "../config/listeners.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
+import { recordSession } from "./elicitation-session.ts";
 import { rewriteEndpoints } from "./endpoint-events.ts";
 import { type HeldBytes, heldBytes, type WorkBudget, workBudget } from "./memory-and-cpu-limits.ts";
 import {
@@ -99,6 +100,7 @@ export function createExternalProcessor(deps: ExternalProcessorDeps): {
     const current = table.byId(metadata.route);
     // The route no longer exists.
     if (!current || !metadata.user) return inspected ? unproven : untouched;
+    recordSession(deps, message, response, metadata.user);
     if (response.status === 401 || response.status === 403) {
       // A request has one response: a second one is a replay.
       if (response.proof === undefined || !deps.metadataProofs.spend(response.proof)) {

@@ -9,6 +9,7 @@ import {
   provenFields,
 } from "../external-tokens/metadata-proofs.ts";
 import type { JsonRpcId } from "../policy/policy.ts";
+import type { ElicitationSessions } from "../store/elicitation-sessions.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
@@ -40,13 +41,18 @@ export interface ProcessingRequest {
       Record<
         string,
         {
-          readonly fields?: Readonly<
-            Record<string, { readonly stringValue?: string; readonly numberValue?: number } | undefined>
-          >;
+          readonly fields?: Readonly<Record<string, MetadataValue | undefined>>;
         }
       >
     >;
   };
+}
+
+/** A `google.protobuf.Value`, as far as we read it. */
+export interface MetadataValue {
+  readonly stringValue?: string;
+  readonly numberValue?: number;
+  readonly structValue?: { readonly fields?: Readonly<Record<string, MetadataValue | undefined>> };
 }
 
 /** The fields of `envoy.service.ext_proc.v3.ProcessingResponse` that we write. */
@@ -125,6 +131,7 @@ export interface ExternalProcessorDeps {
   readonly upstreamTokens: Pick<UpstreamTokens, "handleRejection">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
+  readonly store: { readonly elicitationSessions: Pick<ElicitationSessions, "record"> };
   /** Verifies that the metadata comes from one of our checks. */
   readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "proveUpstreamPath" | "cookiePrefixes">;
   /** Maximum number of concurrent streams that may be legacy streams; the next one gets 503. */
@@ -166,9 +173,11 @@ export interface UpstreamResponse {
     readonly requestId: string;
     /** Policy's filter for tool lists in the response. */
     readonly toolFilter?: string;
-    /** Id of the `tools/list` request. Not proven; neither are the next two. */
+    /** Id of the `tools/list` request. Not proven; neither are the next three. */
     readonly listId?: JsonRpcId;
     readonly firstEvent: boolean;
+    /** The response may start a session of a client that can be asked for consent inside a call. */
+    readonly newSession: boolean;
     readonly cookies?: string;
   };
   /** The same fields as received, to be verified with `proof`. */
@@ -214,7 +223,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
     else if (key === "location") location.push(text);
     else if (key === "set-cookie") setCookies.push(text);
     else if (key === "dpop-nonce") dpopNonce = text;
-    else if (key.startsWith("content-")) headers[key] = text;
+    else if (key.startsWith("content-") || key === "mcp-session-id") headers[key] = text;
   }
   return {
     status,
@@ -238,6 +247,7 @@ export function upstreamResponse(message: ProcessingRequest): UpstreamResponse |
       toolFilter: fields.tool_filter?.stringValue,
       listId: readId(fields.list_id?.stringValue),
       firstEvent: fields.first_event?.stringValue !== undefined,
+      newSession: fields.new_session?.stringValue !== undefined,
       cookies: fields.cookies?.stringValue,
     },
     toProve: Object.fromEntries(

@@ -28,6 +28,11 @@ export type ProvenMetadata = { readonly [name in ProvenField]?: string | number 
 
 /** If the upstream responds later than this, the proof has expired, seconds. */
 const lifeSeconds = 3600;
+/** What a signed header is for: a call that lacks consent, or one for an aggregated route. */
+type HeaderUse = "consent" | "call";
+
+/** How long a signed header is valid, seconds: Envoy sends it on at once, or when the start of the body has arrived. */
+const headerSeconds = 60;
 /** Tolerated clock difference between replicas, seconds. */
 const leewaySeconds = 60;
 /** Maximum number of used proofs to remember, per replica. */
@@ -45,13 +50,17 @@ export interface MetadataProofs {
   verify(metadata: ProvenMetadata, proof: string | undefined): boolean;
   /** True on the first call for a proof only: one request has one response. Remembered by this replica only. */
   spend(proof: string): boolean;
+  /**
+   * A signed value for one header of a call that Envoy sends to the gateway's HTTP listener: `kid.issued.nonce.content.mac`. No value
+   * is created twice, so that each can be spent.
+   * @param use a value is valid for the same use only
+   */
+  signHeader(use: HeaderUse, content: object): string;
+  /** The content of a header that this gateway has signed within the last minute; undefined for any other value. */
+  openHeader(use: HeaderUse, value: string): unknown;
   /** Proves that the route's upstream has named a path outside `to` to this person. Valid as long as the keys. */
   proveUpstreamPath(route: ProvenRoute, userId: string, path: string): string;
   verifyUpstreamPath(route: ProvenRoute, userId: string, path: string, proof: string): boolean;
-  /** Signs the text of an allowed call (`signed-calls.ts`): `kid.mac`. The text must contain its time. */
-  signText(text: string): string;
-  /** Whether `signText` of any replica has signed this text, with a key that is still valid. */
-  isSigned(text: string, signature: string): boolean;
   /**
    * Name prefixes of the upstream's cookies in this person's clients, one per valid key, newest first: nobody else can forge a
    * cookie that is sent back to the upstream.
@@ -135,6 +144,24 @@ export async function createMetadataProofs(deps: {
       spent.set(proof, true);
       return true;
     },
+    signHeader(use, content) {
+      const { kid, key } = current();
+      const json = Buffer.from(JSON.stringify(content)).toString("base64url");
+      count += 1;
+      const head = `${kid}.${Math.floor(now() / 1000)}.${process}${count.toString(36)}.${json}`;
+      return `${head}.${headerMac(key, use, head).toString("base64url")}`;
+    },
+    openHeader(use, value) {
+      const parts = /^(([\w-]{1,64})\.(\d{1,12})\.[\w-]{1,64}\.([\w-]{1,16384}))\.([\w-]{43})$/.exec(value);
+      if (!parts) return undefined;
+      const [, head = "", kid, issued, json = "", given = ""] = parts;
+      const age = now() / 1000 - Number(issued);
+      const found = keys.find((one) => one.kid === kid && one.expiresAt > now());
+      if (!found || age > headerSeconds || age < -leewaySeconds) return undefined;
+      if (!timingSafeEqual(Buffer.from(given, "base64url"), headerMac(found.key, use, head)))
+        return undefined;
+      return JSON.parse(Buffer.from(json, "base64url").toString("utf8"));
+    },
     proveUpstreamPath: (route, userId, path) =>
       routeMac(current().key, "place", route, userId, path).toString("base64url"),
     verifyUpstreamPath(route, userId, path, proof) {
@@ -142,17 +169,6 @@ export async function createMetadataProofs(deps: {
       const given = Buffer.from(proof, "base64url");
       return validKeys().some(({ key }) =>
         timingSafeEqual(given, routeMac(key, "place", route, userId, path)),
-      );
-    },
-    signText(text) {
-      const { kid, key } = current();
-      return `${kid}.${textMac(key, text).toString("base64url")}`;
-    },
-    isSigned(text, signature) {
-      const [, kid, given = ""] = /^([\w-]{1,64})\.([\w-]{43})$/.exec(signature) ?? [];
-      const found = validKeys().find((one) => one.kid === kid);
-      return (
-        found !== undefined && timingSafeEqual(Buffer.from(given, "base64url"), textMac(found.key, text))
       );
     },
     cookiePrefixes(route, userId) {
@@ -200,9 +216,10 @@ function routeMac(
     .digest();
 }
 
-function textMac(key: KeyObject, text: string): Buffer {
+/** As in `routeMac`: `header` distinguishes the use. */
+function headerMac(key: KeyObject, use: HeaderUse, head: string): Buffer {
   return createHmac("sha256", key)
-    .update(JSON.stringify(["call", text]))
+    .update(JSON.stringify(["header", use, head]))
     .digest();
 }
 

@@ -6,8 +6,8 @@ import type { MetadataProofs } from "./metadata-proofs.ts";
 /** The header in which the check of a request to an aggregated route names its caller; it replaces `Authorization`. */
 export const signedCallHeader = "x-mcp-auth-aggregate-call";
 
-/** How long a call is valid: Envoy forwards the request at once, seconds. */
-const lifeSeconds = 60;
+/** Longer than a signed header is valid, ms. */
+const spentMs = 120_000;
 /** Maximum number of used calls to remember, per replica. */
 const maxSpent = 20_000;
 
@@ -23,10 +23,6 @@ const caller = z.object({
   askedPath: z.string().optional(),
 });
 const signedCall = z.object({
-  /** Unix seconds. */
-  at: z.number(),
-  /** Makes calls different from each other. */
-  nonce: z.string(),
   routeId: z.string(),
   method: z.string(),
   path: z.string(),
@@ -57,37 +53,26 @@ export interface SignedCalls {
   read(text: string): SignedCall | undefined;
 }
 
-/** @param deps.now Unix milliseconds */
 export function createSignedCalls(deps: {
-  readonly metadataProofs: Pick<MetadataProofs, "signText" | "isSigned">;
-  readonly now?: () => number;
+  readonly metadataProofs: Pick<MetadataProofs, "signHeader" | "openHeader">;
 }): SignedCalls {
-  const { metadataProofs, now = Date.now } = deps;
-  const spent = boundedCache<string, true>(maxSpent, { ttl: 2 * lifeSeconds * 1000 });
-  const process = crypto.randomUUID();
-  let count = 0;
+  const { metadataProofs } = deps;
+  const spent = boundedCache<string, true>(maxSpent, { ttl: spentMs });
   return {
     sign(call) {
-      count += 1;
       const { userId, clientId, grantId, kind, scopes, expiresAt, refreshable, delegatedBy, askedPath } =
         call.caller;
-      const payload = {
+      return metadataProofs.signHeader("call", {
         ...call,
         caller: { userId, clientId, grantId, kind, scopes, expiresAt, refreshable, delegatedBy, askedPath },
-        at: now() / 1000,
-        nonce: `${process} ${count}`,
-      };
-      const text = Buffer.from(JSON.stringify(payload)).toString("base64url");
-      return `${text}.${metadataProofs.signText(text)}`;
+      });
     },
     read(signed) {
-      const dot = signed.indexOf(".");
-      const text = signed.slice(0, dot);
-      if (dot < 0 || !metadataProofs.isSigned(text, signed.slice(dot + 1))) return undefined;
-      const parsed = signedCall.safeParse(JSON.parse(Buffer.from(text, "base64url").toString()));
-      if (!parsed.success || Math.abs(now() / 1000 - parsed.data.at) > lifeSeconds) return undefined;
-      if (spent.has(parsed.data.nonce)) return undefined;
-      spent.set(parsed.data.nonce, true);
+      const parsed = signedCall.safeParse(metadataProofs.openHeader("call", signed));
+      // The MAC, which the signature ends with, differs from call to call.
+      const mac = signed.slice(signed.lastIndexOf("."));
+      if (!parsed.success || spent.has(mac)) return undefined;
+      spent.set(mac, true);
       return parsed.data;
     },
   };

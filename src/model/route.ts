@@ -84,6 +84,11 @@ export type RouteMcp =
       readonly path: string;
       /** Largest request body that policy may inspect, bytes. */
       readonly maxRequestBytes: number;
+      /**
+       * How a call that lacks the user's consent is answered: `auto` asks inside the call where the client can show a URL, `elicitation`
+       * also where that is unknown, `challenge` never.
+       */
+      readonly consent: "auto" | "challenge" | "elicitation";
       readonly auth: UpstreamAuth;
       readonly tools?: { readonly allow?: readonly string[]; readonly deny?: readonly string[] };
       /** The exact `issuer` of the authorization server's metadata and `iss` of its responses, if it differs from its URL (RFC 8414 section 3.3). */
@@ -220,6 +225,11 @@ export function aggregateOf({ mcp }: Pick<Route, "mcp">): Aggregate | undefined 
 /** Whether calls on this route require a user's connection or sign-in. */
 export function needsPersonsConnection(route: Route): boolean {
   return consentAuth(route) !== undefined || nonInteractiveAuth(route)?.needsPerson === true;
+}
+
+/** Whether calls on this route may be answered with a request for consent (MCP URL mode elicitation) instead of a challenge. */
+export function asksInCall(route: Route): boolean {
+  return consentAuth(route) !== undefined && route.mcp.kind === "server" && route.mcp.consent !== "challenge";
 }
 
 /** How many bytes of the request body policy must inspect on this route. Envoy buffers exactly that many. */

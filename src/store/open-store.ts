@@ -9,6 +9,7 @@ import { browserSessions } from "./browser-sessions.ts";
 import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase, type Database, type InSpan, type StoreMetrics } from "./database.ts";
 import { delegations } from "./delegations.ts";
+import { elicitationSessions } from "./elicitation-sessions.ts";
 import { listenEmbedded, openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { requireSpace } from "./embedded/pglite.ts";
 import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
@@ -73,6 +74,7 @@ export async function removeExpired(
         where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
     aggregate_session: sql`expires_at < ${at}`,
     replica_message: sql`expires_at < ${at}`,
+    elicitation_session: sql`expires_at < ${at}`,
     used_value: sql`expires_at < ${at}`,
     signing_key: sql`expires_at < ${at}`,
     audit_event: sql`audit_event.at < ${ago(options.auditRetentionDays)}`,
@@ -159,6 +161,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       logger.error({ err: error }, "cannot receive a message of another replica"),
     ),
     usedValues: usedValues(database),
+    elicitationSessions: elicitationSessions(database, macs),
     notifications: listener,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
     auditEvents: (filter) => readAuditEvents(database, filter),

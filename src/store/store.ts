@@ -4,6 +4,7 @@ import type { AuthorizationServerRecords } from "./authorization-server-records.
 import type { BrowserSessions } from "./browser-sessions.ts";
 import type { ClientRegistrations } from "./client-registrations.ts";
 import type { Delegations } from "./delegations.ts";
+import type { ElicitationSessions } from "./elicitation-sessions.ts";
 import type { EndedAccess } from "./end-access.ts";
 import type { StoredGrantedMembers } from "./granted-members.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
@@ -32,6 +33,7 @@ export interface Store {
   readonly aggregateSessions: AggregateSessions;
   readonly replicaMessages: ReplicaMessages;
   readonly usedValues: UsedValues;
+  readonly elicitationSessions: ElicitationSessions;
   readonly notifications: Notifications;
   /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;

@@ -153,6 +153,11 @@ export interface Tables {
     position: Generated<number>;
     expires_at: Date;
   };
+  elicitation_session: Bound & {
+    session_name: string;
+    user_name: string;
+    expires_at: Date;
+  };
   used_value: {
     kind: string;
     name: string;

@@ -129,6 +129,7 @@ function minimalRoute({ routeId, upstream, redirectUri }: UpstreamToken): Route 
       kind: "server",
       path: "/",
       maxRequestBytes: 0,
+      consent: "challenge",
       requestHeaders: { pass: [], set: [], given: false },
       auth: { mode: "consent", type: "oauth", authorizationUrlParams: {} },
     },

@@ -5,7 +5,7 @@ export const layers: readonly (readonly string[])[] = [
   ["telemetry"],
   ["egress", "store"],
   ["config"],
-  ["envoy-config", "pages", "policy", "external-tokens", "upstream-oauth"],
+  ["envoy-config", "import-servers", "pages", "policy", "external-tokens", "upstream-oauth"],
   ["server", "upstream-tokens"],
   ["sign-in"],
   ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation", "xds"],

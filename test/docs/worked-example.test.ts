@@ -1,10 +1,8 @@
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
@@ -20,6 +18,7 @@ import {
 } from "../../dev/demo/upstream-authorization-server.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
 import { httpBrowser } from "../support/http-browser.ts";
+import { command, replaceAll, runCommands, upLine } from "../support/page-commands.ts";
 
 const root = join(import.meta.dirname, "../..");
 const secrets = { oidc: "company-secret-0123456789", tickets: "tickets-secret-0123456789", search: "k-2718" };
@@ -102,7 +101,7 @@ ${yaml.replace(
     let script = `set -eu -o pipefail\n${commands}
 until curl -sko /dev/null --connect-to ::127.0.0.1:443 https://auth.mcp.example.com/; do sleep 0.2; done
 for port in 127.0.0.1:8101 127.0.0.1:8102; do until curl -fso /dev/null http://$port/ping; do sleep 0.2; done; done
-echo && echo "everything runs"
+echo && echo "${upLine}"
 wait
 `;
     for (const port of Object.keys(ports)) {
@@ -122,7 +121,15 @@ wait
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
     command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/main.ts")} "$@"`);
     command(join(folder, "envoy"), `exec ${await envoyBinary()} --disable-hot-restart "$@"`);
-    await running(folder, script);
+    closers.push(
+      await runCommands(folder, script, {
+        ENCRYPTION_KEY: randomBytes(32).toString("base64"),
+        ENVOY_SECRET: randomBytes(33).toString("base64"),
+        OIDC_CLIENT_SECRET: secrets.oidc,
+        TICKETS_CLIENT_SECRET: secrets.tickets,
+        SEARCH_API_KEY: secrets.search,
+      }),
+    );
 
     const gateway = keep(loopbackFetch(ca.ca, ports[443]));
     const accounts = {
@@ -218,50 +225,3 @@ wait
     );
   });
 });
-
-/** Runs the script in the folder until the tests are over; resolves when it says that everything runs. */
-async function running(folder: string, script: string): Promise<void> {
-  const { DATABASE_URL: _url, ...env } = process.env;
-  const shell = spawn("bash", ["-c", script], {
-    cwd: folder,
-    env: {
-      ...env,
-      PATH: `${folder}:${process.env.PATH}`,
-      ENCRYPTION_KEY: randomBytes(32).toString("base64"),
-      ENVOY_SECRET: randomBytes(33).toString("base64"),
-      OIDC_CLIENT_SECRET: secrets.oidc,
-      TICKETS_CLIENT_SECRET: secrets.tickets,
-      SEARCH_API_KEY: secrets.search,
-    },
-    detached: true,
-  });
-  closers.push(() => {
-    try {
-      process.kill(-(shell.pid ?? 0), "SIGKILL");
-    } catch {
-      // All gone already.
-    }
-  });
-  let said = "";
-  shell.stderr.on("data", (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  const ended = new Promise<never>((_resolve, reject) => {
-    shell.once("exit", (code) => reject(new Error(`the commands ended with ${code}:\n${said}`)));
-  });
-  const up = new Promise<void>((resolve) => {
-    createInterface(shell.stdout).on("line", (line) => {
-      said += `${line}\n`;
-      if (line === "everything runs") resolve();
-    });
-  });
-  await Promise.race([up, ended]);
-}
-
-const replaceAll = (text: string, places: readonly [string, string][]) =>
-  places.reduce((changed, [from, to]) => changed.replaceAll(from, to), text);
-
-function command(file: string, line: string): void {
-  writeFileSync(file, `#!/bin/sh\n${line}\n`);
-  chmodSync(file, 0o755);
-}

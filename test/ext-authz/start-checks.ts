@@ -1,4 +1,4 @@
-import { Client, credentials } from "@grpc/grpc-js";
+import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { createLocalJWKSet, generateKeyPair, type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
 import type { CheckDeps } from "../../src/ext-authz/check-types.ts";
@@ -37,6 +37,8 @@ export interface Asked {
   attributes?: object;
   rawHeaders?: [string, string][];
   context?: Record<string, string>;
+  /** Of the gRPC call. */
+  metadata?: Record<string, string>;
 }
 
 /** A check of a POST to `mcp.test`, with some parts of its HTTP request replaced. */
@@ -79,13 +81,16 @@ export async function startChecks(
   ).Check;
   if (!method) throw new Error("no Check in Envoy's definitions");
 
-  const call = (request: object) =>
+  const call = (request: object, metadata: Record<string, string> = {}) =>
     new Promise<Decoded>((resolve, reject) => {
+      const sent = new Metadata();
+      for (const [key, value] of Object.entries(metadata)) sent.set(key, value);
       client.makeUnaryRequest<object, Decoded>(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
         request,
+        sent,
         (error, answer) => (error ? reject(error) : resolve(answer as Decoded)),
       );
     });
@@ -130,9 +135,10 @@ export async function startChecks(
           : { headers: { ":authority": host, ":path": pathname + search, ":method": verb, ...headers } }),
       };
       return readAnswer(
-        await call({
-          attributes: rest.attributes ?? { request: { http }, context_extensions: rest.context ?? {} },
-        }),
+        await call(
+          { attributes: rest.attributes ?? { request: { http }, context_extensions: rest.context ?? {} } },
+          rest.metadata,
+        ),
       );
     },
     /** Writes a sign-in record: alice's initial one, with these changes. */

@@ -79,6 +79,7 @@ describeStore("bounded tables", (store) => {
     );
 
     expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
+    await store().elicitationSessions.record({ ...connection, sessionId: "s" });
 
     const { userId } = connection;
     await store().aggregateSessions.create(
@@ -102,6 +103,7 @@ describeStore("bounded tables", (store) => {
       signing_key: 1,
       aggregate_session: 1,
       replica_message: 1,
+      elicitation_session: 1,
       used_value: 1,
       audit_event: 0,
     });

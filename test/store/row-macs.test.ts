@@ -92,6 +92,7 @@ async function fill(): Promise<void> {
     { handle: "session", userId, grantId: "g", routeId, expiresAt: inSeconds(600), state: {} },
     10,
   );
+  await store.elicitationSessions.record({ userId, routeId, sessionId: "s" });
 }
 
 /** What is read of each table; undefined if the row counts as absent. */
@@ -114,6 +115,8 @@ const reads = {
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
   stored_route: async () => (await store.storedRoutes.list())[0],
   aggregate_session: () => store.aggregateSessions.find("session"),
+  elicitation_session: async () =>
+    (await store.elicitationSessions.has({ userId, routeId, sessionId: "s" })) || undefined,
 } as const;
 type Table = keyof typeof reads;
 
@@ -158,6 +161,8 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["aggregate_session", "route_id = 'another'"],
   ["aggregate_session", "version = 7"],
   ["aggregate_session", "expires_at = now() + interval '1 year'"],
+  ["elicitation_session", "expires_at = now() + interval '1 year'"],
+  ["elicitation_session", "user_name = 'another'"],
 ];
 
 describe("an attacker with write access to the database forges a row", () => {

@@ -173,6 +173,16 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
     },
   ],
   "0011_bound_route_issuer": async () => [],
+  "0013_elicitation_session": async () => [
+    {
+      table: "elicitation_session",
+      values: {
+        session_name: hashedHandle("session"),
+        user_name: hashedHandle(connection.userId),
+        expires_at: later,
+      },
+    },
+  ],
   // Counters on existing rows.
   "0012_refresh_refusals": async () => [],
   async "0015_aggregation"(encrypt): Promise<WrittenRow[]> {

@@ -149,6 +149,7 @@ export function response(
 ): CheckResponse {
   switch (decision.kind) {
     case "allow":
+    case "ask":
       return {
         status: { code: ok },
         okResponse: {
@@ -156,7 +157,7 @@ export function response(
           headersToRemove: decision.removeHeaders,
           responseHeadersToAdd: decision.responseHeaders,
         },
-        dynamicMetadata: struct(decision.metadata),
+        dynamicMetadata: decision.kind === "allow" ? struct(decision.metadata) : undefined,
       };
     case "challenge":
       return denied(unauthenticated, 401, page ?? decision.body, [

@@ -33,6 +33,7 @@ export interface GrpcService {
  * @param deadline Unix milliseconds, or Infinity.
  * @param peer the proof in the call's metadata; never `wrong`.
  * @param onProven to be called when the message, not the metadata, proves that the caller is Envoy.
+ * @param metadata of the call, with the pseudo-headers.
  * @throws RangeError synchronously, if the message cannot be decoded.
  * @throws Unauthenticated synchronously, if neither metadata nor message prove that the caller is Envoy.
  */
@@ -42,6 +43,7 @@ export type UnaryHandler = (
   answer: (message: Buffer) => void,
   peer: PeerProof,
   onProven: () => void,
+  metadata: IncomingHttpHeaders,
 ) => void;
 
 /** The caller has not proven that it is Envoy. */
@@ -234,7 +236,7 @@ function serve(
       return fail(stream, internal, "the call is not one uncompressed message");
     }
     try {
-      handler(bytes.subarray(5), deadline, (message) => answer(stream, message), peer, onProven);
+      handler(bytes.subarray(5), deadline, (message) => answer(stream, message), peer, onProven, headers);
     } catch (error) {
       if (error instanceof Unauthenticated) fail(stream, unauthenticated, error.message);
       else fail(stream, internal, "the message cannot be decoded");

@@ -124,6 +124,10 @@ describe("every page that users see, in Chromium", () => {
     const connect =
       "https://everything.test/.pomerium/mcp/connect?redirect_url=https%3A%2F%2Feverything.test%2F";
     await meet("confirm-connection", page, await go(connect));
+    const link = await consentLink(client.tokens()?.access_token ?? "");
+    await meet("consent-link", page, await go(link));
+    await press("Cancel");
+    await meet("consent-link-not-connected", page, await again());
     await go(portal);
     await press("Connect Design library");
     await passForeignPages(page, logins, "deny");
@@ -131,6 +135,8 @@ describe("every page that users see, in Chromium", () => {
     await press("Connect Design library");
     await passForeignPages(page, logins);
     await meet("connections-connected", page, await again());
+    await meet("consent-link-connected", page, await go(link));
+    await meet("consent-link-unknown", page, await go(`${link.slice(0, -43)}${"x".repeat(43)}`));
     await stack.command(
       ...["service-accounts", "create", "nightly-report", "--route", "everything"],
       ...["--owner", decodeJwt(client.tokens()?.access_token ?? "").sub ?? ""],
@@ -163,8 +169,29 @@ describe("every page that users see, in Chromium", () => {
     await context.close();
   }
 
+  /** The link with which a call without consent is answered (MCP 2026-07-28). */
+  async function consentLink(token: string): Promise<string> {
+    const capabilities = { elicitation: { url: {} } };
+    const params = {
+      name: "whoami",
+      _meta: { "io.modelcontextprotocol/clientCapabilities": capabilities },
+    };
+    const response = await stack.fetch(stack.urls.everything, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${token}`,
+        "content-type": "application/json",
+        accept: "application/json, text/event-stream",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+      },
+      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params }),
+    });
+    return /https:\/\/auth\.test\/[\w./-]+/.exec(await response.text())?.[0] ?? "no link";
+  }
+
   test("all pages were visited, each with its screenshots", () => {
-    expect(met.map(({ name }) => name).length).toBe(20);
+    expect(met.map(({ name }) => name)).toHaveLength(24);
     expect(met.flatMap(({ name }) => missingPictures(name))).toEqual([]);
   });
 
@@ -176,6 +203,7 @@ describe("every page that users see, in Chromium", () => {
     const log = await readFile(stack.sidecar().logFile, "utf8");
     const withId = met.filter(({ requestId }) => requestId);
     expect(withId.map(({ name }) => name)).toEqual([
+      "consent-link-unknown",
       "not-connected",
       "not-found",
       "authorization-expired",

@@ -102,7 +102,7 @@ export async function installLongClients(): Promise<LongClients> {
 }
 
 /** A virtual environment at `at` with the packages that `requirements` pins. Resolves with its folder of programs. */
-async function environment(at: string, requirements: string, name: string): Promise<string> {
+export async function environment(at: string, requirements: string, name: string): Promise<string> {
   const bin = join(at, "bin");
   if (!(await there(join(at, "installed")))) {
     process.stderr.write(`==> installing ${name} (a minute, once)\n`);

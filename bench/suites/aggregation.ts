@@ -1,0 +1,246 @@
+import { join } from "node:path";
+import { type Dispatcher, Pool } from "undici";
+import { freePort } from "../../dev/demo/free-port.ts";
+import { cpuClock } from "../load/cpu-clock.ts";
+import { type HttpCalls, type HttpRequest, httpCalls } from "../load/http-call.ts";
+import { interleaved } from "../load/interleaved.ts";
+import { closedLoop, openLoop, type Round } from "../load/load.ts";
+import { percentile } from "../load/percentile.ts";
+import { difference, ratio, roundsLine, type Target } from "../report/report.ts";
+import { everyCore } from "../world/cores.ts";
+import { heapUsed } from "../world/heap-used.ts";
+import { startEnvoy } from "../world/start-envoy.ts";
+import { startProcess } from "../world/start-process.ts";
+import { startSidecar } from "../world/start-sidecar.ts";
+import type { Suite } from "./suite.ts";
+
+const members = 20;
+const toolsEach = 50;
+const roundMs = 1500;
+const sessionsForMemory = 500;
+const protocolVersion = "2025-11-25";
+
+/** The same `tools/call` directly at a member's route and through an aggregated route; the merged list; memory per session. */
+export const aggregation: Suite = async ({ world, cores, rounds, progress }) => {
+  const server = await startProcess({
+    name: "sdk-server",
+    command: [process.execPath, join(import.meta.dirname, "../servers/sdk-server.ts"), String(toolsEach)],
+    folder: world.folder,
+    core: undefined,
+    ready: /ready \S+/,
+  });
+  const upstream = /ready (\S+)/.exec(server.log())?.[1] ?? "";
+  const routes: { id: string; from: string; to?: string; mcp: object }[] = [
+    ...Array.from({ length: members }, (_, index) => ({
+      id: `m${index}`,
+      from: `https://mcp.test/m${index}`,
+      to: `${upstream}/m${index}`,
+      mcp: { server: { upstream_auth: "none" } },
+    })),
+    { id: "all", from: "https://mcp.test/all", mcp: { aggregate: { routes: "all" } } },
+  ];
+  const file = await world.routesFile("aggregation", {
+    routes: 0,
+    upstream,
+    tokenEndpoint: `${upstream}/token`,
+    listen: {
+      grpc: `unix:${world.folder}/aggregation.sock`,
+      http: `127.0.0.1:${await freePort()}`,
+      admin: "127.0.0.1:0",
+    },
+    more: { routes, aggregation: { listen: `127.0.0.1:${await freePort()}` } },
+  });
+  const [person] = await world.connections(1, { routes: 1, tokenEndpoint: upstream, ownGrants: true });
+  if (!person) throw new Error("no person");
+  await world.store.grantedMembers.allow(
+    person,
+    routes.slice(0, members).map(({ id, to = "" }) => ({ routeId: id, upstream: to })),
+    {},
+  );
+  const direct = await world.externalToken(person, "https://mcp.test/m0");
+  const merged = await world.externalToken(person, "https://mcp.test/all");
+  const pinAgain = everyCore(cores);
+  const sidecar = await startSidecar({ world, file, core: undefined, nodeFlags: ["--inspect=127.0.0.1:0"] });
+  const envoy = await startEnvoy(world, file);
+  const port = envoy.ports.mcp ?? 0;
+  const pool = new Pool(`https://127.0.0.1:${port}`, {
+    connections: 64,
+    connect: { ca: world.ca.ca, servername: "mcp.test" },
+  });
+  const lines: HttpCalls[] = [];
+  try {
+    const at = { direct: client(pool, "/m0", direct), merged: client(pool, "/all", merged) };
+    const session = { direct: await at.direct.initialize(), merged: await at.merged.initialize() };
+    const open = async (request: HttpRequest) => {
+      const opened = await httpCalls({ port, ca: world.ca.ca, servername: "mcp.test" }, request, 64);
+      lines.push(opened);
+      return opened;
+    };
+    const calls = {
+      direct: await open(toolsCall("/m0", direct, session.direct, "search_7")),
+      merged: await open(toolsCall("/all", merged, session.merged, "m0__search_7")),
+    };
+    const cpu = cpuClock(sidecar.pid);
+    const closed = (kind: keyof typeof calls, concurrency: number, ms = roundMs): Promise<Round> =>
+      closedLoop({ call: calls[kind].call, ms, cpu, concurrency });
+    const steady = (kind: keyof typeof calls): Promise<Round> =>
+      openLoop({ call: calls[kind].call, ms: roundMs, cpu, perSecond: 50 });
+    for (const kind of ["direct", "merged"] as const) await closed(kind, 8, 2500);
+    progress("aggregated tools/call, 50 a second");
+    const slow = await interleaved(rounds, {
+      direct: () => steady("direct"),
+      merged: () => steady("merged"),
+    });
+    progress("aggregated tools/call, 64 at a time");
+    const many = await interleaved(rounds, {
+      direct: () => closed("direct", 64),
+      merged: () => closed("merged", 64),
+    });
+
+    progress(`tools/list of ${members} members`);
+    const cold: number[] = [];
+    const warm: number[] = [];
+    for (let round = 0; round < rounds * 2; round++) {
+      const id = await at.merged.initialize();
+      cold.push(await at.merged.list(id, members * toolsEach));
+      for (let again = 0; again < 5; again++) warm.push(await at.merged.list(id, members * toolsEach));
+    }
+
+    progress(`${sessionsForMemory} sessions`);
+    const before = await heapUsed(sidecar.log());
+    for (let opened = 0; opened < sessionsForMemory; opened++) {
+      const id = await at.merged.initialize();
+      await at.merged.call(id, "m0__search_7");
+    }
+    const after = await heapUsed(sidecar.log());
+    const perSession = (after.heap - before.heap) / sessionsForMemory;
+
+    const p50 = difference(slow.merged, slow.direct, "p50").median;
+    const share = ratio(many.merged, many.direct, "perSecond").median;
+    const [coldMs, warmMs] = [percentile(cold, 0.5), percentile(warm, 0.5)];
+    return {
+      tables: [
+        {
+          title: "One endpoint for many servers",
+          note: `A \`tools/call\` of revision ${protocolVersion} to an MCP server on the official SDK, through its own route and through an aggregated route of ${members} members; Envoy with one worker, nothing is pinned. \`CPU µs/call\` is the sidecar's, including both checks.`,
+          lines: [
+            roundsLine("50/s: the member's route", slow.direct),
+            roundsLine("50/s: the aggregated route", slow.merged),
+            roundsLine("64 at a time: the member's route", many.direct, many.direct),
+            roundsLine("64 at a time: the aggregated route", many.merged, many.direct),
+          ],
+        },
+        {
+          title: "The merged list, and sessions",
+          note: `\`tools/list\` of ${members} members with ${toolsEach} tools each: in a new session (20 handshakes), and again in the same session. Heap after a garbage collection per open session with one call made.`,
+          lines: [
+            { name: "`tools/list`, cold", figures: { "p50 ms": coldMs, "p99 ms": percentile(cold, 0.99) } },
+            { name: "`tools/list`, warm", figures: { "p50 ms": warmMs, "p99 ms": percentile(warm, 0.99) } },
+            { name: "open session", figures: { KiB: perSession / 1024 } },
+          ],
+        },
+      ],
+      targets: [
+        target("Aggregated `tools/call` at 50 a second: p50 added to the direct route", p50, 3, "ms"),
+        {
+          name: "Aggregated `tools/call`, 64 at a time: throughput against the direct route",
+          wanted: "≥ 0.4",
+          measured: share.toFixed(2),
+          met: share >= 0.4,
+        },
+        target(`\`tools/list\` of ${members} × ${toolsEach} tools, cold`, coldMs, 1000, "ms"),
+        target(`\`tools/list\` of ${members} × ${toolsEach} tools, warm`, warmMs, 100, "ms"),
+      ],
+    };
+  } finally {
+    for (const line of lines) line.close();
+    await pool.close();
+    await envoy.stop();
+    await sidecar.stop();
+    await server.stop();
+    pinAgain();
+  }
+};
+
+function target(name: string, value: number, most: number, unit: string): Target {
+  return { name, wanted: `≤ ${most} ${unit}`, measured: `${value.toFixed(2)} ${unit}`, met: value <= most };
+}
+
+function headersFor(token: string, session: string | undefined): Record<string, string> {
+  return {
+    host: "mcp.test",
+    accept: "application/json, text/event-stream",
+    "content-type": "application/json",
+    authorization: `Bearer ${token}`,
+    "mcp-protocol-version": protocolVersion,
+    ...(session === undefined ? {} : { "mcp-session-id": session }),
+  };
+}
+
+/** A few requests of an MCP client, without the cost of one. */
+function client(pool: Dispatcher, path: string, token: string) {
+  let id = 0;
+  async function ask(method: string, params: object, session?: string) {
+    const message = {
+      jsonrpc: "2.0",
+      method,
+      params,
+      ...(method.startsWith("notifications/") ? {} : { id: ++id }),
+    };
+    const response = await pool.request({
+      path,
+      method: "POST",
+      headers: headersFor(token, session),
+      body: JSON.stringify(message),
+    });
+    const text = await response.body.text();
+    if (response.statusCode >= 300)
+      throw new Error(`${method}: ${response.statusCode} ${text.slice(0, 500)}`);
+    return { text, headers: response.headers };
+  }
+  return {
+    async initialize(): Promise<string> {
+      const { headers } = await ask("initialize", {
+        protocolVersion,
+        capabilities: {},
+        clientInfo: { name: "bench", version: "1" },
+      });
+      const session = String(headers["mcp-session-id"]);
+      await ask("notifications/initialized", {}, session);
+      return session;
+    },
+    /** Milliseconds until all `count` tools are listed. */
+    async list(session: string, count: number): Promise<number> {
+      const startedAt = performance.now();
+      let listed = 0;
+      let cursor: string | undefined;
+      do {
+        const { text } = await ask("tools/list", cursor === undefined ? {} : { cursor }, session);
+        listed += text.split('"inputSchema"').length - 1;
+        cursor = /"nextCursor":"([^"]+)"/.exec(text)?.[1];
+      } while (cursor !== undefined);
+      if (listed !== count) throw new Error(`${listed} of ${count} tools are listed`);
+      return performance.now() - startedAt;
+    },
+    call: (session: string, name: string) =>
+      ask("tools/call", { name, arguments: { query: "envoy" } }, session),
+  };
+}
+
+function toolsCall(path: string, token: string, session: string, name: string): HttpRequest {
+  const body = JSON.stringify({
+    jsonrpc: "2.0",
+    id: 17,
+    method: "tools/call",
+    params: { name, arguments: { query: "envoy language:typescript", limit: 10 } },
+  });
+  const head = [
+    `POST ${path} HTTP/1.1`,
+    ...Object.entries(headersFor(token, session)).map(([header, value]) => `${header}: ${value}`),
+    `content-length: ${body.length}`,
+  ];
+  return {
+    bytes: Buffer.from(`${head.join("\r\n")}\r\n\r\n${body}`),
+    isRight: (answer, text) => answer.startsWith("HTTP/1.1 200 ") && text.includes('"text":"called"'),
+  };
+}

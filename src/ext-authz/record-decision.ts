@@ -1,0 +1,28 @@
+import type { CheckDeps, Checked } from "./check-types.ts";
+import type { Decision } from "./decision.ts";
+import type { RequestFacts } from "./request.ts";
+
+/** What is counted and logged of a decision. */
+export interface Recorded extends Pick<Checked, "reason" | "route" | "userId" | "rule" | "via"> {
+  readonly kind: Decision["kind"];
+  /** HTTP status, if the gateway responds. */
+  readonly status?: number;
+  readonly requestId: string;
+}
+
+/** Counts and logs a decision about a request, once. @param known what could be read of the request */
+export function recordDecision(
+  { metrics, logger }: Pick<CheckDeps, "metrics" | "logger">,
+  { kind, status, reason, route, userId, rule, via, requestId }: Recorded,
+  known?: Pick<RequestFacts, "host" | "method" | "path">,
+): void {
+  metrics.checks.labels(kind, reason, route?.id ?? "").inc();
+  const level = kind === "allow" || reason === "preflight" || reason === "well_known" ? "debug" : "info";
+  if (!logger.isLevelEnabled(level)) return;
+  const { host, method } = known ?? {};
+  const path = known?.path.slice(0, 256);
+  const facts = { requestId, decision: kind, reason, status, route: route?.id, userId, rule, via };
+  const message =
+    kind === "allow" ? "request allowed" : kind === "ask" ? "consent requested" : "request denied";
+  logger[level]({ ...facts, host, method, path }, message);
+}

@@ -1,0 +1,115 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseEnv } from "node:util";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { ListRootsRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { expect, it } from "vitest";
+import type { StdioPage } from "./stdio-page.ts";
+
+/** Attacks on the bridge, by a neighbour on its machine and by users. */
+export function bridgeBehavior(page: () => StdioPage): void {
+  const token = () =>
+    parseEnv(readFileSync(join(page().folder, "gateway/secrets.env"), "utf8")).MCP_BRIDGE_TOKEN ?? "";
+  const json = { "content-type": "application/json", accept: "application/json, text/event-stream" };
+  const initialize = (headers: Record<string, string>) =>
+    fetch(page().bridge("time"), {
+      method: "POST",
+      headers: { ...json, ...headers },
+      body: JSON.stringify({
+        jsonrpc: "2.0",
+        id: 1,
+        method: "initialize",
+        params: {
+          protocolVersion: "2025-11-25",
+          capabilities: {},
+          clientInfo: { name: "neighbour", version: "1" },
+        },
+      }),
+    });
+
+  it("a neighbour on the bridge's machine gets no answer without the gateway's token", async () => {
+    expect((await initialize({})).status).toBe(401);
+    expect((await initialize({ authorization: `Bearer ${token()}x` })).status).toBe(401);
+    expect((await initialize({ authorization: `Bearer ${token()}` })).status).toBe(200);
+  });
+
+  it("a neighbour finds no secret in the arguments of any process", () => {
+    const all = execFileSync("ps", ["-eo", "args="], { encoding: "utf8" }).split("\n");
+    expect(all.some((line) => line.includes("bridge.py"))).toBe(true);
+    const { oidc, key } = page().secrets;
+    const secrets = [token(), oidc, key];
+    expect(all.filter((line) => secrets.some((secret) => line.includes(secret)))).toEqual([]);
+  });
+
+  it("a server gets its own environment only, not the bridge's", async () => {
+    const client = await (await page().client("files")).connect();
+    const [pid] = page().processes();
+    const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    const names = environment.map((line) => line.split("=")[0]);
+    expect(names).toContain("PATH");
+    for (const name of ["OIDC_CLIENT_SECRET", "SEARCH_API_KEY", "MCP_BRIDGE_TOKEN", "MEMORY_FILE_PATH"])
+      expect(names).not.toContain(name);
+    await client.close();
+  });
+
+  it("a user cannot widen what a server serves with the roots of a client", async () => {
+    const widening = new Client({ name: "widening", version: "1" }, { capabilities: { roots: {} } });
+    let asked = 0;
+    widening.setRequestHandler(ListRootsRequestSchema, () => {
+      asked++;
+      return { roots: [{ uri: "file:///etc", name: "everything" }] };
+    });
+    const headers = { authorization: `Bearer ${token()}` };
+    const to = new URL(page().bridge("everything"));
+    await widening.connect(new StreamableHTTPClientTransport(to, { requestInit: { headers } }));
+    // Offered only to clients with roots: what the server sees of the bridge.
+    const { content } = await widening.callTool({ name: "get-roots-list", arguments: {} });
+    expect(JSON.stringify(content)).toContain("get-roots-list not found");
+    expect(asked).toBe(0);
+    await widening.close();
+  });
+
+  it("a user cannot enter another user's session", async () => {
+    const [alice, bob] = [await page().client("files"), await page().client("files", "bob")];
+    const before = page().processes().length;
+    const ofAlice = await alice.connect();
+    const ofBob = await bob.connect();
+    expect(page().processes().length).toBe(before + 2);
+    const list = async (id: string | undefined) => {
+      const answer = await fetch(page().url("files"), {
+        method: "POST",
+        headers: {
+          ...json,
+          authorization: `Bearer ${bob.tokens()?.access_token}`,
+          "mcp-session-id": id ?? "",
+          "mcp-protocol-version": "2025-11-25",
+        },
+        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/list" }),
+      });
+      return answer.status;
+    };
+    expect(await list(ofBob.transport?.sessionId)).toBe(200);
+    expect(await list(ofAlice.transport?.sessionId)).toBe(404);
+  });
+
+  it("a user cannot take all processes of a server", async () => {
+    const assertion = (sub: string) => `x.${Buffer.from(JSON.stringify({ sub })).toString("base64url")}.x`;
+    const begin = async (sub: string) => {
+      const headers = { authorization: `Bearer ${token()}`, "x-pomerium-jwt-assertion": assertion(sub) };
+      const answer = await initialize(headers);
+      return answer.text();
+    };
+    for (let count = 0; count < 16; count++) expect(await begin("greedy")).toContain('"serverInfo"');
+    expect(await begin("greedy")).toContain("as many sessions of this server as bridge.json allows");
+    expect(await begin("other")).toContain('"serverInfo"');
+  });
+
+  it("clients of revisions without sessions are told which ones the bridge speaks", async () => {
+    const headers = { authorization: `Bearer ${token()}`, "mcp-protocol-version": "2026-07-28" };
+    const answer = await initialize(headers);
+    const body = await answer.text();
+    expect([answer.status, body]).toEqual([400, expect.stringContaining("Unsupported protocol version")]);
+  });
+}
