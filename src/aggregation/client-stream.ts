@@ -46,7 +46,7 @@ const listChanges = [
 
 export type ClientStreamDeps = AccessDeps &
   MemberClientDeps &
-  Pick<AggregationDeps, "routes" | "logger" | "sessions"> & {
+  Pick<AggregationDeps, "routes" | "logger" | "metrics" | "sessions"> & {
     readonly members: MemberSessions;
     /** Reads the session again. */
     readonly reread: (conversation: Conversation) => Promise<Conversation | undefined>;

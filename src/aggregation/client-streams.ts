@@ -37,13 +37,22 @@ export class ClientStreams {
   add(stream: ClientStream): void {
     const { grantId } = stream.conversation.call.caller;
     const own = [...this.#open].filter(({ conversation }) => conversation.call.caller.grantId === grantId);
-    for (const oldest of own.slice(0, Math.max(0, own.length + 1 - maxPerGrant))) this.remove(oldest);
+    for (const oldest of own.slice(0, Math.max(0, own.length + 1 - maxPerGrant))) {
+      this.#deps.metrics.limitsReached.inc({ limit: "aggregation_streams" });
+      this.remove(oldest);
+    }
     this.#open.add(stream);
+    this.#count();
   }
 
   remove(stream: ClientStream): void {
     this.#open.delete(stream);
     stream.close();
+    this.#count();
+  }
+
+  #count(): void {
+    this.#deps.metrics.aggregationStreams.set(this.#open.size);
   }
 
   /** @param session hash of the session's handle */
@@ -67,7 +76,7 @@ export class ClientStreams {
       const reason = error instanceof Error ? error.message : String(error);
       this.#deps.logger.debug({ reason }, "refreshing a stream of an aggregated route failed");
     }
-    if (stream.closed) this.#open.delete(stream);
+    if (stream.closed) this.remove(stream);
   }
 
   /** Members that were added or removed, and their policies, change what clients see. */

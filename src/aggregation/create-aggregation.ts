@@ -10,7 +10,7 @@ import { type Conversation, reread } from "./conversation.ts";
 import { Exchanges } from "./exchanges.ts";
 import { jsonRpcError, readRequest, sendResponse } from "./http.ts";
 import { legacyClients } from "./legacy-clients.ts";
-import { lists } from "./lists.ts";
+import { listReports, lists } from "./lists.ts";
 import { memberCalls } from "./member-calls.ts";
 import { instructionsOf } from "./member-clients.ts";
 import { memberRequests } from "./member-requests.ts";
@@ -40,7 +40,11 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     ...toMembers,
     onOpened: (...opened) => sessionWideState.onOpened(...opened),
   });
-  const calls = memberCalls({ ...toMembers, sessions, onOutcome: () => {} });
+  const calls = memberCalls({
+    ...toMembers,
+    sessions,
+    onOutcome: ({ member }, outcome) => deps.metrics.memberCalls.inc({ route: member.route.id, outcome }),
+  });
   const client: NoticeDeps = {
     ...deps,
     ...toMembers,
@@ -82,8 +86,12 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
       onConnected: sessionWideState.onConnected,
     }),
     sessionWide: sessionWideState,
-    onList: sessionWideState.onList,
+    onList(conversation, naming, list) {
+      sessionWideState.onList(conversation, naming, list);
+      reportList(conversation, naming, list);
+    },
   });
+  const reportList = listReports(deps);
   const answer =
     (conversation: Conversation): AnswerRequest =>
     (request, ctx) =>

@@ -1,6 +1,8 @@
 import { ProtocolError, ProtocolErrorCode } from "@modelcontextprotocol/server";
+import type { Logger } from "../telemetry/logger.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { Conversation } from "./conversation.ts";
-import { ConsentNeeded } from "./errors.ts";
+import { ConsentNeeded, MemberFailed } from "./errors.ts";
 import { arrayOf, isObject, type JsonObject, stringOf } from "./json.ts";
 import type { MemberCalls } from "./member-calls.ts";
 import { capabilitiesOf } from "./member-clients.ts";
@@ -123,4 +125,30 @@ export function pageOf(
       return { items, nextCursor: cursorOf({ member, index: from + taken.length }) };
   }
   return { items };
+}
+
+/** Members whose state is remembered, per replica. */
+const maxReported = 10_000;
+
+/** Logs when a member can no longer be listed, and when it can again, not each time. */
+export function listReports({ logger }: { readonly logger: Logger }) {
+  const failing = boundedCache<string, true>(maxReported);
+  return ({ call }: Conversation, { member }: Naming, list: MemberList): void => {
+    const key = `${call.route.id} ${member.route.id}`;
+    if (list.kind !== "unavailable") {
+      if (failing.delete(key))
+        logger.info(
+          { route: call.route.id, member: member.route.id },
+          "a member of an aggregated route is available again",
+        );
+      return;
+    }
+    if (failing.has(key)) return;
+    failing.set(key, true);
+    const reason = list.error instanceof MemberFailed ? list.error.reason : String(list.error);
+    logger.warn(
+      { route: call.route.id, member: member.route.id, reason },
+      "a member of an aggregated route cannot be listed; the route is served without it",
+    );
+  };
 }

@@ -58,7 +58,7 @@ export interface MemberCalls {
 export function memberCalls(
   deps: MemberClientDeps & {
     readonly sessions: MemberSessions;
-    readonly onOutcome: (conversation: Conversation, naming: Naming, outcome: CallOutcome) => void;
+    readonly onOutcome: (naming: Naming, outcome: CallOutcome) => void;
   },
 ): MemberCalls {
   async function once(conversation: Conversation, naming: Naming, session: MemberSession, call: MemberCall) {
@@ -98,14 +98,14 @@ export function memberCalls(
             call,
           );
         }
-        deps.onOutcome(conversation, naming, "ok");
+        deps.onOutcome(naming, "ok");
         return result;
       } catch (error) {
         if (error instanceof SessionLost) {
-          deps.onOutcome(conversation, naming, "failed");
+          deps.onOutcome(naming, "failed");
           throw error.failure;
         }
-        deps.onOutcome(conversation, naming, outcomeOf(error));
+        deps.onOutcome(naming, outcomeOf(error));
         throw error;
       }
     },

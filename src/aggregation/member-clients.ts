@@ -2,6 +2,7 @@ import {
   Client,
   type ClientOptions,
   type DiscoverResult,
+  SSEClientTransport,
   type Transport,
 } from "@modelcontextprotocol/client";
 import type { Route } from "../model/route.ts";
@@ -27,6 +28,10 @@ export interface MemberClientDeps {
 export interface Connection {
   readonly client: Client;
   readonly refusal: Refusal;
+  /** Opens the stream of messages that belong to no call. */
+  openStream(): Promise<void>;
+  /** Ends the member's session. */
+  end(): Promise<void>;
   /** Closes it when notices have been sent. */
   close(): Promise<void>;
 }
@@ -44,7 +49,8 @@ function clientOf(facts: ClientFacts, options: ClientOptions): Client {
 }
 
 /**
- * A client on an existing session of a member: nothing is sent.
+ * A client on an existing session of a member: nothing is sent, unless the member has the transport of 2024-11-05, which knows no
+ * session beyond a connection.
  *
  * @param ownStream whether it reads the member's messages that belong to no call
  */
@@ -55,13 +61,19 @@ export async function resume(
   session: MemberSession,
   ownStream: "none" | "wanted" = "none",
   prepare?: (client: Client) => void,
-): Promise<Connection & { readonly transport: MemberTransport }> {
+): Promise<Connection> {
   const refusal: Refusal = {};
   const client = clientOf(facts, {});
   prepare?.(client);
+  const url = await deps.memberUrl(member.route);
+  const fetchMember = deps.memberFetch(call, member.route);
+  if (session.era === "legacy" && session.transport === "sse") {
+    await client.connect(eventStream(url, fetchMember, refusal), { timeout: handshakeMs });
+    return { client, refusal, openStream: nothing, end: nothing, close: () => client.close().catch(nothing) };
+  }
   const transport = new MemberTransport(
-    await deps.memberUrl(member.route),
-    boundedFetch(deps.memberFetch(call, member.route), refusal, ownStream),
+    url,
+    boundedFetch(fetchMember, refusal, ownStream),
     session.era === "legacy"
       ? { id: session.sessionId, protocolVersion: session.protocolVersion }
       : undefined,
@@ -70,7 +82,20 @@ export async function resume(
     prior: session.era === "legacy" ? { kind: "legacy" } : { kind: "modern", discover: session.discover },
   });
   transport.useOwnIds();
-  return { client, transport, refusal, close: () => closeAfter(client, transport) };
+  return {
+    client,
+    refusal,
+    openStream: () => transport.resumeStream(""),
+    end: () => transport.terminateSession(),
+    close: () => closeAfter(client, transport),
+  };
+}
+
+async function nothing(): Promise<void> {}
+
+/** HTTP+SSE of 2024-11-05. */
+function eventStream(url: URL, fetchMember: typeof globalThis.fetch, refusal: Refusal): SSEClientTransport {
+  return new SSEClientTransport(url, { fetch: boundedFetch(fetchMember, refusal, "wanted") });
 }
 
 async function closeAfter(client: Client, transport: MemberTransport): Promise<void> {
@@ -88,8 +113,9 @@ export async function openSession(
   deps: MemberClientDeps,
   call: AggregateCall,
   facts: ClientFacts,
-  { member }: Naming,
+  naming: Naming,
 ): Promise<Handshake> {
+  const { member } = naming;
   const refusal: Refusal = {};
   const client = clientOf(facts, { versionNegotiation: { mode: "auto" } });
   const fetchMember = boundedFetch(deps.memberFetch(call, member.route), refusal, "none");
@@ -98,20 +124,47 @@ export async function openSession(
     await client.connect(transport, { timeout: handshakeMs });
     return { ok: true, session: sessionOf(client, transport) };
   } catch (error) {
+    const { status } = refusal;
+    // MCP 2025-11-25, "Backwards Compatibility": these answers to `initialize` mean an earlier transport.
+    if (status === 400 || status === 404 || status === 405) {
+      const earlier = await openEventStream(deps, call, facts, naming);
+      if (earlier !== undefined) return { ok: true, session: earlier };
+    }
     return { ok: false, refusal, error };
   } finally {
     await closeAfter(client, transport);
   }
 }
 
-function sessionOf(client: Client, transport: Transport): MemberSession {
+/** Undefined: the member has not the transport of 2024-11-05 either. */
+async function openEventStream(
+  deps: MemberClientDeps,
+  call: AggregateCall,
+  facts: ClientFacts,
+  { member }: Naming,
+): Promise<MemberSession | undefined> {
+  const client = clientOf(facts, {});
+  const url = await deps.memberUrl(member.route);
+  try {
+    const transport = eventStream(url, deps.memberFetch(call, member.route), {});
+    await client.connect(transport, { timeout: handshakeMs });
+    const session = sessionOf(client, {});
+    return session.era === "legacy" ? { ...session, transport: "sse" } : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    await client.close().catch(nothing);
+  }
+}
+
+function sessionOf(client: Client, { sessionId }: Pick<Transport, "sessionId">): MemberSession {
   const discover = client.getDiscoverResult();
   const instructions = client.getInstructions()?.slice(0, maxInstructions);
   if (discover !== undefined) return { era: "modern", discover: shortened(discover, instructions) };
   const capabilities: JsonObject = { ...client.getServerCapabilities() };
   return {
     era: "legacy",
-    ...(transport.sessionId === undefined ? {} : { sessionId: transport.sessionId }),
+    ...(sessionId === undefined ? {} : { sessionId }),
     protocolVersion: client.getNegotiatedProtocolVersion() ?? "2025-03-26",
     capabilities,
     ...(instructions === undefined ? {} : { instructions }),
@@ -132,8 +185,8 @@ export async function endSession(
   session: MemberSession,
 ): Promise<void> {
   if (session.era === "modern" || session.sessionId === undefined) return;
-  const { transport, close } = await resume(deps, conversation, naming, session);
-  await transport.terminateSession().catch(() => {});
+  const { end, close } = await resume(deps, conversation, naming, session);
+  await end().catch(nothing);
   await close();
 }
 

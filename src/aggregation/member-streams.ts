@@ -61,7 +61,7 @@ async function openGet(
       });
   });
   try {
-    await connection.transport.resumeStream("");
+    await connection.openStream();
   } catch (error) {
     await connection.close();
     throw error;

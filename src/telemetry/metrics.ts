@@ -109,6 +109,12 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "Routes in the database that are not in use because they contradict the routes file.",
       [],
     ),
+    memberCalls: counter(
+      "aggregation_member_calls_total",
+      "Requests of aggregated routes to their members, by the member's route and outcome (ok, error, consent, failed, cancelled).",
+      ["route", "outcome"],
+    ),
+    aggregationStreams: gauge("aggregation_streams", "Open streams of clients of aggregated routes.", []),
     limitsReached: counter("limits_reached_total", "Requests and entries that reached a limit, by limit.", [
       "limit",
     ]),
