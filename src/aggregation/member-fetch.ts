@@ -21,15 +21,16 @@ export function createMemberFetch(deps: {
     return { through, ca };
   });
   const memberFetch: MemberFetch = (call, member) => async (input, init) => {
-    const request = new Request(input, init);
+    const url = input instanceof Request ? input.url : String(input);
     // A member may name other URLs (legacy event streams do): the token is for this member only.
-    if (routes().byResource(request.url)?.id !== member.id)
-      throw new Error(`${new URL(request.url).origin} is not a URL of ${member.id}`);
-    request.headers.set("authorization", `Bearer ${await externalTokens.forMember(call, member)}`);
-    request.headers.set("x-request-id", call.requestId);
+    if (routes().byResource(url)?.id !== member.id)
+      throw new Error(`${new URL(url).origin} is not a URL of ${member.id}`);
+    const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined));
+    headers.set("authorization", `Bearer ${await externalTokens.forMember(call, member)}`);
+    headers.set("x-request-id", call.requestId);
     // If this process traces, too, its span takes their place.
-    for (const [name, value] of Object.entries(call.trace ?? {})) request.headers.set(name, value);
-    return envoy.fetch(request);
+    for (const [name, value] of Object.entries(call.trace ?? {})) headers.set(name, value);
+    return envoy.fetch(input, { ...init, headers });
   };
   return { memberFetch, close: envoy.close };
 }

@@ -40,7 +40,10 @@ export function boundedFetch(
       refusal.status = response.status;
       refusal.challenge = response.headers.get("www-authenticate") ?? undefined;
     }
-    return ownStream === "wanted" || response.body === null ? response : bounded(response, response.body);
+    // A length that is known has been compared where the response was received.
+    const length = response.headers.get("content-length");
+    if (ownStream === "wanted" || (length !== null && Number(length) <= maxResponseBytes)) return response;
+    return response.body === null ? response : bounded(response, response.body);
   };
 }
 

@@ -1,8 +1,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
+import { Readable } from "node:stream";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { context, propagation } from "@opentelemetry/api";
-import { Agent, buildConnector, fetch as undiciFetch } from "undici";
+import { Agent, buildConnector, type Dispatcher } from "undici";
 import { inSpan } from "../telemetry/tracing.ts";
 import { withoutBrackets } from "./addresses.ts";
 import { intoHeaders } from "./connector.ts";
@@ -20,6 +21,8 @@ export interface EnvoyAddress {
 const connectTimeout = 5_000;
 /** Until the headers of a response, ms: a tool that answers with JSON sends none before it is done. */
 const headersTimeout = 600_000;
+/** Longest response that is not an event stream. */
+const maxBytes = 16 * 1024 * 1024;
 /** Of idle connections, ms: well below Envoy's own. */
 const keepAliveTimeout = 30_000;
 const withoutBody = new Set([101, 204, 205, 304]);
@@ -52,27 +55,34 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
     return agent;
   }
 
-  async function send(request: Request): Promise<Response> {
-    const url = new URL(request.url);
+  async function send(url: URL, request: EnvoyRequest): Promise<Response> {
     const envoy = address();
     try {
-      const response = await undiciFetch(url, {
+      const { statusCode, headers, body } = await agentFor(envoy).request({
+        origin: url.origin,
+        path: url.pathname + url.search,
         method: request.method,
         // Compression would cost more than it saves on this connection.
-        headers: [...request.headers, ["accept-encoding", "identity"]],
-        body: request.body === null ? null : await request.arrayBuffer(),
-        redirect: "manual",
+        headers: { ...Object.fromEntries(request.headers), "accept-encoding": "identity" },
+        body: request.body,
         signal: request.signal,
-        dispatcher: agentFor(envoy),
       });
-      const { status } = response;
-      const headers = new Headers([...response.headers]);
-      headers.delete("content-encoding");
-      headers.delete("content-length");
-      // undici's and TypeScript's types of the same standard stream differ.
-      const open: unknown = response.body;
-      const body = open as ReadableStream<Uint8Array<ArrayBuffer>> | null;
-      return new Response(withoutBody.has(status) ? null : body, { status, headers });
+      const received = headersOf(headers);
+      if (withoutBody.has(statusCode)) {
+        body.destroy();
+        return new Response(null, { status: statusCode, headers: received });
+      }
+      if (/^text\/event-stream\b/i.test(received.get("content-type") ?? "")) {
+        // Node's and TypeScript's types of the same standard stream differ.
+        const open: unknown = Readable.toWeb(body);
+        return new Response(open as ReadableStream<Uint8Array<ArrayBuffer>>, {
+          status: statusCode,
+          headers: received,
+        });
+      }
+      const whole = await bounded(body, url);
+      received.set("content-length", String(whole.length));
+      return new Response(whole, { status: statusCode, headers: received });
     } catch (error) {
       throw describe(error, url, envoy.through);
     }
@@ -80,8 +90,7 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
 
   return {
     async fetch(input, init) {
-      const request = new Request(input, { ...init, redirect: "manual" });
-      const url = new URL(request.url);
+      const { url, ...request } = await requestOf(input, init);
       const attributes = {
         "http.request.method": request.method,
         "server.address": url.hostname,
@@ -89,7 +98,7 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
       };
       return inSpan(request.method, attributes, async (span) => {
         if (span) propagation.inject(context.active(), request.headers, intoHeaders);
-        const response = await send(request);
+        const response = await send(url, request);
         span?.setAttribute("http.response.status_code", response.status);
         return response;
       });
@@ -97,6 +106,67 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
     // Streams would never end.
     close: async () => opened?.agent.destroy(),
   };
+}
+
+interface EnvoyRequest {
+  readonly method: Dispatcher.HttpMethod;
+  readonly headers: Headers;
+  readonly body: string | Uint8Array | null;
+  readonly signal: AbortSignal | null;
+}
+
+/** Without a `Request` in between, which would cost more than the call. */
+async function requestOf(
+  input: string | URL | Request,
+  init: RequestInit | undefined,
+): Promise<EnvoyRequest & { readonly url: URL }> {
+  const given = input instanceof Request ? input : undefined;
+  const method = methodOf(init?.method ?? given?.method ?? "GET");
+  const body = init?.body ?? (given?.body ? new Uint8Array(await given.arrayBuffer()) : null);
+  return {
+    url: new URL(given?.url ?? String(input)),
+    method,
+    headers: new Headers(init?.headers ?? given?.headers),
+    body: body === null || typeof body === "string" || body instanceof Uint8Array ? body : await bytes(body),
+    signal: init?.signal ?? given?.signal ?? null,
+  };
+}
+
+async function bytes(body: BodyInit): Promise<Uint8Array> {
+  return new Uint8Array(await new Response(body).arrayBuffer());
+}
+
+function methodOf(method: string): Dispatcher.HttpMethod {
+  switch (method) {
+    case "GET":
+    case "POST":
+    case "DELETE":
+      return method;
+    default:
+      throw new TypeError(`MCP has no ${method} requests`);
+  }
+}
+
+function headersOf(received: Readonly<Record<string, string | string[] | undefined>>): Headers {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(received))
+    for (const one of [value ?? []].flat()) headers.append(name, one);
+  headers.delete("content-encoding");
+  headers.delete("content-length");
+  return headers;
+}
+
+/** @throws SafeFetchError if it is longer than `maxBytes` */
+async function bounded(body: Readable, url: URL): Promise<Buffer<ArrayBuffer>> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > maxBytes)
+      throw new SafeFetchError("too_large", `the response of ${url.host} is longer than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 /** Connects to Envoy, whatever the URL's host and scheme. */

@@ -1,5 +1,6 @@
 import type { Selectable } from "kysely";
 import { sql } from "kysely";
+import { LRUCache } from "lru-cache";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { hashedHandle } from "./hashed-handle.ts";
@@ -36,6 +37,8 @@ export interface AggregateSessions {
 }
 
 const table = "aggregate_session";
+/** Bounds of decrypted sessions in memory. */
+const maxKnownBytes = 16 * 1024 * 1024;
 const unexpired = sql<boolean>`expires_at > now()`;
 
 /** Sessions of aggregated routes, found by the hash of their id on any replica. */
@@ -45,6 +48,23 @@ export function aggregateSessions(
   macs: RowMacs,
 ): AggregateSessions {
   const { clock } = database;
+  /** A session is read with every request, and rarely changes: what is encrypted alike need not be decrypted again. */
+  const known = new LRUCache<string, { readonly sealed: string; readonly state: unknown }>({
+    maxSize: maxKnownBytes,
+    sizeCalculation: ({ sealed }) => 4 * sealed.length,
+  });
+
+  async function decrypted<State>({
+    handle_name: name,
+    sealed,
+  }: Pick<Selectable<Tables["aggregate_session"]>, "handle_name" | "sealed">): Promise<State> {
+    const before = known.get(name);
+    // Encrypted again by every write, with a fresh key: equal ciphertexts are the same write. The type is the caller's, as of `decrypt`.
+    if (before?.sealed === sealed) return before.state as State;
+    const state = await decrypt<State>(table, [name], sealed);
+    known.set(name, { sealed, state });
+    return state;
+  }
 
   async function read<State>(
     handle: string,
@@ -57,7 +77,7 @@ export function aggregateSessions(
       routeId: row.route_id,
       version: row.version,
       expiresAt: clock.fromDatabase(row.expires_at),
-      state: await decrypt<State>(table, [row.handle_name], row.sealed),
+      state: await decrypted<State>(row),
     };
   }
 
