@@ -16,7 +16,7 @@ const docs = join(import.meta.dirname, "../../docs");
 const page = (file: string) => readFileSync(join(docs, file), "utf8");
 const pages = readdirSync(docs).filter((file) => file.endsWith(".md"));
 /** Complete routes files on pages without a separate test. */
-const examples = ["advanced.md", "recipes.md"].flatMap((file) =>
+const examples = ["advanced.md", "aggregation.md", "recipes.md"].flatMap((file) =>
   [...page(file).matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
     place: `${file}:${page(file).slice(0, match.index).split("\n").length}`,
     yaml: match[1] ?? "",
