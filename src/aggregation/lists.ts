@@ -138,7 +138,7 @@ export function listReports({ logger }: { readonly logger: Logger }) {
     if (list.kind !== "unavailable") {
       if (failing.delete(key))
         logger.info(
-          { route: call.route.id, member: member.route.id },
+          { route: member.route.id, via: call.route.id },
           "a member of an aggregated route is available again",
         );
       return;
@@ -147,7 +147,7 @@ export function listReports({ logger }: { readonly logger: Logger }) {
     failing.set(key, true);
     const reason = list.error instanceof MemberFailed ? list.error.reason : String(list.error);
     logger.warn(
-      { route: call.route.id, member: member.route.id, reason },
+      { route: member.route.id, via: call.route.id, reason },
       "a member of an aggregated route cannot be listed; the route is served without it",
     );
   };

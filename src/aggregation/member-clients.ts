@@ -68,7 +68,9 @@ export async function resume(
   const url = await deps.memberUrl(member.route);
   const fetchMember = deps.memberFetch(call, member.route);
   if (session.era === "legacy" && session.transport === "sse") {
-    await client.connect(eventStream(url, fetchMember, refusal), { timeout: handshakeMs });
+    const transport = eventStream(url, fetchMember, refusal);
+    await client.connect(transport, { timeout: handshakeMs });
+    oneByOne(transport);
     return { client, refusal, openStream: nothing, end: nothing, close: () => client.close().catch(nothing) };
   }
   const transport = new MemberTransport(
@@ -96,6 +98,21 @@ async function nothing(): Promise<void> {}
 /** HTTP+SSE of 2024-11-05. */
 function eventStream(url: URL, fetchMember: typeof globalThis.fetch, refusal: Refusal): SSEClientTransport {
   return new SSEClientTransport(url, { fetch: boundedFetch(fetchMember, refusal, "wanted") });
+}
+
+/**
+ * Delivers messages in turns of their own: the SDK handles notifications later than responses, and would drop the progress that arrives
+ * in one piece with the result.
+ */
+function oneByOne(transport: SSEClientTransport): void {
+  const deliver = transport.onmessage;
+  let before = Promise.resolve();
+  transport.onmessage = (message) => {
+    before = before.then(() => {
+      deliver?.(message);
+      return new Promise((resolve) => setImmediate(resolve));
+    });
+  };
 }
 
 async function closeAfter(client: Client, transport: MemberTransport): Promise<void> {
