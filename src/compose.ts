@@ -75,7 +75,10 @@ export async function compose(foundation: Foundation) {
     upstreamOf: (routeId) => routes().byId(routeId)?.upstream,
     onEvict: () => metrics.cacheEvictions.inc({ cache: "granted_member" }),
   });
-  const externalTokens = createExternalTokens({ ...common, people, keys, fetch: trustedFetch, now });
+  const externalTokens = createExternalTokens({
+    ...{ ...common, people, keys, fetch: trustedFetch, now },
+    grantedMembers: grantedMembers.of,
+  });
   const assertions = createAssertions({ keys, routes, metrics, now });
   const policies = createCurrentPolicies(routes);
   const signIn = createSignIn({ ...common, fetch: trustedFetch });

@@ -195,5 +195,9 @@ function headerBlock(path: string): Buffer {
     Buffer.from([0x00]),
     text("te"),
     text("trailers"),
+    // As `envoy-config` sends it with each check.
+    Buffer.from([0x00]),
+    text("x-mcp-auth-consent"),
+    text("call"),
   ]);
 }

@@ -17,7 +17,7 @@ import type { Suite } from "./suite.ts";
 const members = 20;
 const toolsEach = 50;
 const roundMs = 1500;
-const sessionsForMemory = 500;
+const sessionsForMemory = 100;
 const protocolVersion = "2025-11-25";
 
 /** The same `tools/call` directly at a member's route and through an aggregated route; the merged list; memory per session. */

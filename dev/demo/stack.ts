@@ -233,7 +233,7 @@ async function start(
   async function generatedEnvoy(): Promise<Envoy> {
     const bootstrap = xdsDir
       ? await readFile(join(xdsDir, "bootstrap.yaml"), "utf8")
-      : await runProgram(program, ["envoy-config", "--config", configFile]);
+      : await runProgram(program, ["envoy-config", "--config", configFile], { ...process.env, ...env });
     return envoy({
       bootstrap: options.bootstrap?.(bootstrap) ?? bootstrap,
       folder,

@@ -7,7 +7,7 @@ import {
 import type { Conversation } from "./conversation.ts";
 import { ConsentNeeded, MemberFailed } from "./errors.ts";
 import { anyObject, type JsonObject } from "./json.ts";
-import { type Connection, type MemberClientDeps, resume } from "./member-clients.ts";
+import { type Connection, type MemberClientDeps, NotConnected, resume } from "./member-clients.ts";
 import type { MemberSessions } from "./member-sessions.ts";
 import { streamEnded } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
@@ -65,6 +65,8 @@ export function memberCalls(
     const { relay } = call;
     const connection = await resume(deps, conversation, naming, session, "none", (client) => {
       if (relay) listen(client, relay, session, conversation);
+    }).catch((error: unknown) => {
+      throw error instanceof NotConnected ? translated(error.cause, naming, session, error) : error;
     });
     try {
       return await connection.client.request(requestOf(conversation, session, call), anyObject, {
@@ -168,7 +170,12 @@ class SessionLost extends Error {
   }
 }
 
-function translated(error: unknown, naming: Naming, session: MemberSession, { refusal }: Connection): Error {
+function translated(
+  error: unknown,
+  naming: Naming,
+  session: MemberSession,
+  { refusal }: Pick<Connection, "refusal">,
+): Error {
   if (error instanceof ProtocolError && error.data !== streamEnded) {
     return error.code === ProtocolErrorCode.UnsupportedProtocolVersion && session.era === "modern"
       ? new SessionLost(new MemberFailed(naming, error, refusal))
@@ -184,6 +191,8 @@ function translated(error: unknown, naming: Naming, session: MemberSession, { re
 /** MCP 2025-11-25, "Session Management": 404; some servers say 400. A server that speaks an earlier revision now rejects the request. */
 function isLost(status: number | undefined, error: unknown, session: MemberSession): boolean {
   if (session.era === "modern") return status === 400 || status === 404 || status === 405;
+  // With one connection per call, there is no session to lose, but the member may have been replaced.
+  if (session.transport === "sse") return status === 400 || status === 404 || status === 405;
   if (session.sessionId === undefined) return status === 400;
   return (
     status === 404 ||

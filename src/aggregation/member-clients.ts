@@ -2,12 +2,14 @@ import {
   Client,
   type ClientOptions,
   type DiscoverResult,
-  SSEClientTransport,
+  ProtocolError,
   type Transport,
 } from "@modelcontextprotocol/client";
 import type { Route } from "../model/route.ts";
+import { withDeadline } from "../util/deadline.ts";
 import type { AggregateCall, MemberFetch } from "./aggregation.ts";
 import type { ClientFacts, Conversation } from "./conversation.ts";
+import { EventStreamTransport } from "./event-stream-transport.ts";
 import { type JsonObject, noValidation } from "./json.ts";
 import { boundedFetch, MemberTransport, type Refusal } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
@@ -48,11 +50,21 @@ function clientOf(facts: ClientFacts, options: ClientOptions): Client {
   return client;
 }
 
+/** A member that keeps no session without a connection (HTTP+SSE) could not be connected to. */
+export class NotConnected extends Error {
+  readonly refusal: Refusal;
+
+  constructor(cause: unknown, refusal: Refusal) {
+    super("the handshake failed", { cause });
+    this.refusal = refusal;
+  }
+}
+
 /**
- * A client on an existing session of a member: nothing is sent, unless the member has the transport of 2024-11-05, which knows no
- * session beyond a connection.
+ * A client on an existing session of a member: nothing is sent, except to a member that speaks HTTP+SSE.
  *
  * @param ownStream whether it reads the member's messages that belong to no call
+ * @throws NotConnected
  */
 export async function resume(
   deps: MemberClientDeps,
@@ -68,10 +80,12 @@ export async function resume(
   const url = await deps.memberUrl(member.route);
   const fetchMember = deps.memberFetch(call, member.route);
   if (session.era === "legacy" && session.transport === "sse") {
-    const transport = eventStream(url, fetchMember, refusal);
-    await client.connect(transport, { timeout: handshakeMs });
-    oneByOne(transport);
-    return { client, refusal, openStream: nothing, end: nothing, close: () => client.close().catch(nothing) };
+    const stream = ownStream === "wanted" ? "wanted" : "call";
+    const transport = new EventStreamTransport(url, boundedFetch(fetchMember, refusal, stream));
+    await shakeHands(client, transport, refusal);
+    transport.deliverInTurn();
+    const close = () => closeAfter(client, transport);
+    return { client, refusal, openStream: nothing, end: nothing, close };
   }
   const transport = new MemberTransport(
     url,
@@ -95,29 +109,23 @@ export async function resume(
 
 async function nothing(): Promise<void> {}
 
-/** HTTP+SSE of 2024-11-05. */
-function eventStream(url: URL, fetchMember: typeof globalThis.fetch, refusal: Refusal): SSEClientTransport {
-  return new SSEClientTransport(url, { fetch: boundedFetch(fetchMember, refusal, "wanted") });
+/** @throws NotConnected */
+async function shakeHands(client: Client, transport: EventStreamTransport, refusal: Refusal): Promise<void> {
+  const shaken = client.connect(transport, { timeout: handshakeMs }).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+  // The SDK waits for the endpoint event without a limit.
+  const failed = await withDeadline(shaken, handshakeMs, () => ({ error: new Error("no endpoint event") }));
+  if (failed === undefined) return;
+  await client.close().catch(nothing);
+  await transport.close();
+  throw new NotConnected(failed.error, refusal);
 }
 
-/**
- * Delivers messages in turns of their own: the SDK handles notifications later than responses, and would drop the progress that arrives
- * in one piece with the result.
- */
-function oneByOne(transport: SSEClientTransport): void {
-  const deliver = transport.onmessage;
-  let before = Promise.resolve();
-  transport.onmessage = (message) => {
-    before = before.then(() => {
-      deliver?.(message);
-      return new Promise((resolve) => setImmediate(resolve));
-    });
-  };
-}
-
-async function closeAfter(client: Client, transport: MemberTransport): Promise<void> {
+async function closeAfter(client: Client, transport: MemberTransport | EventStreamTransport): Promise<void> {
   await transport.settled();
-  await client.close().catch(() => {});
+  await client.close().catch(nothing);
 }
 
 /** Whether a member answers a handshake, and how. */
@@ -125,63 +133,85 @@ export type Handshake =
   | { readonly ok: true; readonly session: MemberSession }
   | { readonly ok: false; readonly refusal: Refusal; readonly error: unknown };
 
-/** Opens a session with a member: asks for the newest revision first. */
+/**
+ * Opens a session with a member. It speaks the client's own era if the member does, so that a tool works as if the client called the member
+ * itself: servers of both eras exist whose tools can ask the user in one of them only.
+ */
 export async function openSession(
   deps: MemberClientDeps,
   call: AggregateCall,
   facts: ClientFacts,
-  naming: Naming,
+  { member }: Naming,
 ): Promise<Handshake> {
-  const { member } = naming;
+  const url = await deps.memberUrl(member.route);
+  const fetchMember = deps.memberFetch(call, member.route);
+  let opened =
+    facts.era === "legacy"
+      ? await negotiate("legacy", url, fetchMember, facts)
+      : await negotiate("auto", url, fetchMember, facts);
+  if (!opened.ok && facts.era === "legacy" && mayBeModern(opened))
+    opened = await negotiate("auto", url, fetchMember, facts);
+  if (opened.ok || !takesNoPosts(opened.refusal)) return opened;
+  return (await openEventStream(url, fetchMember, facts)) ?? opened;
+}
+
+async function negotiate(
+  mode: "legacy" | "auto",
+  url: URL,
+  fetchMember: typeof globalThis.fetch,
+  facts: ClientFacts,
+): Promise<Handshake> {
   const refusal: Refusal = {};
-  const client = clientOf(facts, { versionNegotiation: { mode: "auto" } });
-  const fetchMember = boundedFetch(deps.memberFetch(call, member.route), refusal, "none");
-  const transport = new MemberTransport(await deps.memberUrl(member.route), fetchMember);
+  const client = clientOf(facts, { versionNegotiation: { mode } });
+  const transport = new MemberTransport(url, boundedFetch(fetchMember, refusal, "none"));
   try {
     await client.connect(transport, { timeout: handshakeMs });
     return { ok: true, session: sessionOf(client, transport) };
   } catch (error) {
-    const { status } = refusal;
-    // MCP 2025-11-25, "Backwards Compatibility": these answers to `initialize` mean an earlier transport.
-    if (status === 400 || status === 404 || status === 405) {
-      const earlier = await openEventStream(deps, call, facts, naming);
-      if (earlier !== undefined) return { ok: true, session: earlier };
-    }
     return { ok: false, refusal, error };
   } finally {
     await closeAfter(client, transport);
   }
 }
 
-/** Undefined: the member has not the transport of 2024-11-05 either. */
+/** Whether a member that has rejected `initialize` may have done so because it speaks 2026-07-28 only. */
+function mayBeModern({ refusal, error }: Handshake & { readonly ok: false }): boolean {
+  return refusal.status === 400 || refusal.status === 404 || error instanceof ProtocolError;
+}
+
+/** MCP 2025-11-25, "Backwards Compatibility": such a server may speak HTTP+SSE. */
+function takesNoPosts({ status }: Refusal): boolean {
+  return status === 400 || status === 404 || status === 405;
+}
+
+/** What a member says about itself over HTTP+SSE; undefined if it does not speak it. */
 async function openEventStream(
-  deps: MemberClientDeps,
-  call: AggregateCall,
+  url: URL,
+  fetchMember: typeof globalThis.fetch,
   facts: ClientFacts,
-  { member }: Naming,
-): Promise<MemberSession | undefined> {
+): Promise<Handshake | undefined> {
+  const refusal: Refusal = {};
   const client = clientOf(facts, {});
-  const url = await deps.memberUrl(member.route);
+  const transport = new EventStreamTransport(url, boundedFetch(fetchMember, refusal, "call"));
   try {
-    const transport = eventStream(url, deps.memberFetch(call, member.route), {});
-    await client.connect(transport, { timeout: handshakeMs });
-    const session = sessionOf(client, {});
-    return session.era === "legacy" ? { ...session, transport: "sse" } : undefined;
+    await shakeHands(client, transport, refusal);
+    const session = sessionOf(client, transport);
+    return session.era === "legacy" ? { ok: true, session: { ...session, transport: "sse" } } : undefined;
   } catch {
     return undefined;
   } finally {
-    await client.close().catch(nothing);
+    await closeAfter(client, transport);
   }
 }
 
-function sessionOf(client: Client, { sessionId }: Pick<Transport, "sessionId">): MemberSession {
+function sessionOf(client: Client, transport: Transport): MemberSession {
   const discover = client.getDiscoverResult();
   const instructions = client.getInstructions()?.slice(0, maxInstructions);
   if (discover !== undefined) return { era: "modern", discover: shortened(discover, instructions) };
   const capabilities: JsonObject = { ...client.getServerCapabilities() };
   return {
     era: "legacy",
-    ...(sessionId === undefined ? {} : { sessionId }),
+    ...(transport.sessionId === undefined ? {} : { sessionId: transport.sessionId }),
     protocolVersion: client.getNegotiatedProtocolVersion() ?? "2025-03-26",
     capabilities,
     ...(instructions === undefined ? {} : { instructions }),

@@ -60,13 +60,17 @@ async function openGet(
         ...(await ask(method, { ...params }, mcpReq.signal)),
       });
   });
+  let closed = false;
+  connection.client.onclose = () => {
+    closed = true;
+  };
   try {
     await connection.openStream();
   } catch (error) {
     await connection.close();
     throw error;
   }
-  return { session, ended: () => connection.refusal.status === 404, close: connection.close };
+  return { session, ended: () => closed || connection.refusal.status === 404, close: connection.close };
 }
 
 /** MCP 2026-07-28, "Subscriptions". */

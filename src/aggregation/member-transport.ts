@@ -6,11 +6,10 @@ import {
   StreamableHTTPClientTransport,
   type TransportSendOptions,
 } from "@modelcontextprotocol/client";
+import { SentNotices } from "./sent-notices.ts";
 
 /** Longest response of a member, bytes. */
 export const maxResponseBytes = 16 * 1024 * 1024;
-/** How long the notice of a cancellation may take, ms. */
-const noticeMs = 2_000;
 
 /** How a member has last refused a request of one connection. */
 export interface Refusal {
@@ -20,8 +19,8 @@ export interface Refusal {
   challenge?: string;
 }
 
-/** How a transport treats the stream of messages that belong to no call (GET). */
-type OwnStream = "none" | "wanted";
+/** How a transport treats GET streams: `wanted` for messages that belong to no call, without a limit; `call` carries a whole call. */
+type OwnStream = "none" | "wanted" | "call";
 
 /**
  * The fetch of one connection: bounds responses, notes refusals, and opens no stream that nobody reads. The SDK's
@@ -100,7 +99,7 @@ function withIds<T extends JSONRPCMessage>(message: T, by: number): T {
 /** The SDK's transport, for a session that exists already. */
 export class MemberTransport extends StreamableHTTPClientTransport {
   readonly #resumes: boolean;
-  readonly #notices = new Set<Promise<void>>();
+  readonly #notices = new SentNotices();
   #firstId = 0;
 
   /**
@@ -154,19 +153,12 @@ export class MemberTransport extends StreamableHTTPClientTransport {
         onRequestStreamEnd: () => this.onmessage?.(endedError(own.id)),
       });
     const sent = super.send(own, options);
-    if ("method" in own) {
-      const notice = sent.catch(() => {}).finally(() => this.#notices.delete(notice));
-      this.#notices.add(notice);
-    }
+    if ("method" in own) this.#notices.add(sent);
     return sent;
   }
 
   /** Resolves when notices that are under way, such as that of a cancellation, have been sent. */
-  async settled(): Promise<void> {
-    if (this.#notices.size > 0)
-      await Promise.race([
-        Promise.all(this.#notices),
-        new Promise((resolve) => setTimeout(resolve, noticeMs).unref()),
-      ]);
+  settled(): Promise<void> {
+    return this.#notices.settled();
   }
 }

@@ -52,7 +52,7 @@ export interface Session {
    * Changes the session unless it already is what `change` wants (undefined). False: it has ended.
    * @throws Error if it is changed all the time, and the store's errors
    */
-  change(change: (state: SessionState) => SessionState | undefined): Promise<boolean>;
+  change(change: Change): Promise<boolean>;
 }
 
 /** Whose session it is. */
@@ -95,8 +95,16 @@ export async function findSession(
   return session;
 }
 
+/** Undefined: nothing to change. */
+type Change = (state: SessionState) => SessionState | undefined;
+
 class StoredSession implements Session {
   readonly handle: string;
+  readonly #waiting: {
+    readonly change: Change;
+    readonly resolve: (kept: Promise<boolean>) => void;
+  }[] = [];
+  #writing = false;
   readonly #store: AggregateSessions;
   #known: Pick<AggregateSession<SessionState>, "version" | "state">;
 
@@ -118,11 +126,30 @@ class StoredSession implements Session {
     this.#known = { version, state };
   }
 
-  async change(change: (state: SessionState) => SessionState | undefined): Promise<boolean> {
+  /** Changes that wait for a write are written together: a list opens sessions with many members at once. */
+  change(change: Change): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#waiting.push({ change, resolve });
+    if (this.#waiting.length === 1 && !this.#writing) void this.#write();
+    return promise;
+  }
+
+  async #write(): Promise<void> {
+    this.#writing = true;
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.splice(0);
+      const written = this.#apply(batch.map(({ change }) => change));
+      await written.catch(() => {});
+      for (const { resolve } of batch) resolve(written);
+    }
+    this.#writing = false;
+  }
+
+  async #apply(changes: readonly Change[]): Promise<boolean> {
     for (let tries = 0; tries < maxTries; tries += 1) {
       const { version, state } = this.#known;
-      const wanted = change(state);
-      if (wanted === undefined) return true;
+      const wanted = changes.reduce((current, change) => change(current) ?? current, state);
+      if (wanted === state) return true;
       const expiresAt = new Date(Date.now() + lifeMs);
       if (await this.#store.update(this.handle, version, wanted, expiresAt)) {
         this.changed(version + 1, wanted);

@@ -8,11 +8,11 @@ import {
   type RefreshToken,
   type UnknownObject,
 } from "oidc-provider";
+import { isSameResource, routeOfResource } from "../config/resources.ts";
 import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable, temporarilyUnavailable } from "./errors.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";
-import { isSameResource, routeOfResource } from "./resources.ts";
 
 /**
  * oidc-provider's account lookup. On a refresh it also decides whether the token may be used: oidc-provider calls it after it has

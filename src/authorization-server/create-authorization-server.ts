@@ -1,6 +1,7 @@
 import Router from "@koa/router";
 import type { Context, Middleware, Next } from "koa";
 import type Provider from "oidc-provider";
+import { onlyRouteOf, routeOfResource } from "../config/resources.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { whichServerPage } from "../pages/consent-page.ts";
 import { hideUrl, openCors, readForm, requestId } from "../server/http/request.ts";
@@ -13,7 +14,6 @@ import { answerForExternalTokens } from "./introspection.ts";
 import { authorizationServerMetadata, protectedResourceMetadata } from "./metadata.ts";
 import { type BodyKind, browserRequest, clientRequest } from "./normalize-requests.ts";
 import { createProvider } from "./provider.ts";
-import { onlyRouteOf, routeOfResource } from "./resources.ts";
 
 /** The authorization server for MCP clients, as middleware of the public listener. */
 export interface AuthorizationServer {

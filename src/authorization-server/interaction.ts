@@ -1,6 +1,7 @@
 import type { Context } from "koa";
 import type Provider from "oidc-provider";
 import type { InteractionResults } from "oidc-provider";
+import { routeOfResource } from "../config/resources.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import { errorPage } from "../pages/error-page.ts";
@@ -8,7 +9,6 @@ import { hideUrl, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession } from "../sign-in/sign-in.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { routeOfResource } from "./resources.ts";
 
 /** A step of an authorization flow that waits for the user, as oidc-provider stores it. */
 export type Interaction = Awaited<ReturnType<Provider["interactionDetails"]>>;

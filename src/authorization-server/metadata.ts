@@ -1,9 +1,9 @@
 import type { Context } from "koa";
 import type { Config } from "../config/config.ts";
 import { normalizeHost, normalPath, pathFault } from "../config/paths.ts";
+import { onlyRouteOf } from "../config/resources.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { requestId } from "../server/http/request.ts";
-import { onlyRouteOf } from "./resources.ts";
 
 const clientAuthMethods = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 const assertionAlgorithms = [

@@ -1,10 +1,10 @@
 import Provider, { type AdapterPayload, errors, type KoaContextWithOIDC } from "oidc-provider";
+import { routeOfResource } from "../config/resources.ts";
 import { requestId } from "../server/http/request.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
 import type { AuthorizationServerRecord } from "../store/authorization-server-records.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
-import { routeOfResource } from "./resources.ts";
 
 /** What a token request does with its refresh token. */
 interface Use {

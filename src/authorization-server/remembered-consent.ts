@@ -1,4 +1,5 @@
 import type { Grant, KoaContextWithOIDC } from "oidc-provider";
+import { routeOfResource } from "../config/resources.ts";
 import { aggregateOf } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { isLoopbackRedirect } from "./client-rules.ts";
@@ -14,7 +15,7 @@ import {
   storedChoice,
 } from "./member-consent.ts";
 import { browserRequest } from "./normalize-requests.ts";
-import { routeOfRequest, routeOfResource } from "./resources.ts";
+import { routeOfRequest } from "./resources.ts";
 
 type Deps = Pick<AuthorizationServerDeps, "routes" | "store">;
 

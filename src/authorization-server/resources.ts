@@ -1,6 +1,5 @@
 import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provider";
-import { askedAt, pathBelow } from "../config/paths.ts";
-import type { RouteTable } from "../config/route-table.ts";
+import { onlyRouteOf, routeOfResource } from "../config/resources.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable } from "./errors.ts";
@@ -11,30 +10,6 @@ const maxScopes = 64;
 const maxScopesLength = 2000;
 /** In characters; the consent page shows required scopes. */
 const maxRequiredScopeLength = 100;
-
-/**
- * The enabled MCP server route that a resource indicator names, narrowed to the endpoint in it. An origin without a path names the
- * host's only MCP server, at any path.
- */
-export function routeOfResource(table: RouteTable, resource: string): Route | undefined {
-  const route = table.byResource(resource) ?? onlyRouteAt(table, resource);
-  return route?.enabled && route.mcp.kind === "server"
-    ? askedAt(route, pathBelow(route, resource))
-    : undefined;
-}
-
-function onlyRouteAt(table: RouteTable, resource: string): Route | undefined {
-  const url = URL.parse(resource);
-  if (url === null || url.href !== `${url.origin}/`) return undefined;
-  const route = onlyRouteOf(table, url.host);
-  return route?.origin === url.origin ? route : undefined;
-}
-
-/** Whether two resource indicators differ only in spelling: case of the host, trailing slash, unnecessary escapes. */
-export function isSameResource(table: RouteTable, one: string, other: string): boolean {
-  const [a, b] = [routeOfResource(table, one), routeOfResource(table, other)];
-  return a !== undefined && a.id === b?.id && a.askedPath === b.askedPath;
-}
 
 type Deps = Pick<AuthorizationServerDeps, "routes" | "keys" | "signIn" | "upstreamTokens">;
 
@@ -114,14 +89,6 @@ export function createResourceServers(deps: Deps) {
   }
 
   return { info, fallback };
-}
-
-/** The MCP server of a host, or without a host of the gateway, if there is exactly one. */
-export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined {
-  const candidates = table.config.routes.filter(
-    (route) => (host === undefined || route.host === host) && route.enabled && route.mcp.kind === "server",
-  );
-  return candidates.length === 1 ? candidates[0] : undefined;
 }
 
 /** `mcp` and the configured scopes of the route's upstream: our challenges name them. */

@@ -11,6 +11,9 @@ import { ownPathTimeouts } from "./timeouts.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
 
+/** The filters that only requests to upstreams need. */
+const upstreamFiltersOff = { "envoy.filters.http.mcp": off, "envoy_mcp_auth.challenge": off };
+
 /**
  * One virtual host per host of the gateway, and one for all others.
  *
@@ -79,8 +82,7 @@ const toHttps: Json = {
       "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
       disabled: true,
     },
-    "envoy.filters.http.mcp": off,
-    "envoy_mcp_auth.challenge": off,
+    ...upstreamFiltersOff,
   },
 };
 
@@ -101,8 +103,7 @@ function consentRequired(config: Config): Json {
         disable_request_body_buffering: true,
         context_extensions: { route: "consent required" },
       }),
-      "envoy.filters.http.mcp": off,
-      "envoy_mcp_auth.challenge": off,
+      ...upstreamFiltersOff,
     },
   };
 }
@@ -118,8 +119,7 @@ function ownRoute(own: OwnPath, config: Config): Json {
         "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
         disabled: true,
       },
-      "envoy.filters.http.mcp": off,
-      "envoy_mcp_auth.challenge": off,
+      ...upstreamFiltersOff,
       [ownBodyFilter]: {
         "@type": typeUrl("extensions.filters.http.buffer.v3.BufferPerRoute"),
         buffer: { max_request_bytes: ownBodyBytes },

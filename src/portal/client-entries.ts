@@ -1,4 +1,6 @@
 import { membersOf } from "../config/aggregates.ts";
+import { routeOfResource } from "../config/resources.ts";
+import type { Route } from "../model/route.ts";
 import type { ConnectionsPage } from "../pages/connections-page.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
 import { aggregatedRoutes, resourcesOf } from "./member-grants.ts";
@@ -16,7 +18,9 @@ export async function clientEntries(
   const entries = await Promise.all(
     [...byClient].map(async ([clientId, ofClient]) => {
       const resources = new Set(ofClient.flatMap(({ payload }) => resourcesOf(payload)));
-      const names = [...resources].map((resource) => deps.routes().byResource(resource)?.name ?? resource);
+      const table = deps.routes();
+      const named = (resource: string) => routeOfResource(table, resource) ?? table.byResource(resource);
+      const names = [...resources].map((resource) => named(resource)?.name ?? resource);
       const ends = ofClient.flatMap(({ payload: { exp } }) => (typeof exp === "number" ? [exp * 1000] : []));
       return {
         ...(await deps.describeClient(clientId)),
@@ -36,16 +40,19 @@ async function aggregatesOf(
   deps: Deps,
   grants: readonly GrantSummary[],
 ): Promise<ConnectionsPage["clients"][number]["through"]> {
-  const byRoute = Map.groupBy(
-    grants.flatMap((grant) => aggregatedRoutes(deps, grant).map((route) => ({ route, grant }))),
-    ({ route }) => route,
-  );
+  const byId = new Map<string, { readonly route: Route; readonly grantIds: string[] }>();
+  for (const grant of grants)
+    for (const route of aggregatedRoutes(deps, grant)) {
+      const entry = byId.get(route.id) ?? { route, grantIds: [] };
+      byId.set(route.id, entry);
+      entry.grantIds.push(grant.grantId);
+    }
   return Promise.all(
-    [...byRoute].map(async ([route, ofRoute]) => {
-      const allowed = await deps.store.grantedMembers.ofGrants(ofRoute.map(({ grant }) => grant.grantId));
+    [...byId.values()].map(async ({ route, grantIds }) => {
+      const allowed = [...(await deps.store.grantedMembers.ofGrants(grantIds)).values()];
       const members = membersOf(deps.routes().config, route)
         .map((member) => member.route)
-        .filter(({ id, upstream }) => [...allowed.values()].some((members) => members.get(id) === upstream));
+        .filter(({ id, upstream }) => allowed.some((ofGrant) => ofGrant.get(id) === upstream));
       return { id: route.id, name: route.name, members: members.map(({ id, name }) => ({ id, name })) };
     }),
   );

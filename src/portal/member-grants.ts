@@ -1,4 +1,5 @@
 import { membersOf } from "../config/aggregates.ts";
+import { routeOfResource } from "../config/resources.ts";
 import { aggregateOf, type Route } from "../model/route.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
 import type { PortalDeps } from "./server-states.ts";
@@ -20,7 +21,7 @@ export function aggregatedRoutes(
   { payload }: { readonly payload: Readonly<Record<string, unknown>> },
 ): readonly Route[] {
   return resourcesOf(payload).flatMap((resource) => {
-    const route = routes().byResource(resource);
+    const route = routeOfResource(routes(), resource);
     return route && aggregateOf(route) ? [route] : [];
   });
 }

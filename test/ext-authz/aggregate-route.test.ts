@@ -22,7 +22,13 @@ describe("a check of an aggregated route", () => {
   let checks: Awaited<ReturnType<typeof startChecks>>;
   let record: CheckDeps["onDenial"];
   beforeAll(async () => {
-    checks = await startChecks(yaml, { onDenial: (...denial) => record?.(...denial) });
+    checks = await startChecks(yaml, {
+      onDenial: (...denial) => record?.(...denial),
+      sessionFromCookieHeader: () => ({
+        ...{ userId: "idp/alice", groups: [], claims: {} },
+        ...{ sessionName: "s", sessionExpiresAt: Date.now() / 1000 + 3600 },
+      }),
+    });
     record = createDenialAudit(checks);
   });
   afterAll(() => checks?.close());
@@ -87,6 +93,25 @@ describe("a check of an aggregated route", () => {
     const answer = await ask(token);
     expect([answer.status, JSON.parse(answer.body).error]).toEqual([403, "no_credential"]);
     expect(answer.body).toContain("call each of them at its own URL");
+  });
+
+  it("removes a client's signed call and Envoy's secret from requests to members and applications, whatever Envoy does", async () => {
+    const forged = {
+      [signedCallHeader]: "forged",
+      "x-mcp-auth-secret": "forged",
+      cookie: "c=1",
+      "content-type": "application/json",
+    };
+    const app = await checks.ask({ url: "https://app.test/", method: "GET", headers: forged });
+    const authorization = `Bearer ${await checks.token({ aud: "https://all.test" })}`;
+    const all = await checks.ask({
+      url: "https://all.test/",
+      headers: { ...forged, authorization },
+      body: list,
+    });
+    expect([app.status, all.status]).toEqual([0, 0]);
+    expect(app.removed).toEqual(expect.arrayContaining([signedCallHeader, "x-mcp-auth-secret"]));
+    expect(all.removed).toContain("x-mcp-auth-secret");
   });
 
   it("names the aggregated route in the log line and the audit event of a member's check", async () => {

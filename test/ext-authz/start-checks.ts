@@ -1,5 +1,6 @@
 import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import { createLocalJWKSet, generateKeyPair, type JWTPayload, jwtVerify, SignJWT } from "jose";
+import { membersOf } from "../../src/config/aggregates.ts";
 import { createCheckService } from "../../src/ext-authz/check-service.ts";
 import type { CheckDeps } from "../../src/ext-authz/check-types.ts";
 import { createGrpcServer } from "../../src/server/grpc/grpc-server.ts";
@@ -95,6 +96,15 @@ export async function startChecks(
       );
     });
 
+  /** As the consent page of an aggregated route does, for all its members. */
+  async function allowMembers(grant: { grantId: string; userId: string }, resource: string) {
+    const { config, ...table } = stack.routes();
+    const route = table.byResource(resource);
+    const members = route ? membersOf(config, route) : [];
+    const allowed = members.map(({ route: { id, upstream } }) => ({ routeId: id, upstream }));
+    if (allowed.length > 0) await store.grantedMembers.allow(grant, allowed, {});
+  }
+
   return {
     ...stack,
     address: server.address,
@@ -153,6 +163,7 @@ export async function startChecks(
           payload: { accountId: claims.sub ?? "idp/alice", clientId: "client-1" },
           expiresAt: new Date(Date.now() + 3_600_000),
         });
+        await allowMembers({ grantId, userId: String(claims.sub ?? "idp/alice") }, String(claims.aud));
       }
       const seconds = Math.floor((Date.now() + clock.offset) / 1000);
       const signer = keys.signer("external_token");

@@ -97,6 +97,15 @@ describe("a check's metadata is bound to it", () => {
     expect(proofs.verify(metadata, later)).toBe(false);
   });
 
+  it("has one spelling: another one that decodes to the same bytes is not accepted a second time", async () => {
+    const proofs = await database().replica();
+    const proof = proofs.prove(metadata);
+    const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const last = alphabet.indexOf(proof.slice(-1));
+    const spellings = [0, 1, 2, 3].map((bits) => proof.slice(0, -1) + alphabet[last ^ bits]);
+    expect(spellings.map((one) => proofs.verify(metadata, one))).toEqual([true, false, false, false]);
+  });
+
   it("rotation: no replica uses a key before all replicas can know it, and the old key stays valid", async () => {
     const { clock, replica, notify } = database();
     const [one, other] = [await replica(), await replica()];

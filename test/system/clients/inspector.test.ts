@@ -1,12 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { browser } from "../../../dev/demo/browser.ts";
-import { freePort } from "../../../dev/demo/free-port.ts";
 import { startE2e } from "../../support/e2e.ts";
+import { inspectorLauncher, startInspector } from "./inspector.ts";
 import { installClients } from "./install.ts";
 
 const cleanUp: (() => unknown)[] = [];
@@ -23,30 +21,14 @@ test("MCP Inspector in Chromium: connects by OAuth with only the URL, and calls 
   cleanUp.push(() => stack.close());
   const home = await mkdtemp(join(tmpdir(), "inspector-"));
   cleanUp.push(() => rm(home, { recursive: true, force: true }));
-  const inspector = spawn(
-    process.execPath,
-    [
-      find("@modelcontextprotocol/inspector/clients/launcher/build/index.js"),
-      ...["--web", "--transport", "http", "--server-url", stack.urls.everything],
-    ],
-    {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: {
-        ...process.env,
-        HOME: home,
-        CLIENT_PORT: String(await freePort()),
-        MCP_AUTO_OPEN_ENABLED: "false",
-        MCP_INSPECTOR_SECRET_STORE: "memory",
-        NODE_EXTRA_CA_CERTS: stack.ca.files.ca,
-      },
-    },
-  );
-  cleanUp.push(async () => {
-    const gone = once(inspector, "exit");
-    // It still writes to its home while it shuts down.
-    if (inspector.exitCode === null && inspector.kill()) await gone;
+  const inspector = await startInspector({
+    launcher: find(inspectorLauncher),
+    url: stack.urls.everything,
+    home,
+    ca: stack.ca.files.ca,
   });
-  const address = await addressOf(inspector);
+  cleanUp.push(inspector.close);
+  const { address } = inspector;
   const own = new URL(address).origin;
   const chrome = await browser({ publicKeyHash: stack.ca.publicKeyHash });
   cleanUp.push(() => chrome.close());
@@ -84,18 +66,3 @@ test("MCP Inspector in Chromium: connects by OAuth with only the URL, and calls 
   await page.getByText("ally", { exact: true }).waitFor();
   expect(stack.upstream.counts.registrations + stack.upstream.counts.authorizations).toBe(1);
 });
-
-/** Its page, with the secret that it requires. */
-function addressOf(inspector: ChildProcess): Promise<string> {
-  let said = "";
-  return new Promise((resolve, reject) => {
-    const read = (chunk: Buffer) => {
-      said += chunk;
-      const [, url] = /up and running at:\s+(http:\S+)/.exec(said) ?? [];
-      if (url) resolve(url);
-    };
-    inspector.stdout?.on("data", read);
-    inspector.stderr?.on("data", read);
-    inspector.once("exit", () => reject(new Error(`the inspector ended: ${said}`)));
-  });
-}

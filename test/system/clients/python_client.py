@@ -68,4 +68,5 @@ async def main(url, redirect_uri, ca_file):
                 print(f"answered {answer.content[0].text}", flush=True)
 
 
-asyncio.run(main(*sys.argv[1:4]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:4]))

@@ -1,29 +1,16 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { listen } from "../../../dev/demo/listen.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { clientProvider, type SignInState } from "../conformance/sign-in-state.ts";
 import { installClients } from "./install.ts";
+import { loadSdk } from "./typescript-sdk.ts";
 
 /*
  * The OAuth client of every minor version of the SDK released in the twelve months to November 2026, each with only the URL: 401,
  * metadata, registration, sign-in, both consents, and a call.
  */
-interface Transport {
-  finishAuth(code: string | URLSearchParams): Promise<void>;
-}
-interface SdkClient {
-  connect(transport: Transport): Promise<void>;
-  callTool(call: object): Promise<unknown>;
-  close(): Promise<void>;
-}
-interface Sdk {
-  readonly Client: new (who: object) => SdkClient;
-  readonly StreamableHTTPClientTransport: new (url: URL, options: object) => Transport;
-}
-
 const folder = import.meta.dirname;
 const { dependencies }: { dependencies: Record<string, string> } = JSON.parse(
   readFileSync(join(folder, "package.json"), "utf8"),
@@ -37,25 +24,9 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(() => stack.close());
 
-/** Both major versions, whose classes are in different files. */
-async function load(name: string): Promise<Sdk> {
-  const from = async (path: string) => import(pathToFileURL(find(path)).href);
-  if (name.startsWith("client-")) return from(`${name}/${mainOf(name)}`);
-  return {
-    ...(await from(`${name}/dist/esm/client/index.js`)),
-    ...(await from(`${name}/dist/esm/client/streamableHttp.js`)),
-  };
-}
-
-function mainOf(name: string): string {
-  const manifest = JSON.parse(readFileSync(find(`${name}/package.json`), "utf8"));
-  const main = manifest.exports?.["."]?.import ?? manifest.main;
-  return typeof main === "string" ? main : (main.default ?? main.node);
-}
-
 describe("the TypeScript SDK's own OAuth client, unmodified, with only the URL", () => {
   test.each(versions)("%s", async (name) => {
-    const { Client, StreamableHTTPClientTransport } = await load(name);
+    const { Client, StreamableHTTPClientTransport } = await loadSdk(name, find);
     const memory: SignInState<unknown, { access_token: string }> = {};
     const callback = Promise.withResolvers<URLSearchParams>();
     const listener = await listen((request, response) => {

@@ -139,35 +139,28 @@ describe("a call that lacks the upstream's consent", () => {
   );
 
   it("2026-07-28: the SDK shows the link and repeats the call by itself", async () => {
-    await disconnect("alice", "modern");
     const shown: string[] = [];
-    const client = await clientOfV2({
-      ...at("modern"),
-      revision: "2026-07-28",
-      async show({ url, message }) {
-        shown.push(message);
-        await consent("alice", url);
-        return "accept";
-      },
-    }).catch((error) => error);
-    // server/discover lacks the consent as well: clients begin with it.
-    expect(String(client)).toMatch(/unauthorized|401/i);
-    await reconnect("alice", "modern");
-    const connected = await clientOfV2({
-      ...at("modern"),
-      revision: "2026-07-28",
-      async show({ url, message }) {
-        shown.push(message);
-        await consent("alice", url);
-        return "accept";
-      },
-    });
+    const open = () =>
+      clientOfV2({
+        ...at("modern"),
+        revision: "2026-07-28",
+        async show({ url, message }) {
+          shown.push(message);
+          await consent("alice", url);
+          return "accept";
+        },
+      });
+    // server/discover, with which clients begin, lacks the consent as well.
     await disconnect("alice", "modern");
-    expect(await connected.callTool({ name: "hello", arguments: {} })).toMatchObject({
+    await expect(open()).rejects.toThrow(/unauthorized|401/i);
+    await reconnect("alice", "modern");
+    const client = await open();
+    await disconnect("alice", "modern");
+    expect(await client.callTool({ name: "hello", arguments: {} })).toMatchObject({
       content: [{ text: "hello" }],
     });
     expect(shown).toEqual([expect.stringContaining("modern needs your consent")]);
-    await connected.close();
+    await client.close();
   });
 
   it("2026-07-28: who declines gets an error, not a browser", async () => {

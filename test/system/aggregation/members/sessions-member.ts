@@ -78,6 +78,9 @@ export function statelessMember(name: string): Promise<Member> {
 export function sseMember(name: string): Promise<Member> {
   const signals = new Signals();
   const open = new Map<string, { server: McpServer; transport: SSEServerTransport }>();
+  async function close(): Promise<void> {
+    for (const { server } of open.values()) await server.close();
+  }
   return startMember(
     signals,
     {
@@ -97,9 +100,8 @@ export function sseMember(name: string): Promise<Member> {
       },
       toolsChanged: () => {},
       resourceUpdated: () => {},
-      async close() {
-        for (const { server } of open.values()) await server.close();
-      },
+      forgetSessions: close,
+      close,
     },
     "/sse",
   );

@@ -1,9 +1,11 @@
-// An MCP client of the official Go SDK: `client URL SECONDS`. Prints the address where a person is needed, waits
-// for them at its callback, lists tools, calls `whoami`, and again after SECONDS, when its token has expired.
+// An MCP client of the official Go SDK: `client URL SECONDS (TOOL ARGUMENTS)...`. Prints the address where a person
+// is needed, waits for them at its callback, lists tools, calls each one, and again after SECONDS, when its token has
+// expired.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log"
 	"net"
@@ -71,10 +73,13 @@ func main() {
 	seconds, _ := strconv.Atoi(os.Args[2])
 	for _, wait := range []int{0, seconds} {
 		time.Sleep(time.Duration(wait) * time.Second)
-		answer, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "whoami"})
-		if err != nil {
-			log.Fatalf("call: %v", err)
+		for call := os.Args[3:]; len(call) > 1; call = call[2:] {
+			answer, err := session.CallTool(ctx, &mcp.CallToolParams{Name: call[0], Arguments: json.RawMessage(call[1])})
+			if err != nil {
+				log.Fatalf("call: %v", err)
+			}
+			text := answer.Content[0].(*mcp.TextContent).Text
+			fmt.Println("answered", call[0], strings.Join(strings.Fields(text), " "))
 		}
-		fmt.Println("answered", answer.Content[0].(*mcp.TextContent).Text)
 	}
 }

@@ -1,8 +1,19 @@
 import { text } from "node:stream/consumers";
 import { type Listener, listen } from "../../../../dev/demo/listen.ts";
 
-/** A stand-in for a model's API: it calls one tool, then repeats the result. */
+/** One call that the model makes. */
+export interface ModelCall {
+  /** End of the tool's name. */
+  readonly tool: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  /** Part of the expected result. */
+  readonly answer: string;
+}
+
+/** A stand-in for a model's API: it calls tools one after the other, then repeats what it expected and has found in their results. */
 export interface Model extends Pick<Listener, "url" | "close"> {
+  /** The calls of the next conversation. */
+  plan: readonly ModelCall[];
   /** Requested paths and offered tools, for debugging if no call was made. */
   readonly asked: string[];
 }
@@ -14,23 +25,17 @@ interface Request {
 
 /**
  * Speaks enough of the APIs of Anthropic (`/v1/messages`), OpenAI (`/v1/responses`, `/v1/chat/completions`) and
- * Gemini (`/v1beta/models/…`) for one call of the first tool whose name ends with `tool`, without arguments.
+ * Gemini (`/v1beta/models/…`) for calls of tools.
  */
-export async function model(tool: string): Promise<Model> {
+export async function model(): Promise<Model> {
   const asked: string[] = [];
   const listener = await listen((request, response) => {
     text(request)
       .then((body) => {
         const { pathname } = new URL(request.url ?? "/", "http://localhost");
         const message: Request = body ? JSON.parse(body) : {};
-        const found = toolIn(message.tools, tool);
-        asked.push(`${request.method} ${pathname} ${found?.name ?? "no tool"}`);
-        const result =
-          /(?:tool_result|function_call_output|"tool"|functionResponse)[\s\S]*?(?:\\n|\b)(ally)\b/.exec(
-            body,
-          )?.[1];
-        const answer: Answer =
-          result || !found ? { say: `It said: ${result ?? "nothing"}` } : { call: found };
+        const answer = answerTo(message, made.plan);
+        asked.push(`${request.method} ${pathname} ${"call" in answer ? answer.call.name : "no call"}`);
         const events = eventsFor(pathname, answer);
         if (!events) return response.writeHead(404).end();
         if (message.stream === false || /count_tokens|:generateContent/.test(pathname))
@@ -46,7 +51,8 @@ export async function model(tool: string): Promise<Model> {
       })
       .catch((error: unknown) => response.writeHead(500).end(String(error)));
   });
-  return { url: listener.url, close: listener.close, asked };
+  const made: Model = { url: listener.url, close: listener.close, asked, plan: [] };
+  return made;
 }
 
 interface Tool {
@@ -54,7 +60,33 @@ interface Tool {
   readonly namespace?: string;
 }
 
-type Answer = { readonly say: string } | { readonly call: Tool };
+type Answer =
+  | { readonly say: string }
+  | {
+      readonly call: Tool;
+      readonly id: string;
+      readonly input: Readonly<Record<string, unknown>>;
+    };
+
+/** The next call of the plan: as many calls have been made as the conversation has results. */
+function answerTo(message: Request, plan: readonly ModelCall[]): Answer {
+  const results = resultsIn(message);
+  const next = plan[results.length];
+  const call = next && toolIn(message.tools, next.tool);
+  if (call) return { call, id: `call_${results.length + 1}`, input: next.arguments };
+  const found = plan.map(({ answer }) => results.find((one) => one.includes(answer)) && answer);
+  return { say: `It said: ${found.map((one) => one ?? "nothing").join(", ")}` };
+}
+
+/** Results of tools, as JSON; each API nests them differently. */
+function resultsIn(value: unknown): readonly string[] {
+  if (typeof value !== "object" || value === null) return [];
+  const isResult =
+    ("type" in value && (value.type === "tool_result" || value.type === "function_call_output")) ||
+    ("role" in value && value.role === "tool") ||
+    "functionResponse" in value;
+  return isResult ? [JSON.stringify(value)] : Object.values(value).flatMap(resultsIn);
+}
 
 /** At any depth: each API nests it differently. */
 function toolIn(value: unknown, end: string, namespace?: string): Tool | undefined {
@@ -86,12 +118,12 @@ function anthropic(answer: Answer) {
   const usage = { input_tokens: 1, output_tokens: 1 };
   const isCall = "call" in answer;
   const content = isCall
-    ? { type: "tool_use", id: "toolu_1", name: answer.call.name, input: {} }
+    ? { type: "tool_use", id: answer.id, name: answer.call.name, input: answer.input }
     : { type: "text", text: answer.say };
   const message = { id: "msg_1", type: "message", role: "assistant", model: "stand-in", usage };
   const reason = isCall ? "tool_use" : "end_turn";
   const delta = isCall
-    ? { type: "input_json_delta", partial_json: "{}" }
+    ? { type: "input_json_delta", partial_json: JSON.stringify(answer.input) }
     : { type: "text_delta", text: answer.say };
   return {
     whole: { ...message, content: [content], stop_reason: reason, stop_sequence: null },
@@ -111,10 +143,10 @@ function responses(answer: Answer) {
     "call" in answer
       ? {
           type: "function_call",
-          id: "fc_1",
-          call_id: "call_1",
+          id: `fc_${answer.id}`,
+          call_id: answer.id,
           ...answer.call,
-          arguments: "{}",
+          arguments: JSON.stringify(answer.input),
           status: "completed",
         }
       : {
@@ -152,9 +184,9 @@ function completions(answer: Answer) {
           tool_calls: [
             {
               index: 0,
-              id: "call_1",
+              id: answer.id,
               type: "function",
-              function: { name: answer.call.name, arguments: "{}" },
+              function: { name: answer.call.name, arguments: JSON.stringify(answer.input) },
             },
           ],
         }
@@ -177,7 +209,9 @@ function completions(answer: Answer) {
 
 function gemini(answer: Answer) {
   const part =
-    "call" in answer ? { functionCall: { name: answer.call.name, args: {} } } : { text: answer.say };
+    "call" in answer
+      ? { functionCall: { name: answer.call.name, args: answer.input } }
+      : { text: answer.say };
   const whole = {
     candidates: [{ index: 0, content: { role: "model", parts: [part] }, finishReason: "STOP" }],
     usageMetadata: { promptTokenCount: 1, candidatesTokenCount: 1, totalTokenCount: 2 },

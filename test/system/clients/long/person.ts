@@ -1,7 +1,7 @@
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
-import type { Browser } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { browser } from "../../../../dev/demo/browser.ts";
 import { listen } from "../../../../dev/demo/listen.ts";
 import type { E2e } from "../../../support/e2e.ts";
@@ -19,6 +19,12 @@ export interface Person {
   walk(url: string): Promise<URL>;
   /** Opens every authorization URL in `text`, a client's output. @returns where the last one ended */
   walkAll(text: string): Promise<URL | undefined>;
+  /** A page in a browser without cookies, which is closed afterwards. */
+  withPage<T>(use: (page: Page) => Promise<T>): Promise<T>;
+  /** As `walk`, on a page that shows a form. */
+  passForms(page: Page): Promise<URL>;
+  /** Whether the servers of an aggregated route are left for later. */
+  skipsServers: boolean;
   /** Number of opened URLs. */
   readonly authorizations: number;
   close(): Promise<void>;
@@ -39,38 +45,47 @@ export async function person(
   const gateway = new URL(stack.urls.issuer).origin;
   const authorizations = new Map<string, Promise<URL>>();
 
-  async function go(url: string): Promise<URL> {
+  async function withPage<T>(use: (page: Page) => Promise<T>): Promise<T> {
     const context = await chrome.newContext();
     const page = await context.newPage();
     page.setDefaultTimeout(30_000);
     try {
-      await page.goto(url);
-      for (let forms = 0; forms < 12; forms += 1) {
-        await page.waitForLoadState("load");
-        const at = new URL(page.url());
-        const password = page.locator("input[name=password]");
-        const yes = page
-          .locator('button[name="decision"][value="allow"], button[value="approve"]')
-          .or(page.getByRole("button", { name: /^(Allow|Approve|Connect|Continue)\b/ }));
-        const hasPassword = (await password.count()) > 0;
-        if (!hasPassword && (await yes.count()) === 0) {
-          if (at.origin !== gateway) return at;
-          throw new Error(`the person is stuck at ${at.href}: ${await page.locator("body").innerText()}`);
-        }
-        if (hasPassword) {
-          const login = signIn(at.origin);
-          if (!login) throw new Error(`nobody knows how to sign in at ${at.origin}`);
-          await page.fill("input[name=login]", login.login);
-          await password.fill(login.password);
-        }
-        const button = hasPassword ? page.locator('button[type="submit"]').first() : yes.first();
-        await Promise.all([page.waitForEvent("load"), button.click()]);
-      }
-      throw new Error(`still on a form after twelve: ${page.url()}`);
+      return await use(page);
     } finally {
       await context.close();
     }
   }
+  async function passForms(page: Page): Promise<URL> {
+    for (let forms = 0; forms < 12; forms += 1) {
+      await page.waitForLoadState("load");
+      const at = new URL(page.url());
+      const password = page.locator("input[name=password]");
+      const yes = page
+        .locator('button[name="decision"][value="allow"], button[value="approve"]')
+        .or(page.getByRole("button", { name: /^(Allow|Approve|Connect|Continue)\b/ }));
+      const hasPassword = (await password.count()) > 0;
+      if (!hasPassword && (await yes.count()) === 0) {
+        if (at.origin !== gateway || at.pathname.endsWith("/mcp/consent/done")) return at;
+        throw new Error(`the person is stuck at ${at.href}: ${await page.locator("body").innerText()}`);
+      }
+      if (hasPassword) {
+        const login = signIn(at.origin);
+        if (!login) throw new Error(`nobody knows how to sign in at ${at.origin}`);
+        await page.fill("input[name=login]", login.login);
+        await password.fill(login.password);
+      }
+      const later = page.locator('button[name="decision"][value="continue"]');
+      const forward = made.skipsServers && (await later.count()) > 0 ? later : yes.first();
+      const button = hasPassword ? page.locator('button[type="submit"]').first() : forward;
+      await Promise.all([page.waitForEvent("load"), button.click()]);
+    }
+    throw new Error(`still on a form after twelve: ${page.url()}`);
+  }
+  const go = (url: string) =>
+    withPage(async (page) => {
+      await page.goto(url);
+      return passForms(page);
+    });
   function walk(url: string): Promise<URL> {
     const authorization = authorizations.get(url) ?? go(url);
     authorizations.set(url, authorization);
@@ -89,8 +104,11 @@ export async function person(
     await writeFile(join(bin, name), script);
     await chmod(join(bin, name), 0o755);
   }
-  return {
+  const made: Person = {
     bin,
+    withPage,
+    passForms,
+    skipsServers: false,
     get authorizations() {
       return authorizations.size;
     },
@@ -108,4 +126,5 @@ export async function person(
       await chrome.close();
     },
   };
+  return made;
 }

@@ -1,6 +1,6 @@
-//! An MCP client of rmcp, the official Rust SDK: `real-client URL SECONDS`. Prints the address where a person is
-//! needed, waits for them at its callback, lists tools, calls `whoami`, and again after SECONDS, when its token has
-//! expired.
+//! An MCP client of rmcp, the official Rust SDK: `real-client URL SECONDS (TOOL ARGUMENTS)...`. Prints the
+//! address where a person is needed, waits for them at its callback, lists tools, calls each one, and again after
+//! SECONDS, when its token has expired.
 
 use std::{env, error::Error, time::Duration};
 
@@ -57,9 +57,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("tools {}", names.join(" "));
     for wait in [0, seconds] {
         tokio::time::sleep(Duration::from_secs(wait)).await;
-        let answer = client.call_tool(CallToolRequestParams::new("whoami")).await?;
-        let text = answer.content[0].as_text().ok_or("no text")?;
-        println!("answered {}", text.text);
+        for call in arguments[3..].chunks(2) {
+            let input = serde_json::from_str(&call[1])?;
+            let params = CallToolRequestParams::new(call[0].clone()).with_arguments(input);
+            let answer = client.call_tool(params).await?;
+            let text = answer.content[0].as_text().ok_or("no text")?;
+            let words: Vec<_> = text.text.split_whitespace().collect();
+            println!("answered {} {}", call[0], words.join(" "));
+        }
     }
     client.cancel().await?;
     Ok(())
