@@ -122,7 +122,7 @@ export function renderYaml(value: Json): string {
 }
 
 /**
- * Writes `cds.yaml`, `rds.yaml`, `lds.yaml` and `bootstrap.yaml` into `folder`, which is created if missing. Each file is replaced
+ * Writes `cds.yaml`, `rds.yaml` (and one `rds-LISTENER.yaml` for each further listener), `lds.yaml` and `bootstrap.yaml` into `folder`, which is created if missing. Each file is replaced
  * by rename, so that a running Envoy never reads an incomplete file. If they contain a secret, only this user can read them, and
  * Envoy must run as the same user. Clusters come first: a route must not name a missing cluster. A change of routes leaves
  * `lds.yaml` unchanged: Envoy closes the connections of a replaced listener, including event streams.
@@ -134,10 +134,14 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
   const xdsDir = resolve(folder);
   makeXdsDir(xdsDir);
   const mode = config.listen.envoySecrets.length > 0 ? 0o600 : 0o644;
-  const resources = xdsResources(config, watchedFile(xdsDir, "rds.yaml"), before?.routes);
-  const files = {
+  const routesFrom = (name: string) => watchedFile(xdsDir, routesFile(name));
+  const resources = xdsResources(config, routesFrom, before?.routes);
+  const files: Readonly<Record<string, Json>> = {
     "cds.yaml": { resources: resources.clusters },
-    "rds.yaml": { resources: resources.routes },
+    // Envoy rejects a file with more than one.
+    ...Object.fromEntries(
+      resources.routes.map((routes) => [routesFile(String(routes.name)), { resources: [routes] }]),
+    ),
     "lds.yaml": { resources: resources.listeners },
     "bootstrap.yaml": envoyBootstrap(config, { xdsDir }),
   };
@@ -150,6 +154,13 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
     renameSync(temporary, file);
     return file;
   });
+}
+
+/** One for each listener: `rds.yaml`, and `rds-LISTENER.yaml` for those beside the https listener. */
+function routesFile(routeConfiguration: string): string {
+  return routeConfiguration === "mcp"
+    ? "rds.yaml"
+    : `rds-${routeConfiguration.replace(/[^A-Za-z0-9.-]+/g, "-")}.yaml`;
 }
 
 function makeXdsDir(xdsDir: string): void {

@@ -25,10 +25,13 @@ type Peers = "tls" | "terminator" | "loopback" | "sidecar";
  * The listeners: one for all https origins, one per port for loopback origins such as `http://localhost`, and one for the sidecar if
  * there are aggregated routes.
  *
- * @param routesFrom where Envoy gets the routes from (`ConfigSource`): a change of the listener would close its connections. Without
+ * @param routesFrom where Envoy gets a listener's routes from (`ConfigSource`): a change of the listener would close its connections. Without
  *   it, they are part of the listener.
  */
-export function listeners(config: Config, routesFrom?: Json): { readonly [key: string]: Json }[] {
+export function listeners(
+  config: Config,
+  routesFrom?: (routeConfiguration: string) => Json,
+): { readonly [key: string]: Json }[] {
   const { listen, tls } = config.envoy;
   const atEnvoyListen = tls.terminatedBy === undefined ? "tls" : "terminator";
   return routeConfigurations(config).map(({ name, address, routes }) => {
@@ -36,7 +39,7 @@ export function listeners(config: Config, routesFrom?: Json): { readonly [key: s
     const routing: { readonly [key: string]: Json } =
       routesFrom === undefined
         ? { route_config: routes }
-        : { rds: { route_config_name: name, config_source: routesFrom } };
+        : { rds: { route_config_name: name, config_source: routesFrom(name) } };
     return listener(config, { name, address: address ?? listen, peers, routing });
   });
 }

@@ -27,7 +27,7 @@ export type XdsResource = { readonly [key: string]: Json };
  */
 export function xdsResources(
   config: Config,
-  routesFrom: Json,
+  routesFrom: (routeConfiguration: string) => Json,
   before?: readonly Route[],
 ): Readonly<Record<XdsType, readonly XdsResource[]>> {
   const typed = (type: XdsType, resources: readonly XdsResource[]) =>

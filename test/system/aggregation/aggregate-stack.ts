@@ -90,7 +90,8 @@ export async function startAggregateStack(options: {
       env,
       names: hosts,
       config,
-      ...(options.affinity === false && { bootstrap: withoutAffinity }),
+      // Files that Envoy watches, one for each listener's routes, unless the bootstrap is changed.
+      ...(options.affinity === false ? { bootstrap: withoutAffinity } : { xds: true }),
     });
     closers.push(stack.close);
     let second: Sidecar | undefined;
