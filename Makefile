@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once test clients conformance fleet aggregation stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
+.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -15,6 +15,9 @@ help: ## show this list
 
 demo: $(packages) ## start everything on this machine and keep it running until Ctrl-C
 	@exec node dev/demo/demo.ts
+
+trial-provider: $(packages) ## run an OpenID provider with two made-up users, to try a gateway on this machine (port 8444)
+	@exec node dev/demo/trial-provider.ts
 
 demo-once: $(packages) ## start everything, run the whole flow once, print each step, stop
 	@exec node dev/demo/demo-once.ts

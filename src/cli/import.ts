@@ -87,7 +87,10 @@ function report({ servers, aggregate, files, toSet }: ImportResult, given: Impor
   if (aggregate !== undefined) lines.push(`all     one URL for all of them: ${aggregate}`);
   lines.push("", `wrote into ${given.out}: ${files.map(({ name }) => name).join(", ")}`);
   if (toSet.length > 0) lines.push(`set in secrets.env: ${toSet.join(", ")}`);
-  lines.push("docs/stdio.md has the next steps: start the bridge, then the gateway.");
+  const bridge = servers.some(({ kind }) => kind === "stdio") ? "uv run --script bridge.py; " : "";
+  lines.push(
+    `next, in ${given.out}: ${bridge}envoy-mcp-auth serve --xds-dir xds, with the variables of secrets.env; envoy -c xds/bootstrap.yaml (docs/stdio.md)`,
+  );
   return `${lines.join("\n")}\n`;
 }
 

@@ -85,7 +85,7 @@ export function importServers(options: ImportOptions): ImportResult {
       leftOut.push({
         name: server.name,
         reason: fault,
-        fix: "remove or change the header, and import again",
+        fix: "remove or change the header, and import again with --force",
       });
   }
   if (placed.length === 0) return { files: [], servers: [], leftOut, toSet: [] };

@@ -29,7 +29,7 @@ export function remoteServer(
   if (empty !== undefined)
     throw new NotImportable(
       `its header ${empty[0]} is empty or has control characters`,
-      "set it, and import again",
+      "set it, and import again with --force",
     );
   const secret = ([header, value]: readonly [string, string]) => isSecretName(header) || isSecretValue(value);
   const credentials = given.filter(secret);

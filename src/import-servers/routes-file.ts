@@ -35,7 +35,7 @@ export function serverRoutes(
   const variables: Record<string, string> = {};
   const routes = placed.map(({ id, server }) => ({
     id,
-    ...(server.name !== id && { name: server.name }),
+    name: server.name,
     ...(server.description && { description: server.description }),
     from: options.places.from(id),
     ...(server.kind === "stdio"

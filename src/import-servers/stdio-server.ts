@@ -15,7 +15,7 @@ export function stdioServer(
   if (secrets.length > 0)
     notes.push(
       `${secrets.join(", ")} seems to contain a secret: every process on the bridge's machine can read arguments. ` +
-        "If the server reads it from an environment variable, move it to env and import again",
+        "If the server reads it from an environment variable, move it to env and import again with --force",
     );
   if ([start.command, ...start.args].some((text) => /^(?:[A-Za-z]:\\|\/Users\/|~\/)/.test(text)))
     notes.push(

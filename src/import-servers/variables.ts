@@ -43,7 +43,7 @@ export function variableResolver(
       if (value) return value;
       throw new UnresolvedVariable(
         `${whole} is asked for by the editor`,
-        `set ${inputVariable(input)} for this command, and import again`,
+        `set ${inputVariable(input)} for this command, and import again with --force`,
       );
     }
     const named = /^(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(reference);
@@ -63,7 +63,7 @@ export function variableResolver(
     if (env[name] === "") return "";
     throw new UnresolvedVariable(
       `the environment variable ${name} is not set`,
-      `set ${name} for this command, and import again`,
+      `set ${name} for this command, and import again with --force`,
     );
   }
 }
