@@ -13,6 +13,24 @@ export class ConsentNeeded extends Error {
   }
 }
 
+/** A person uses more of this replica than one may at once. Answered with 429. */
+export class TooMany extends Error {
+  /** Value of the metric's label. */
+  readonly limit: "aggregated_requests_per_user" | "aggregated_sessions_per_user";
+  /** Seconds after which the client may try again. */
+  readonly retryAfter: number;
+
+  constructor(limit: TooMany["limit"], retryAfter: number) {
+    super(
+      limit === "aggregated_requests_per_user"
+        ? "Too many of your requests are being handled; try again later"
+        : "Too many of your sessions were begun; try again later",
+    );
+    this.limit = limit;
+    this.retryAfter = retryAfter;
+  }
+}
+
 /** A member could not be called. Its message is for the client: it names the member and says nothing about our network. */
 export class MemberFailed extends Error {
   /** JSON-RPC. */

@@ -13,10 +13,12 @@ import { type ClientRequest, jsonRpcError, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { Naming } from "./names.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
-import { createSession, findSession, type Session, type SessionState } from "./session.ts";
+import { createSession, findSession, jsonBytes, type Session, type SessionState } from "./session.ts";
 
 /** Requests of one session that one replica handles at once. */
 const maxOpen = 64;
+/** Longest `initialize`, bytes of JSON: what it says is kept. */
+const maxInitializeBytes = 64 * 1024;
 
 export interface LegacyDeps {
   readonly sessions: AggregateSessions;
@@ -29,6 +31,10 @@ export interface LegacyDeps {
   /** Serves the stream of messages that belong to no request. */
   readonly openGet: (conversation: Conversation, received: ClientRequest) => Promise<Response>;
   readonly onEnd: (conversation: Conversation) => void;
+  /** Called before a session is created. @throws TooMany */
+  readonly beforeSession: (call: AggregateCall) => void;
+  /** Older sessions of the grant were dropped for a new one. */
+  readonly onDropped: (conversation: Conversation, dropped: readonly SessionState[]) => void;
 }
 
 /** Serves clients with a session: MCP 2025-03-26 to 2025-11-25, "Streamable HTTP". */
@@ -37,6 +43,14 @@ export function legacyClients(deps: LegacyDeps) {
     const { request, body, onEnd } = received;
     if (!isInitializeRequest(body))
       return jsonRpcError(400, -32_600, "Only one initialization request is allowed");
+    if (jsonBytes(body) > maxInitializeBytes)
+      return jsonRpcError(
+        400,
+        -32_600,
+        `initialize is longer than ${maxInitializeBytes} bytes: declare shorter capabilities and clientInfo`,
+        body,
+      );
+    deps.beforeSession(call);
     const { protocolVersion, capabilities, clientInfo } = body.params;
     // 256 bits; the store keeps only its hash.
     const handle = randomBytes(32).toString("base64url");
@@ -46,9 +60,10 @@ export function legacyClients(deps: LegacyDeps) {
       subscriptions: [],
       members: {},
     };
-    const session = await createSession(deps.sessions, handle, ownerOf(call), state);
+    const { session, dropped } = await createSession(deps.sessions, handle, ownerOf(call), state);
     const conversation = conversationOf(call, namings, session, request);
     if (conversation === undefined) throw new Error("a new session has no initialize");
+    deps.onDropped(conversation, dropped);
     const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: () => handle });
     const server = serverFor(call.route, await deps.instructions(conversation), deps.answer(conversation));
     await server.connect(transport);

@@ -1,5 +1,6 @@
 import { ProtocolError, ProtocolErrorCode } from "@modelcontextprotocol/server";
 import type { Logger } from "../telemetry/logger.ts";
+import { Places } from "../util/at-once.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { Conversation } from "./conversation.ts";
 import { ConsentNeeded, MemberFailed } from "./errors.ts";
@@ -8,6 +9,7 @@ import type { MemberCalls } from "./member-calls.ts";
 import { capabilitiesOf } from "./member-clients.ts";
 import type { MemberSessions } from "./member-sessions.ts";
 import type { Naming } from "./names.ts";
+import { jsonBytes } from "./session.ts";
 
 /** A list of the protocol. */
 export interface ListKind {
@@ -23,8 +25,16 @@ const memberMs = 10_000;
 /** Pages and entries of one member's list; the rest is left out. */
 const maxPages = 64;
 const maxEntries = 5_000;
-/** Entries on a page of ours. */
+/** Longest list of one member, and longest entry of it, bytes of JSON; longer entries and the rest are left out. */
+const maxListBytes = 4 * 1024 * 1024;
+const maxEntryBytes = 256 * 1024;
+/** Entries on a page of ours, and their bytes of JSON. */
 const pageEntries = 1_000;
+const pageBytes = 1024 * 1024;
+/** Lists that are fetched at once: in this process, for one user, and of one member. */
+const maxFetching = 256;
+const maxFetchingPerUser = 32;
+const maxFetchingPerMember = 64;
 
 /** What one member lists; `unavailable` if it cannot be asked now. */
 export type MemberList =
@@ -42,12 +52,20 @@ export interface Lists {
   ): Promise<MemberList>;
 }
 
-export function lists(deps: { readonly calls: MemberCalls; readonly sessions: MemberSessions }): Lists {
+/** @param deps.onLeftOut called when a member's list or an entry is too long */
+export function lists(deps: {
+  readonly calls: MemberCalls;
+  readonly sessions: MemberSessions;
+  readonly onLeftOut: () => void;
+}): Lists {
+  const fetching = new Places(maxFetching);
+
   async function all(conversation: Conversation, naming: Naming, kind: ListKind, signal: AbortSignal) {
     const session = await deps.sessions.of(conversation, naming);
     // Members need not implement what they do not declare.
     if (!(kind.capability in capabilitiesOf(session))) return [];
     const items: JsonObject[] = [];
+    let bytes = 0;
     let cursor: string | undefined;
     for (let pages = 0; pages < maxPages && items.length < maxEntries; pages += 1) {
       const params = cursor === undefined ? undefined : { cursor };
@@ -57,7 +75,14 @@ export function lists(deps: { readonly calls: MemberCalls; readonly sessions: Me
         signal,
         timeoutMs: memberMs,
       });
-      items.push(...arrayOf(page[kind.field]).filter(isObject));
+      for (const item of arrayOf(page[kind.field]).filter(isObject)) {
+        const more = jsonBytes(item);
+        if (bytes + more > maxListBytes || more > maxEntryBytes) deps.onLeftOut();
+        if (bytes + more > maxListBytes) return items;
+        if (more > maxEntryBytes) continue;
+        bytes += more;
+        items.push(item);
+      }
       const next = stringOf(page.nextCursor);
       if (next === undefined || next === cursor) break;
       cursor = next;
@@ -67,6 +92,17 @@ export function lists(deps: { readonly calls: MemberCalls; readonly sessions: Me
 
   return {
     async ofMember(conversation, naming, kind, signal) {
+      let leave: () => void;
+      try {
+        const patience = AbortSignal.timeout(memberMs);
+        leave = await fetching.wait(
+          signal ? AbortSignal.any([signal, patience]) : patience,
+          { key: `user ${conversation.call.caller.userId}`, max: maxFetchingPerUser },
+          { key: `member ${naming.member.route.id}`, max: maxFetchingPerMember },
+        );
+      } catch (error) {
+        return { kind: "unavailable", error };
+      }
       const deadline = AbortSignal.timeout(memberMs);
       const either = signal ? AbortSignal.any([signal, deadline]) : deadline;
       const late = Promise.withResolvers<never>();
@@ -79,6 +115,7 @@ export function lists(deps: { readonly calls: MemberCalls; readonly sessions: Me
         return error instanceof ConsentNeeded ? { kind: "consent" } : { kind: "unavailable", error };
       } finally {
         either.removeEventListener("abort", onAbort);
+        leave();
       }
     },
   };
@@ -117,14 +154,30 @@ export function pageOf(
   start: Position | undefined,
 ): { readonly items: readonly JsonObject[]; readonly nextCursor?: string } {
   const items: JsonObject[] = [];
-  for (const { member, items: own } of entriesOf) {
-    const from = start?.member === member ? start.index : 0;
-    const taken = own.slice(from, from + pageEntries - items.length);
-    items.push(...taken);
-    if (from + taken.length < own.length)
-      return { items, nextCursor: cursorOf({ member, index: from + taken.length }) };
-  }
+  let bytes = 0;
+  for (const { member, items: own } of entriesOf)
+    for (let index = start?.member === member ? start.index : 0; index < own.length; index += 1) {
+      const item = own[index] ?? {};
+      bytes += jsonBytes(item);
+      if (items.length === pageEntries || (bytes > pageBytes && items.length > 0))
+        return { items, nextCursor: cursorOf({ member, index }) };
+      items.push(item);
+    }
   return { items };
+}
+
+/** Tells whether the entries of the members, as they become known in any order, are more than one page. */
+export function pageFilling(start: Position | undefined) {
+  let entries = 0;
+  let bytes = 0;
+  return {
+    add({ member, items }: { readonly member: string; readonly items: readonly JsonObject[] }): void {
+      const own = start?.member === member ? items.slice(start.index) : items;
+      entries += own.length;
+      bytes += own.reduce((sum, item) => sum + jsonBytes(item), 0);
+    },
+    isFull: () => entries > pageEntries || bytes > pageBytes,
+  };
 }
 
 /** Members whose state is remembered, per replica. */

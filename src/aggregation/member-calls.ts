@@ -11,6 +11,7 @@ import { type Connection, type MemberClientDeps, NotConnected, resume } from "./
 import type { MemberSessions } from "./member-sessions.ts";
 import { streamEnded } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
+import { namedError } from "./relays.ts";
 import type { MemberSession } from "./session.ts";
 
 /** Where the messages go that a member sends while it handles a call. */
@@ -66,7 +67,9 @@ export function memberCalls(
     const connection = await resume(deps, conversation, naming, session, "none", (client) => {
       if (relay) listen(client, relay, session, conversation);
     }).catch((error: unknown) => {
-      throw error instanceof NotConnected ? translated(error.cause, naming, session, error) : error;
+      throw error instanceof NotConnected
+        ? translated(error.cause, conversation, naming, session, error)
+        : error;
     });
     try {
       return await connection.client.request(requestOf(conversation, session, call), anyObject, {
@@ -78,7 +81,7 @@ export function memberCalls(
         headers: conversation.parameterHeaders,
       } satisfies RequestOptions);
     } catch (error) {
-      throw call.signal?.aborted ? error : translated(error, naming, session, connection);
+      throw call.signal?.aborted ? error : translated(error, conversation, naming, session, connection);
     } finally {
       void connection.close();
     }
@@ -172,14 +175,16 @@ class SessionLost extends Error {
 
 function translated(
   error: unknown,
+  conversation: Conversation,
   naming: Naming,
   session: MemberSession,
   { refusal }: Pick<Connection, "refusal">,
 ): Error {
   if (error instanceof ProtocolError && error.data !== streamEnded) {
-    return error.code === ProtocolErrorCode.UnsupportedProtocolVersion && session.era === "modern"
-      ? new SessionLost(new MemberFailed(naming, error, refusal))
-      : error;
+    if (error.code === ProtocolErrorCode.UnsupportedProtocolVersion && session.era === "modern")
+      return new SessionLost(new MemberFailed(naming, error, refusal));
+    const { message, data } = namedError(naming, error, conversation.client);
+    return new ProtocolError(error.code, message, data);
   }
   const { status, challenge } = refusal;
   if (status === 401 || (status === 403 && /error="?insufficient_scope/.test(challenge ?? "")))

@@ -10,7 +10,7 @@ import { withDeadline } from "../util/deadline.ts";
 import type { AggregateCall, MemberFetch } from "./aggregation.ts";
 import type { ClientFacts, Conversation } from "./conversation.ts";
 import { EventStreamTransport } from "./event-stream-transport.ts";
-import { type JsonObject, noValidation } from "./json.ts";
+import { isObject, type JsonObject, noValidation } from "./json.ts";
 import { boundedFetch, MemberTransport, type Refusal } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
 import type { MemberSession } from "./session.ts";
@@ -208,7 +208,7 @@ function sessionOf(client: Client, transport: Transport): MemberSession {
   const discover = client.getDiscoverResult();
   const instructions = client.getInstructions()?.slice(0, maxInstructions);
   if (discover !== undefined) return { era: "modern", discover: shortened(discover, instructions) };
-  const capabilities: JsonObject = { ...client.getServerCapabilities() };
+  const capabilities = known({ ...client.getServerCapabilities() });
   return {
     era: "legacy",
     ...(transport.sessionId === undefined ? {} : { sessionId: transport.sessionId }),
@@ -221,7 +221,22 @@ function sessionOf(client: Client, transport: Transport): MemberSession {
 /** Only what is needed to connect again. */
 function shortened(discover: DiscoverResult, instructions: string | undefined): DiscoverResult {
   const { instructions: _all, ...rest } = discover;
-  return instructions === undefined ? rest : { ...rest, instructions };
+  const short = { ...rest, capabilities: known({ ...discover.capabilities }) };
+  return instructions === undefined ? short : { ...short, instructions };
+}
+
+/** What a member says that it can do, as far as this gateway asks: whether there is one, and the flags in it. */
+function known(capabilities: JsonObject): Record<string, Record<string, boolean>> {
+  return Object.fromEntries(
+    ["tools", "prompts", "resources", "completions", "logging"].flatMap((name) => {
+      const capability = capabilities[name];
+      if (!isObject(capability)) return [];
+      const { listChanged, subscribe } = capability;
+      return [
+        [name, { ...(listChanged === true && { listChanged }), ...(subscribe === true && { subscribe }) }],
+      ];
+    }),
+  );
 }
 
 /** Ends a session that nobody will use. */

@@ -14,12 +14,13 @@ import {
 import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
+import { TooMany } from "./errors.ts";
 import { type ClientRequest, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
-import { createSession, findSession, type Session } from "./session.ts";
+import { createSession, findSession, type SessionState } from "./session.ts";
 
 export interface ModernDeps {
   readonly sessions: AggregateSessions;
@@ -27,6 +28,10 @@ export interface ModernDeps {
   readonly instructions: (conversation: Conversation) => Promise<string>;
   /** The changes that a client subscribes to (`subscriptions/listen`). */
   readonly openListen: (conversation: Conversation, listening: Listening) => Promise<ServerEventBus>;
+  /** Called before a session is created. @throws TooMany */
+  readonly beforeSession: (call: AggregateCall) => void;
+  /** Older sessions of the grant were dropped for a new one. */
+  readonly onDropped: (conversation: Conversation, dropped: readonly SessionState[]) => void;
 }
 
 /** Serves clients of MCP 2026-07-28, which have no session: what they share between calls is kept by grant. */
@@ -40,11 +45,14 @@ export function modernClients(deps: ModernDeps) {
     const params = isObject(message.params) ? message.params : {};
     const meta = isObject(params._meta) ? params._meta : {};
     const opened: { conversation?: Conversation } = {};
+    const failure: { status?: number; tooMany?: TooMany } = {};
     const open = async () => {
-      opened.conversation ??= await conversationOf(deps.sessions, call, namings, request, meta);
+      opened.conversation ??= await conversationOf(deps, call, namings, request, meta).catch((error) => {
+        if (error instanceof TooMany) failure.tooMany = error;
+        throw error;
+      });
       return opened.conversation;
     };
-    const failure: { status?: number } = {};
     const noting =
       (answer: AnswerRequest): AnswerRequest =>
       async (one, ctx) => {
@@ -78,6 +86,8 @@ export function modernClients(deps: ModernDeps) {
       },
     );
     const response = await handler.fetch(request, { parsedBody: body });
+    // The SDK does not know it.
+    if (failure.tooMany) throw failure.tooMany;
     return failure.status === undefined ? response : withStatus(response, failure.status);
   };
 }
@@ -99,7 +109,7 @@ function withStatus(response: Response, status: number): Response {
 
 /** The schema of the SDK has validated both by the time that they are used. */
 async function conversationOf(
-  sessions: AggregateSessions,
+  deps: ModernDeps,
   call: AggregateCall,
   namings: readonly Naming[],
   request: Request,
@@ -109,29 +119,34 @@ async function conversationOf(
   const sent = meta[CLIENT_INFO_META_KEY];
   const info = (isObject(sent) ? sent : { name: call.caller.clientId, version: "0" }) as Implementation;
   const logLevel = stringOf(meta[LOG_LEVEL_META_KEY]);
-  return {
+  const { session, dropped } = await sharedSession(deps, call, capabilities, info);
+  const conversation: Conversation = {
     call,
     namings,
-    session: await sharedSession(sessions, call, capabilities, info),
+    session,
     client: { era: "modern", protocolVersion: "2026-07-28", info, capabilities },
     ...(logLevel === undefined ? {} : { logLevel }),
     parameterHeaders: parameterHeaders(request),
   };
+  deps.onDropped(conversation, dropped);
+  return conversation;
 }
 
 /** The session of all requests of one grant whose clients declare the same: members' sessions depend on what they declare. */
 async function sharedSession(
-  sessions: AggregateSessions,
-  { caller, route }: AggregateCall,
+  { sessions, beforeSession }: ModernDeps,
+  call: AggregateCall,
   capabilities: ClientCapabilities,
   info: Implementation,
-): Promise<Session> {
+): ReturnType<typeof createSession> {
+  const { caller, route } = call;
   const owner = { userId: caller.userId, grantId: caller.grantId, routeId: route.id };
   const declared = JSON.stringify([owner, capabilities, info.name, info.version]);
   // Not the form of a session id: no client can name it.
   const handle = `shared:${hash("sha256", declared, "base64url")}`;
   const found = await findSession(sessions, handle, owner);
-  if (found !== undefined) return found;
+  if (found !== undefined) return { session: found, dropped: [] };
+  beforeSession(call);
   const state = { stateKey: randomBytes(32).toString("base64url"), subscriptions: [], members: {} };
   try {
     return await createSession(sessions, handle, owner, state);
@@ -139,6 +154,6 @@ async function sharedSession(
     // Another request was faster.
     const theirs = await findSession(sessions, handle, owner);
     if (theirs === undefined) throw error;
-    return theirs;
+    return { session: theirs, dropped: [] };
   }
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { ProtocolError, ProtocolErrorCode, type ServerContext } from "@modelcontextprotocol/server";
 import type { Conversation } from "./conversation.ts";
-import { anyObject, isObject, type JsonObject } from "./json.ts";
+import { anyObject, arrayOf, isObject, type JsonObject } from "./json.ts";
 import type { Relay } from "./member-calls.ts";
 import type { Naming } from "./names.ts";
 import { rewritten } from "./rewrite.ts";
@@ -10,7 +10,7 @@ import { rewritten } from "./rewrite.ts";
 export const answerMs = 600_000;
 
 /** From the most to the least severe (RFC 5424). */
-const levels = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
+export const levels = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"];
 
 /** Whether a log message is severe enough for a client. */
 export function isWanted(level: unknown, conversation: Pick<Conversation, "client" | "logLevel">): boolean {
@@ -65,6 +65,25 @@ export function namedQuestion(
         ...params,
         systemPrompt: name + (typeof params.systemPrompt === "string" ? params.systemPrompt : ""),
       };
+}
+
+/** JSON-RPC: the person must open a link first (MCP 2025-11-25, "URL Elicitation Required"). */
+const urlElicitationRequired = -32_042;
+
+/**
+ * A member's error, which names the member: it may say "Connect your account" like a question. Code and data are as the member sent
+ * them, except for links that the person is asked to open.
+ */
+export function namedError(
+  naming: Naming,
+  { code, message, data }: { readonly code: number; readonly message: string; readonly data?: unknown },
+  { capabilities }: Conversation["client"],
+): { readonly message: string; readonly data?: unknown } {
+  const named = naming.transparent ? message : `[${naming.member.route.name}] ${message}`;
+  if (code !== urlElicitationRequired || !isObject(data)) return { message: named, data };
+  const asked = capabilities.elicitation?.url ? arrayOf(data.elicitations).filter(isObject) : [];
+  const elicitations = asked.map((params) => namedQuestion(naming, "elicitation/create", params));
+  return { message: named, data: { ...data, elicitations } };
 }
 
 /** Relays a member's messages on the stream of the client's own request. Clients of 2026-07-28 cannot be asked on it. */

@@ -4,15 +4,22 @@ import {
   ProtocolErrorCode,
   type ServerContext,
 } from "@modelcontextprotocol/server";
+import { mapAtOnce } from "../util/at-once.ts";
 import { accessTo, type ConsentDeps, connectTool } from "./consent.ts";
 import type { Conversation } from "./conversation.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
-import { type ListKind, type Lists, type MemberList, pageOf, positionOf } from "./lists.ts";
+import { type ListKind, type Lists, type MemberList, pageFilling, pageOf, positionOf } from "./lists.ts";
 import type { MemberRequests } from "./member-requests.ts";
 import { innerName, type Naming, outerName } from "./names.ts";
+import { levels } from "./relays.ts";
 import { rewritten } from "./rewrite.ts";
 import type { SessionWide } from "./session-wide.ts";
 import { innerUri } from "./uris.ts";
+
+/** Members that one request lists at once. */
+export const membersAtOnce = 16;
+/** Longest URI that a client can subscribe to, bytes: its session keeps it. */
+const maxUriBytes = 4 * 1024;
 
 export interface RequestDeps extends ConsentDeps {
   readonly lists: Lists;
@@ -54,14 +61,21 @@ export function requestHandler(deps: RequestDeps) {
     const first = start ? conversation.namings.findIndex((one) => one.member.route.id === start.member) : 0;
     if (first === -1) throw new ProtocolError(ProtocolErrorCode.InvalidParams, "Invalid cursor");
     const asked = conversation.namings.slice(first).filter((naming) => reachable.has(naming));
-    const found = await Promise.all(
-      asked.map(async (naming) => {
+    const filled = pageFilling(start);
+    const found = await mapAtOnce(
+      asked,
+      membersAtOnce,
+      async (naming) => {
         const list: MemberList = usable.has(naming)
           ? await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal)
           : { kind: "consent" };
         deps.onList(conversation, naming, list);
-        return { member: naming.member.route.id, items: itemsOf(kind, naming, list) };
-      }),
+        const entries = { member: naming.member.route.id, items: itemsOf(kind, naming, list) };
+        filled.add(entries);
+        return entries;
+      },
+      // What the following members list goes onto other pages.
+      filled.isFull,
     );
     const { items, nextCursor } = pageOf(found, start);
     return { [kind.field]: items, ...(nextCursor === undefined ? {} : { nextCursor }) };
@@ -162,6 +176,7 @@ export function requestHandler(deps: RequestDeps) {
       case "resources/subscribe":
       case "resources/unsubscribe": {
         const outer = required(params, "uri");
+        if (Buffer.byteLength(outer) > maxUriBytes) throw invalid(`uri is longer than ${maxUriBytes} bytes`);
         const { naming, uri } = await located(conversation, outer);
         return method === "resources/subscribe"
           ? deps.sessionWide.subscribe(conversation, naming, outer, uri)
@@ -169,8 +184,11 @@ export function requestHandler(deps: RequestDeps) {
       }
       case "completion/complete":
         return complete(conversation, params, ctx);
-      case "logging/setLevel":
-        return deps.sessionWide.setLevel(conversation, required(params, "level"));
+      case "logging/setLevel": {
+        const level = required(params, "level");
+        if (!levels.includes(level)) throw invalid(`level must be one of ${levels.join(", ")}`);
+        return deps.sessionWide.setLevel(conversation, level);
+      }
       default:
         throw new ProtocolError(ProtocolErrorCode.MethodNotFound, "Method not found");
     }
@@ -185,9 +203,12 @@ function itemsOf(kind: ListKind, naming: Naming, list: MemberList): readonly Jso
 
 function required(params: JsonObject, field: string): string {
   const value = stringOf(params[field]);
-  if (value === undefined)
-    throw new ProtocolError(ProtocolErrorCode.InvalidParams, `${field} must be a string`);
+  if (value === undefined) throw invalid(`${field} must be a string`);
   return value;
+}
+
+function invalid(message: string): ProtocolError {
+  return new ProtocolError(ProtocolErrorCode.InvalidParams, message);
 }
 
 function unknown({ field }: ListKind, name: string): ProtocolError {

@@ -9,7 +9,8 @@ import type { Conversation } from "./conversation.ts";
 import type { JsonObject } from "./json.ts";
 import type { MemberList } from "./lists.ts";
 import type { MemberCalls } from "./member-calls.ts";
-import { capabilitiesOf, endSession, type MemberClientDeps, resume } from "./member-clients.ts";
+import { capabilitiesOf, type MemberClientDeps, resume } from "./member-clients.ts";
+import { endSessions } from "./member-sessions.ts";
 import type { Naming } from "./names.ts";
 import type { MemberSession } from "./session.ts";
 import { innerUri } from "./uris.ts";
@@ -176,8 +177,7 @@ export function sessionWide(deps: SessionWideDeps): SessionWide {
     },
     onEnd(conversation) {
       for (const stream of streams.of(hashedHandle(conversation.session.handle))) streams.remove(stream);
-      for (const { naming, session } of sessionsOf(conversation))
-        endSession(deps, conversation, naming, session).catch(ignore);
+      void endSessions(deps, conversation, conversation.session.state.members);
     },
     close() {
       for (const timer of timers) clearInterval(timer);

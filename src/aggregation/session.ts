@@ -1,4 +1,10 @@
-import type { ClientCapabilities, DiscoverResult, Implementation } from "@modelcontextprotocol/server";
+import {
+  type ClientCapabilities,
+  type DiscoverResult,
+  type Implementation,
+  ProtocolError,
+  ProtocolErrorCode,
+} from "@modelcontextprotocol/server";
 import type { AggregateSession, AggregateSessions } from "../store/aggregate-sessions.ts";
 
 /** How to reach a member without a handshake. */
@@ -40,6 +46,8 @@ const lifeMs = 7 * 24 * 3_600_000;
 const extendAfterMs = lifeMs / 7;
 /** Sessions per grant; the ones that expire first are dropped. */
 const maxPerGrant = 32;
+/** Longest state of a session, bytes of JSON. */
+const maxStateBytes = 1024 * 1024;
 /** Concurrent changes of one session from other replicas. */
 const maxTries = 20;
 
@@ -50,7 +58,7 @@ export interface Session {
   readonly state: SessionState;
   /**
    * Changes the session unless it already is what `change` wants (undefined). False: it has ended.
-   * @throws Error if it is changed all the time, and the store's errors
+   * @throws ProtocolError if it would become too long, Error if it is changed all the time, and the store's errors
    */
   change(change: Change): Promise<boolean>;
 }
@@ -62,15 +70,35 @@ export interface SessionOwner {
   readonly routeId: string;
 }
 
-/** Creates a session. @returns it, and how many older ones of the grant were dropped for it */
+/**
+ * Creates a session.
+ * @returns it, and what the older ones of the grant held that were dropped for it
+ * @throws ProtocolError if it is too long
+ */
 export async function createSession(
   store: AggregateSessions,
   handle: string,
   owner: SessionOwner,
   state: SessionState,
-): Promise<Session> {
-  await store.create({ handle, ...owner, expiresAt: new Date(Date.now() + lifeMs), state }, maxPerGrant);
-  return new StoredSession(store, handle, { version: 1, state });
+): Promise<{ readonly session: Session; readonly dropped: readonly SessionState[] }> {
+  checkSize(state);
+  const expiresAt = new Date(Date.now() + lifeMs);
+  const dropped = await store.create({ handle, ...owner, expiresAt, state }, maxPerGrant);
+  return { session: new StoredSession(store, handle, { version: 1, state }), dropped };
+}
+
+/** The length of a value as JSON, bytes. */
+export function jsonBytes(value: unknown): number {
+  return Buffer.byteLength(JSON.stringify(value) ?? "");
+}
+
+/** @throws ProtocolError */
+function checkSize(state: SessionState): void {
+  if (jsonBytes(state) > maxStateBytes)
+    throw new ProtocolError(
+      ProtocolErrorCode.InvalidRequest,
+      `This session is full: it would be longer than ${maxStateBytes} bytes. Begin a new one with fewer members or subscriptions.`,
+    );
 }
 
 /** The session of this handle and owner; undefined if there is none, or if it belongs to somebody else. */
@@ -150,6 +178,7 @@ class StoredSession implements Session {
       const { version, state } = this.#known;
       const wanted = changes.reduce((current, change) => change(current) ?? current, state);
       if (wanted === state) return true;
+      checkSize(wanted);
       const expiresAt = new Date(Date.now() + lifeMs);
       if (await this.#store.update(this.handle, version, wanted, expiresAt)) {
         this.changed(version + 1, wanted);

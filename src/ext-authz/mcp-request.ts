@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { JsonRpcId } from "../policy/policy.ts";
+import { Places } from "../util/at-once.ts";
 
 /** One JSON-RPC request: not a batch, a notification or a response. */
 export interface McpRequest {
@@ -14,8 +15,7 @@ const bodyMs = 5_000;
 const maxReading = 256;
 const maxReadingPerUser = 16;
 
-let reading = 0;
-const readingOf = new Map<string, number>();
+const reading = new Places(maxReading);
 
 /**
  * Reads the only request of a body; undefined if the body is anything else, too long, too slow, or one too many. The caller then answers
@@ -30,19 +30,14 @@ export async function readMcpRequest(
   maxBytes: number,
 ): Promise<McpRequest | undefined> {
   const { headers } = request;
-  const ofUser = readingOf.get(userId) ?? 0;
   if (Number(headers["content-length"] ?? 0) > maxBytes || headers["content-encoding"] !== undefined)
     return undefined;
-  if (reading >= maxReading || ofUser >= maxReadingPerUser) return undefined;
-  reading += 1;
-  readingOf.set(userId, ofUser + 1);
+  const done = reading.take({ key: userId, max: maxReadingPerUser });
+  if (done === undefined) return undefined;
   try {
     return parse(await bodyOf(request, maxBytes));
   } finally {
-    reading -= 1;
-    const left = (readingOf.get(userId) ?? 1) - 1;
-    if (left > 0) readingOf.set(userId, left);
-    else readingOf.delete(userId);
+    done();
   }
 }
 

@@ -25,9 +25,9 @@ export interface AggregateSession<State> {
 export interface AggregateSessions {
   /**
    * @param keepPerGrant maximum per grant; the ones that expire first are dropped
-   * @returns number of dropped sessions
+   * @returns what the dropped sessions held
    */
-  create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number): Promise<number>;
+  create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number): Promise<State[]>;
   /** Undefined: never existed, expired, ended with its grant, or forged. The caller compares user, grant and route. */
   find<State>(handle: string): Promise<AggregateSession<State> | undefined>;
   /** Replaces exactly this version. False: it was changed concurrently, or has ended; find it again. */
@@ -82,7 +82,7 @@ export function aggregateSessions(
   }
 
   return {
-    async create(session, keepPerGrant) {
+    async create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number) {
       await macs.ready();
       const values = {
         handle_name: hashedHandle(session.handle),
@@ -93,12 +93,12 @@ export function aggregateSessions(
         expires_at: clock.toDatabase(session.expiresAt),
       };
       const sealed = await encrypt(table, [values.handle_name], session.state);
-      return database.write("aggregate_session.create", async (tx) => {
+      const dropped = await database.write("aggregate_session.create", async (tx) => {
         await tx
           .insertInto(table)
           .values({ ...values, ...sealed, mac: macs.sign(table, values) })
           .execute();
-        const dropped = await tx
+        return tx
           .deleteFrom(table)
           .where("handle_name", "in", (query) =>
             query
@@ -109,10 +109,16 @@ export function aggregateSessions(
               .orderBy("expires_at", "desc")
               .offset(Math.max(keepPerGrant - 1, 0)),
           )
-          .returning("handle_name")
+          .returningAll()
           .execute();
-        return dropped.length;
       });
+      // A forged row says nothing that is to be believed, and one that cannot be read does not keep the new session from being used.
+      const states = await Promise.allSettled(
+        dropped
+          .filter((row) => macs.accepts(table, row))
+          .map(({ handle_name: name, sealed: old }) => decrypt<State>(table, [name], old)),
+      );
+      return states.flatMap((read) => (read.status === "fulfilled" ? [read.value] : []));
     },
 
     async find<State>(handle: string) {

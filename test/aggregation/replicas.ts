@@ -167,10 +167,15 @@ function callBy(userId: string, grantId: string, route: AggregateCall["route"]):
 function memorySessions(rows: Map<string, AggregateSession<unknown>>): AggregateSessions {
   const copy = (value: unknown) => JSON.parse(JSON.stringify(value));
   return {
-    async create(session) {
+    async create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number) {
       if (rows.has(session.handle)) throw new Error("duplicate key");
+      const older = [...rows.values()].filter(({ grantId }) => grantId === session.grantId);
       rows.set(session.handle, { ...session, state: copy(session.state), version: 1 });
-      return 0;
+      const dropped = older
+        .sort((one, other) => one.expiresAt.getTime() - other.expiresAt.getTime())
+        .slice(0, Math.max(0, older.length - keepPerGrant + 1));
+      for (const { handle } of dropped) rows.delete(handle);
+      return dropped.map(({ state }) => copy(state));
     },
     async find(handle) {
       const found = rows.get(handle);

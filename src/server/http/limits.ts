@@ -99,16 +99,21 @@ const hourMs = 3_600_000;
 /** Beyond this many keys, the least recently used one is evicted and starts over. */
 const maxKeys = 100_000;
 
-/** Counts by key, in this process, in windows of an hour that start at a key's first count. */
-export interface HourlyCounts {
+/** Counts by key, in this process, in windows that start at a key's first count. */
+export interface Counts {
   /** Counts one more; false, without counting, if `max` is reached. */
   take(key: string, max: number): boolean;
   /** Seconds until the key's window ends, at least 1. */
   retryAfter(key: string): number;
 }
 
-export function countPerHour(): HourlyCounts {
-  const counts = boundedCache<string, { used: number }>(maxKeys, { ttl: hourMs });
+export function countPerHour(): Counts {
+  return countPer(hourMs);
+}
+
+/** @param windowMs length of a window, ms */
+export function countPer(windowMs: number): Counts {
+  const counts = boundedCache<string, { used: number }>(maxKeys, { ttl: windowMs });
   return {
     take(key, max) {
       const count = counts.get(key) ?? { used: 0 };
