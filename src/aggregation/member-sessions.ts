@@ -42,7 +42,7 @@ export function memberSessions(
       return mine;
     }
     // Another request was faster, or the client's session has ended: a member's session that nobody knows of would never end.
-    void endSession(deps, conversation, naming, mine);
+    endSession(deps, conversation, naming, mine).catch(() => {});
     return theirs ?? mine;
   }
 
