@@ -24,6 +24,7 @@ import { openStore } from "./store/open-store.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
+import { reportUnhandledRejections } from "./telemetry/unhandled-rejections.ts";
 import { serveXds } from "./xds/serve-xds.ts";
 
 /** How long calls in progress may take after SIGTERM, ms. */
@@ -66,6 +67,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   const foundation = await openFoundation(options);
   const { live, store, logger, metrics, tracing, storedRoutes } = foundation;
   const { config } = live.current();
+  const stopReporting = reportUnhandledRejections({ logger, metrics });
   if (options.xdsDir !== undefined) keepXdsFiles(options.xdsDir, live, logger);
   const components = await compose(foundation);
   reportReloads(live, components, logger);
@@ -148,6 +150,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       await store.close();
       // An unreachable collector must not delay the exit.
       await tracing?.close().catch((error: Error) => logger.debug({ reason: error.message }, "traces lost"));
+      stopReporting();
       logger.info("stopped");
     },
   };

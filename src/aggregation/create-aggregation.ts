@@ -44,7 +44,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
   const { routes, logger } = deps;
   const replicaId = randomUUID();
   const exchanges = new Exchanges();
-  const parked = new ParkedCalls();
+  const parked = new ParkedCalls(() => deps.metrics.limitsReached.inc({ limit: "aggregation_parked_calls" }));
   const memberUrl =
     deps.memberUrl ?? ((member: Route) => new URL(member.resource + (listedPath(member) ?? "")));
   const toMembers = { memberFetch: deps.memberFetch, memberUrl };
@@ -214,7 +214,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
           { err: error, requestId: call.requestId, route: route.id },
           "an aggregated request failed",
         );
-        sendResponse(ctx, jsonRpcError(500, -32_603, "Internal error", body));
+        await sendResponse(ctx, jsonRpcError(500, -32_603, "Internal error", body));
       }
     },
     drain: () => clientNotices.streams.end(),

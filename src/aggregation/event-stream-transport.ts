@@ -36,7 +36,7 @@ export class EventStreamTransport extends SSEClientTransport {
     const deliver = this.onmessage;
     let turn = Promise.resolve();
     this.onmessage = (message) => {
-      turn = turn.then(() => deliver?.(message)).then(() => {});
+      turn = turn.then(() => deliver?.(message)).catch((error: Error) => this.onerror?.(error));
     };
   }
 

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import {
   isJSONRPCNotification,
   isJSONRPCRequest,
@@ -27,7 +27,7 @@ export class Exchange implements Transport {
   /** Ids of the client's requests that have no response yet. */
   readonly #open = new Set<RequestId>();
   readonly #inner: WebStandardStreamableHTTPServerTransport;
-  readonly #replica: string;
+  readonly #issuer: Issuer;
   readonly #onOther: (message: JSONRPCMessage) => void;
   #replayed: (() => void) | undefined;
 
@@ -36,16 +36,16 @@ export class Exchange implements Transport {
   onmessage?: (message: JSONRPCMessage, extra?: MessageExtraInfo) => void;
 
   /**
-   * @param replica this replica's id, without dots
+   * @param issuer of the ids of our requests
    * @param onOther gets what is not a request: answers to our requests, and notifications
    */
   constructor(
     inner: WebStandardStreamableHTTPServerTransport,
-    replica: string,
+    issuer: Issuer,
     onOther: (message: JSONRPCMessage) => void,
   ) {
     this.#inner = inner;
-    this.#replica = replica;
+    this.#issuer = issuer;
     this.#onOther = onOther;
   }
 
@@ -119,12 +119,21 @@ export class Exchange implements Transport {
   }
 
   #name(id: RequestId): string {
-    return `${this.#replica}.${this.id}.${id}`;
+    const issued = `${this.#issuer.replica}.${this.id}.${id}`;
+    return `${issued}.${macOf(issued, this.#issuer.key)}`;
   }
 
   async close(): Promise<void> {
     await this.#inner.close();
   }
+}
+
+/** What the ids of our requests name, and what proves that we have issued them. */
+interface Issuer {
+  /** This replica's id, without dots. */
+  readonly replica: string;
+  /** Of the client's session, base64url: an id is valid in one session only. */
+  readonly key: string;
 }
 
 /** Where a client's answer or notification belongs, and what the server there expects. */
@@ -134,32 +143,49 @@ export interface Addressed {
   readonly message: JSONRPCMessage;
 }
 
-const name = /^([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{12})\.(\d{1,9})$/;
+const name = /^(([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{12})\.(\d{1,9}))\.([A-Za-z0-9_-]{16})$/;
 
-/** The exchange that an answer, or the progress of one, belongs to; undefined if it is none of ours. */
-export function addressed(message: JSONRPCMessage): Addressed | undefined {
+/** 96 bits: invented ids must not become messages to replicas that do not exist. */
+function macOf(issued: string, key: string): string {
+  const mac = createHmac("sha256", Buffer.from(key, "base64url")).update(`request id ${issued}`).digest();
+  return mac.subarray(0, 12).toString("base64url");
+}
+
+/**
+ * The exchange that an answer, or the progress of one, belongs to; undefined if it is none of ours.
+ * @param key of the client's session, base64url
+ */
+export function addressed(message: JSONRPCMessage, key: string): Addressed | undefined {
   if (isJSONRPCRequest(message)) return undefined;
   if (isJSONRPCNotification(message)) {
     if (message.method !== "notifications/progress") return undefined;
-    const found = partsOf(message.params?.progressToken);
+    const found = partsOf(message.params?.progressToken, key);
     return (
       found && { ...found, message: { ...message, params: { ...message.params, progressToken: found.id } } }
     );
   }
-  const found = partsOf(message.id);
+  const found = partsOf(message.id, key);
   return found && { ...found, message: { ...message, id: found.id } };
 }
 
-function partsOf(id: unknown): { replica: string; exchange: string; id: number } | undefined {
-  const [, replica, exchange, number] = typeof id === "string" ? (name.exec(id) ?? []) : [];
-  return replica && exchange && number ? { replica, exchange, id: Number(number) } : undefined;
+function partsOf(id: unknown, key: string): { replica: string; exchange: string; id: number } | undefined {
+  const [, issued, replica, exchange, number, mac] = typeof id === "string" ? (name.exec(id) ?? []) : [];
+  if (!issued || !replica || !exchange || !mac) return undefined;
+  if (!timingSafeEqual(Buffer.from(mac), Buffer.from(macOf(issued, key)))) return undefined;
+  return { replica, exchange, id: Number(number) };
 }
+
+/** Longest id of a request, characters, that is passed on to other replicas. */
+const maxIdLength = 128;
 
 /** The id of the request that a client cancels. */
 export function cancelledRequest(message: JSONRPCMessage): RequestId | undefined {
   if (!isJSONRPCNotification(message) || message.method !== "notifications/cancelled") return undefined;
-  const id: unknown = message.params?.requestId;
-  return typeof id === "string" || typeof id === "number" ? id : undefined;
+  return requestIdOf(message.params?.requestId);
+}
+
+export function requestIdOf(id: unknown): RequestId | undefined {
+  return typeof id === "number" || (typeof id === "string" && id.length <= maxIdLength) ? id : undefined;
 }
 
 /** A message that came from another replica. */

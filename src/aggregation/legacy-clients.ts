@@ -19,6 +19,8 @@ import { createSession, findSession, jsonBytes, type Session, type SessionState 
 const maxOpen = 64;
 /** Longest `initialize`, bytes of JSON: what it says is kept. */
 const maxInitializeBytes = 64 * 1024;
+/** Messages in one JSON-RPC batch. */
+const maxBatch = 64;
 
 export interface LegacyDeps {
   readonly sessions: AggregateSessions;
@@ -77,8 +79,10 @@ export function legacyClients(deps: LegacyDeps) {
     const { request, body, onEnd } = received;
     const owner = hashedHandle(conversation.session.handle);
     const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: undefined });
-    const exchange = new Exchange(transport, deps.replicaId, (message) =>
-      deps.onOther(conversation, message),
+    const exchange = new Exchange(
+      transport,
+      { replica: deps.replicaId, key: conversation.session.state.stateKey },
+      (message) => deps.onOther(conversation, message),
     );
     if (!hasRequest(body)) {
       await exchange.start();
@@ -111,6 +115,8 @@ export function legacyClients(deps: LegacyDeps) {
     if (conversation === undefined) return jsonRpcError(404, -32_001, "Session not found", body);
     switch (request.method) {
       case "POST":
+        if (Array.isArray(body) && !mayBatch(conversation, body))
+          return jsonRpcError(400, -32_600, "Batches are not supported, or have too many messages");
         return post(conversation, received);
       case "GET":
         return deps.openGet(conversation, received);
@@ -150,6 +156,11 @@ function conversationOf(
 
 function messagesOf(body: unknown): readonly JsonObject[] {
   return (Array.isArray(body) ? body : [body]).filter(isObject);
+}
+
+/** Only MCP 2025-03-26 has JSON-RPC batches; the SDK accepts them from all clients. */
+function mayBatch({ client }: Conversation, batch: readonly unknown[]): boolean {
+  return client.protocolVersion === "2025-03-26" && batch.length <= maxBatch;
 }
 
 function hasRequest(body: unknown): boolean {

@@ -49,7 +49,11 @@ export function notices(deps: NoticeDeps): Notices {
     async openGet(conversation, { request, onEnd }) {
       const session = hashedHandle(conversation.session.handle);
       const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: undefined });
-      const exchange = new Exchange(transport, deps.replicaId, () => {});
+      const exchange = new Exchange(
+        transport,
+        { replica: deps.replicaId, key: conversation.session.state.stateKey },
+        () => {},
+      );
       const server = serverFor(conversation.call.route, "", deps.answer(conversation));
       await server.connect(exchange);
       await exchange.replay({ ...conversation.session.state.initialize });
@@ -80,7 +84,8 @@ export function notices(deps: NoticeDeps): Notices {
       );
       deps.exchanges.add(session, exchange);
       streams.add(stream);
-      void stream.open();
+      // The store is unavailable: the client opens the stream again.
+      stream.open().catch(() => streams.remove(stream));
       onEnd(() => streams.remove(stream));
       return response;
     },

@@ -6,8 +6,9 @@ import { asksClient } from "./relays.ts";
 
 /** How long a call waits for the client's answers, ms. */
 const parkedMs = 600_000;
-/** Calls that wait, on one replica, and for one session. */
+/** Calls that wait, on one replica: of all users, of one user in all sessions, and of one session. */
 const maxParked = 512;
+const maxPerUser = 32;
 const maxPerSession = 16;
 
 /** What a parked call says next: its result, or questions of the member for the client. */
@@ -29,6 +30,7 @@ export class ParkedCall {
   readonly id = randomUUID();
   /** Hash of the session that it belongs to. */
   readonly owner: string;
+  readonly userId: string;
   readonly #cancelled = new AbortController();
   readonly #questions = new Map<string, Question>();
   #asked = Promise.withResolvers<void>();
@@ -37,8 +39,9 @@ export class ParkedCall {
   /** Where messages of the member go while a request of the client waits for the next step. */
   listener: Omit<Relay, "ask"> | undefined;
 
-  constructor(owner: string) {
+  constructor(owner: string, userId: string) {
     this.owner = owner;
+    this.userId = userId;
   }
 
   get signal(): AbortSignal {
@@ -112,6 +115,12 @@ export class ParkedCall {
 /** The parked calls of this replica. */
 export class ParkedCalls {
   readonly #calls = new Map<string, { readonly call: ParkedCall; timer: NodeJS.Timeout }>();
+  readonly #onFull: () => void;
+
+  /** @param onFull called when a call is rejected because too many wait */
+  constructor(onFull: () => void) {
+    this.#onFull = onFull;
+  }
 
   find(id: string, owner: string): ParkedCall | undefined {
     const found = this.#calls.get(id)?.call;
@@ -122,8 +131,8 @@ export class ParkedCalls {
   keep(call: ParkedCall): void {
     const before = this.#calls.get(call.id);
     clearTimeout(before?.timer);
-    const own = [...this.#calls.values()].filter((one) => one.call.owner === call.owner).length;
-    if (before === undefined && (this.#calls.size >= maxParked || own >= maxPerSession)) {
+    if (before === undefined && !this.#hasRoomFor(call)) {
+      this.#onFull();
       const error = new ProtocolError(ProtocolErrorCode.InternalError, "Too many calls wait for answers");
       call.cancel(error);
       throw error;
@@ -133,6 +142,13 @@ export class ParkedCalls {
       call.cancel(new Error("nobody answered in time"));
     }, parkedMs).unref();
     this.#calls.set(call.id, { call, timer });
+  }
+
+  /** Sessions are cheap to open, so they do not protect other users. */
+  #hasRoomFor(call: ParkedCall): boolean {
+    const ofUser = [...this.#calls.values()].filter((one) => one.call.userId === call.userId);
+    const ofSession = ofUser.filter((one) => one.call.owner === call.owner);
+    return this.#calls.size < maxParked && ofUser.length < maxPerUser && ofSession.length < maxPerSession;
   }
 
   release(call: ParkedCall): void {

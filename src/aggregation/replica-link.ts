@@ -4,17 +4,33 @@ import {
   type JSONRPCMessage,
   ProtocolError,
   ProtocolErrorCode,
+  type RequestId,
 } from "@modelcontextprotocol/server";
 import { hashedHandle } from "../store/hashed-handle.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { AggregationDeps } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
-import { addressed, cancelledRequest, type Exchanges, isMessage } from "./exchanges.ts";
-import { isObject, type JsonObject, stringOf } from "./json.ts";
+import {
+  type Addressed,
+  addressed,
+  cancelledRequest,
+  type Exchanges,
+  isMessage,
+  requestIdOf,
+} from "./exchanges.ts";
+import { arrayOf, isObject, type JsonObject, stringOf } from "./json.ts";
 import { nextStep, type ReplicaLink } from "./member-requests.ts";
+import { Paced } from "./paced.ts";
 import type { ParkedCalls, ParkedStep } from "./parked-calls.ts";
 
 /** How long another replica may take to say that it has the call, ms. */
 const acknowledgeMs = 10_000;
+/** What one user's clients can cause other replicas, or members, to do: 10 times, then once per second. */
+const pace = { burst: 10, everyMs: 1_000, maxWaiting: 64 };
+/** Progress of an answer that is passed on, characters. */
+const maxProgress = 4_096;
+/** Answers that were passed on: each one is once. */
+const maxAnswered = 10_000;
 
 /** What other replicas send. `kind` says what to do. */
 interface Waiting {
@@ -33,7 +49,7 @@ interface ClientNotices {
  * Messages are accepted for the same session only; the store encrypts them.
  */
 export function replicaLink(
-  deps: Pick<AggregationDeps, "messages" | "logger"> & {
+  deps: Pick<AggregationDeps, "messages" | "logger" | "metrics"> & {
     readonly replicaId: string;
     readonly exchanges: Exchanges;
     readonly parked: ParkedCalls;
@@ -41,14 +57,66 @@ export function replicaLink(
     readonly refreshStreams: (session: string) => Promise<void>;
   },
 ) {
-  const { messages, replicaId, exchanges, parked, logger } = deps;
+  const { messages, replicaId, exchanges, parked, logger, metrics } = deps;
   const waiting = new Map<string, Waiting>();
   const report = (error: unknown) =>
     logger.warn(
       { reason: error instanceof Error ? error.message : String(error) },
       "passing a message to another replica failed",
     );
-  const send = (replica: string, payload: JsonObject) => messages.send(replica, payload).catch(report);
+  /** Whether the message is on its way. */
+  async function delivered(sending: ReturnType<typeof messages.send>): Promise<boolean> {
+    try {
+      const outcome = await sending;
+      if (outcome === "sent") return true;
+      metrics.limitsReached.inc({ limit: "replica_messages" });
+      logger.warn({ reason: outcome }, "a message to another replica was dropped");
+    } catch (error) {
+      report(error);
+    }
+    return false;
+  }
+  const send = (replica: string, payload: JsonObject) => delivered(messages.send(replica, payload));
+  const dropped = () => metrics.limitsReached.inc({ limit: "aggregation_notifications" });
+  const broadcasts = new Paced<JsonObject>(
+    pace,
+    (several) => void delivered(messages.broadcast({ kind: "several", messages: several })),
+    dropped,
+  );
+  const broadcast = ({ call }: Conversation, message: JsonObject) =>
+    broadcasts.add(call.caller.userId, JSON.stringify(message), message);
+  const progress = new Paced<readonly [replica: string, message: JsonObject]>(
+    pace,
+    (several) => {
+      for (const [replica, message] of several) void send(replica, message);
+    },
+    dropped,
+  );
+  const rootsChanges = new Paced<() => void>(
+    pace,
+    (several) => {
+      for (const change of several) change();
+    },
+    dropped,
+  );
+  const answered = boundedCache<string, true>(maxAnswered);
+
+  /** A client answers once, but may report progress often. */
+  function forward({ session, call }: Conversation, { replica, exchange, message }: Addressed): void {
+    const payload = { kind: "deliver", session: hashedHandle(session.handle), exchange, message };
+    if (isJSONRPCNotification(message)) {
+      const key = `${exchange} ${message.params?.progressToken}`;
+      if (JSON.stringify(message).length > maxProgress) dropped();
+      else progress.add(call.caller.userId, key, [replica, payload]);
+      return;
+    }
+    const key = `${exchange} ${"id" in message ? message.id : ""}`;
+    if (answered.has(key)) dropped();
+    else {
+      answered.set(key, true);
+      void send(replica, payload);
+    }
+  }
 
   async function resumeFor(from: string, wait: string, message: JsonObject): Promise<void> {
     const call = parked.find(String(message.call), String(message.owner));
@@ -60,7 +128,8 @@ export function replicaLink(
     const responses = isObject(message.responses) ? message.responses : {};
     try {
       const step = await nextStep(parked, call, responses, new AbortController().signal, undefined);
-      await send(from, { kind: "step", wait, step });
+      if (!(await send(from, { kind: "step", wait, step })))
+        await send(from, { kind: "failed", wait, message: "The answer is too long" });
     } catch (error) {
       const known = error instanceof ProtocolError ? error : undefined;
       await send(from, {
@@ -78,12 +147,15 @@ export function replicaLink(
     const session = String(message.session);
     const waiter = waiting.get(String(message.wait));
     switch (message.kind) {
+      case "several":
+        for (const one of arrayOf(message.messages)) receive(one);
+        return;
       case "deliver":
         if (isMessage(message.message)) exchanges.deliver(session, String(message.exchange), message.message);
         return;
       case "cancel": {
-        const id = isMessage(message.message) ? cancelledRequest(message.message) : undefined;
-        if (id !== undefined && isMessage(message.message)) exchanges.cancel(session, id, message.message);
+        const id = requestIdOf(message.requestId);
+        if (id !== undefined) exchanges.cancel(session, id, cancellation(id));
         return;
       }
       case "consent":
@@ -116,18 +188,22 @@ export function replicaLink(
   const link: ReplicaLink = {
     id: replicaId,
     async resume(replica, call, responses, signal) {
+      const gone = () => new ProtocolError(ProtocolErrorCode.InvalidParams, goneText);
+      if (signal.aborted) throw gone();
       const wait = randomUUID();
       const done = Promise.withResolvers<ParkedStep>();
-      const gone = () => done.reject(new ProtocolError(ProtocolErrorCode.InvalidParams, goneText));
-      const timer = setTimeout(gone, acknowledgeMs);
-      signal.addEventListener("abort", gone, { once: true });
+      // It may be rejected while the message is being sent, when nothing waits for it yet.
+      done.promise.catch(() => {});
+      const giveUp = () => done.reject(gone());
+      const timer = setTimeout(giveUp, acknowledgeMs);
+      signal.addEventListener("abort", giveUp, { once: true });
       waiting.set(wait, {
         acknowledged: () => clearTimeout(timer),
         step: done.resolve,
         failed: done.reject,
       });
       try {
-        await send(replica, {
+        const sent = await send(replica, {
           kind: "resume",
           from: replicaId,
           wait,
@@ -135,10 +211,11 @@ export function replicaLink(
           owner: call.owner,
           responses,
         });
+        if (!sent) throw gone();
         return await done.promise;
       } finally {
         clearTimeout(timer);
-        signal.removeEventListener("abort", gone);
+        signal.removeEventListener("abort", giveUp);
         waiting.delete(wait);
       }
     },
@@ -149,35 +226,46 @@ export function replicaLink(
     /** Takes a message of a client that is not a request to where it belongs. */
     route(conversation: Conversation, message: JSONRPCMessage, clientNotices: ClientNotices): void {
       const session = hashedHandle(conversation.session.handle);
-      const answer = addressed(message);
+      const answer = addressed(message, conversation.session.state.stateKey);
       if (answer !== undefined) {
-        const { replica, exchange } = answer;
-        if (replica === replicaId) exchanges.deliver(session, exchange, answer.message);
-        else void send(replica, { kind: "deliver", session, exchange, message: answer.message });
+        if (answer.replica === replicaId) exchanges.deliver(session, answer.exchange, answer.message);
+        else forward(conversation, answer);
         return;
       }
       const cancelled = cancelledRequest(message);
       if (cancelled !== undefined) {
         if (!exchanges.cancel(session, cancelled, message))
-          messages.broadcast({ kind: "cancel", session, message }).catch(report);
+          broadcast(conversation, { kind: "cancel", session, requestId: cancelled });
         return;
       }
       if (isJSONRPCNotification(message) && message.method === "notifications/roots/list_changed")
-        clientNotices.onRootsChanged(conversation);
+        rootsChanges.add(conversation.call.caller.userId, session, () =>
+          clientNotices.onRootsChanged(conversation),
+        );
     },
     /** A session was changed: its streams follow. */
     sessionChanged(conversation: Conversation): void {
       const session = hashedHandle(conversation.session.handle);
-      messages.broadcast({ kind: "changed", session }).catch(report);
+      broadcast(conversation, { kind: "changed", session });
     },
     /** A link was made: the replica with the client's stream looks for the consent. */
     linkMade(conversation: Conversation, member: string): void {
       const session = hashedHandle(conversation.session.handle);
-      messages.broadcast({ kind: "consent", session, member }).catch(report);
+      broadcast(conversation, { kind: "consent", session, member });
     },
-    close: stop,
+    close(): void {
+      for (const paced of [broadcasts, progress, rootsChanges]) paced.close();
+      stop();
+    },
   };
 }
+
+/** MCP, "Cancellation". The client's reason stays at the replica that got it. */
+const cancellation = (requestId: RequestId): JSONRPCMessage => ({
+  jsonrpc: "2.0",
+  method: "notifications/cancelled",
+  params: { requestId },
+});
 
 const goneText = "The call no longer waits for answers: call again";
 

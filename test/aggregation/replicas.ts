@@ -28,6 +28,9 @@ export interface TestReplicas {
   readonly links: string[];
   readonly rows: Map<string, AggregateSession<unknown>>;
   readonly lines: string[];
+  /** What replicas have sent to each other; `*`: to all. */
+  readonly sent: { readonly to: string; readonly payload: unknown }[];
+  readonly metrics: AggregationDeps["metrics"];
   /** Loads other members. */
   reload(members: readonly TestMember[], aggregate?: object): Promise<void>;
   stop(replica: number): Promise<void>;
@@ -44,7 +47,9 @@ export async function startReplicas(
   let routes = tableOf(members, options.aggregate);
   const rows = new Map<string, AggregateSession<unknown>>();
   const sessions = memorySessions(rows);
-  const messages = memoryMessages();
+  const sent: TestReplicas["sent"] = [];
+  const messages = memoryMessages(sent);
+  const metrics = createMetrics();
   const links: string[] = [];
   const lines: string[] = [];
   const logger = createLogger({
@@ -54,7 +59,7 @@ export async function startReplicas(
   const deps: AggregationDeps = {
     routes: () => routes,
     logger,
-    metrics: createMetrics(),
+    metrics,
     sessions,
     messages,
     callOf: async ({ req }) => {
@@ -111,6 +116,8 @@ export async function startReplicas(
     links,
     rows,
     lines,
+    sent,
+    metrics,
     async reload(changed, aggregate) {
       current = changed;
       routes = tableOf(changed, aggregate);
@@ -191,7 +198,7 @@ function memorySessions(rows: Map<string, AggregateSession<unknown>>): Aggregate
   };
 }
 
-function memoryMessages(): ReplicaMessages {
+function memoryMessages(sent: TestReplicas["sent"]): ReplicaMessages {
   const listeners = new Map<string, (payload: unknown) => void>();
   const deliver = (listener: ((payload: unknown) => void) | undefined, payload: unknown) => {
     const text = JSON.stringify(payload);
@@ -199,10 +206,12 @@ function memoryMessages(): ReplicaMessages {
   };
   return {
     async send(to, payload) {
+      sent.push({ to, payload });
       deliver(listeners.get(to), payload);
       return "sent";
     },
     async broadcast(payload) {
+      sent.push({ to: "*", payload });
       for (const listener of listeners.values()) deliver(listener, payload);
       return "sent";
     },
