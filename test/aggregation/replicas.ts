@@ -5,7 +5,7 @@ import { createApp } from "../../src/server/http/public-endpoint.ts";
 import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
 import type { ReplicaMessages } from "../../src/store/replica-messages.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
-import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { load } from "../config/load.ts";
 
 /** A member of the aggregated route: its URL, or the 401 that the check before it would answer with. */
@@ -28,6 +28,7 @@ export interface TestReplicas {
   readonly links: string[];
   readonly rows: Map<string, AggregateSession<unknown>>;
   readonly lines: string[];
+  readonly metrics: Metrics;
   /** Loads other members. */
   reload(members: readonly TestMember[], aggregate?: object): Promise<void>;
   stop(replica: number): Promise<void>;
@@ -111,6 +112,7 @@ export async function startReplicas(
     links,
     rows,
     lines,
+    metrics: deps.metrics,
     async reload(changed, aggregate) {
       current = changed;
       routes = tableOf(changed, aggregate);
