@@ -1,18 +1,17 @@
 import { randomUUID } from "node:crypto";
 import { isLegacyRequest } from "@modelcontextprotocol/server";
-import type { Context } from "koa";
 import { membersOf } from "../config/aggregates.ts";
 import { listedPath } from "../config/paths.ts";
 import { aggregateOf, type Route } from "../model/route.ts";
-import { countPer } from "../server/http/limits.ts";
-import { mapAtOnce, Places } from "../util/at-once.ts";
+import { mapAtOnce } from "../util/at-once.ts";
 import { withDeadline } from "../util/deadline.ts";
-import type { AggregateCall, Aggregation, AggregationDeps } from "./aggregation.ts";
+import { admission } from "./admission.ts";
+import type { Aggregation, AggregationDeps } from "./aggregation.ts";
 import { accessTo } from "./consent.ts";
 import { type Conversation, reread } from "./conversation.ts";
 import { TooMany } from "./errors.ts";
 import { Exchanges } from "./exchanges.ts";
-import { type ClientRequest, jsonRpcError, readRequest, sendResponse } from "./http.ts";
+import { jsonRpcError, sendResponse } from "./http.ts";
 import { legacyClients } from "./legacy-clients.ts";
 import { listReports, lists } from "./lists.ts";
 import { memberCalls } from "./member-calls.ts";
@@ -31,13 +30,6 @@ import { sessionWide } from "./session-wide.ts";
 
 /** How long `initialize` and `server/discover` wait for the instructions of members, ms. */
 const instructionsMs = 3_000;
-/** Requests of one user that this replica handles at once, streams included. */
-const maxRequestsPerUser = 256;
-/** Requests that are being read at once: in this process, and of one user. The others wait. */
-const maxReading = 256;
-const maxReadingPerUser = 16;
-/** Sessions that clients of one user may begin within a minute, on this replica. */
-const maxSessionsPerMinute = 30;
 
 /** The MCP endpoints of aggregated routes: the server for clients, and the client of the members. */
 export function createAggregation(deps: AggregationDeps): Aggregation {
@@ -130,13 +122,10 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     return joinedInstructions(parts);
   }
 
-  const begun = countPer(60_000);
+  const admitted = admission(deps);
   const newSessions = {
     sessions: deps.sessions,
-    beforeSession({ caller: { userId } }: AggregateCall) {
-      if (!begun.take(userId, maxSessionsPerMinute))
-        throw new TooMany("aggregated_sessions_per_user", begun.retryAfter(userId));
-    },
+    beforeSession: admitted.beforeSession,
     onDropped(conversation: Conversation, dropped: readonly SessionState[]) {
       for (const { members } of dropped) void endSessions(toMembers, conversation, members);
     },
@@ -159,37 +148,6 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     openListen: clientNotices.openListen,
   });
 
-  const handling = new Places(Number.POSITIVE_INFINITY);
-  const reading = new Places(maxReading);
-
-  function tooMany({ message, limit, retryAfter }: TooMany, body?: unknown): Response {
-    deps.metrics.limitsReached.inc({ limit });
-    const response = jsonRpcError(429, -32_000, message, body);
-    response.headers.set("retry-after", String(retryAfter));
-    return response;
-  }
-
-  /** The request, read when there is room for it; the response to it if there is none, or if it cannot be read. */
-  async function read(
-    ctx: Context,
-    { caller: { userId } }: AggregateCall,
-  ): Promise<ClientRequest | Response> {
-    const handled = handling.take({ key: userId, max: maxRequestsPerUser });
-    if (handled === undefined) return tooMany(new TooMany("aggregated_requests_per_user", 1));
-    ctx.res.once("close", handled);
-    const gone = new AbortController();
-    const onClose = () => gone.abort(new Error("the client has disconnected"));
-    ctx.res.once("close", onClose);
-    if (ctx.res.closed) onClose();
-    const done = await reading.wait(gone.signal, { key: userId, max: maxReadingPerUser });
-    try {
-      return await readRequest(ctx);
-    } finally {
-      done();
-      ctx.res.off("close", onClose);
-    }
-  }
-
   return {
     async middleware(ctx, next) {
       const { host = "" } = ctx.req.headers;
@@ -200,7 +158,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
       // Without the header that the check signs, nothing says whose request it is.
       if (call === undefined || call.route.id !== route.id)
         return sendResponse(ctx, jsonRpcError(403, -32_000, "Forbidden: this request has not been checked"));
-      const received = await read(ctx, call);
+      const received = await admitted.read(ctx, call);
       if (received instanceof Response) return sendResponse(ctx, received);
       const { request, body } = received;
       const namings = namingsOf(membersOf(routes().config, route));
@@ -209,7 +167,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
         await sendResponse(ctx, await serve(call, namings, received));
       } catch (error) {
         if (ctx.headerSent) return ctx.res.destroy();
-        if (error instanceof TooMany) return sendResponse(ctx, tooMany(error, body));
+        if (error instanceof TooMany) return sendResponse(ctx, admitted.tooMany(error, body));
         logger.error(
           { err: error, requestId: call.requestId, route: route.id },
           "an aggregated request failed",

@@ -5,7 +5,7 @@ import { createApp } from "../../src/server/http/public-endpoint.ts";
 import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
 import type { ReplicaMessages } from "../../src/store/replica-messages.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
-import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
 import { load } from "../config/load.ts";
 
 /** A member of the aggregated route: its URL, or the 401 that the check before it would answer with. */
