@@ -18,6 +18,7 @@ import { memberSessions } from "./member-sessions.ts";
 import { modernClients } from "./modern-clients.ts";
 import { type Naming, namingsOf } from "./names.ts";
 import { type NoticeDeps, notices } from "./notices.ts";
+import { OpenRequests } from "./open-requests.ts";
 import { ParkedCalls } from "./parked-calls.ts";
 import { replicaLink } from "./replica-link.ts";
 import { requestHandler } from "./requests.ts";
@@ -51,7 +52,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     members: sessions,
     exchanges,
     replicaId,
-    reread: (conversation) => reread(deps.sessions, conversation),
+    reread: (conversation) => reread(deps, conversation),
     answer: (conversation) => answer(conversation),
   };
   const clientNotices = notices(client);
@@ -125,7 +126,14 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     answer,
     instructions,
     openListen: clientNotices.openListen,
+    limitUnsent: clientNotices.limitUnsent,
   });
+
+  const open = new OpenRequests(
+    deps,
+    (concerns) => void clientNotices.streams.refreshSome(concerns),
+    (grantId) => parked.cancelGrant(grantId),
+  );
 
   return {
     async middleware(ctx, next) {
@@ -140,6 +148,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
       const read = await readRequest(ctx);
       if (read instanceof Response) return sendResponse(ctx, read);
       const { request, body } = read;
+      open.add(call, read);
       const namings = namingsOf(membersOf(routes().config, route));
       const serve = (await isLegacyRequest(request, body)) ? legacy : modern;
       try {
@@ -156,6 +165,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     drain: () => clientNotices.streams.end(),
     async close() {
       link.close();
+      open.close();
       sessionWideState.close();
       clientNotices.streams.close();
       parked.close();

@@ -117,7 +117,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
         : await deps.replica.resume(replica, { id, owner }, responses, signal);
       return answerWith(step, state.parked);
     }
-    const waiting = new ParkedCall(owner);
+    const waiting = new ParkedCall(owner, conversation.call.caller.grantId);
     waiting.listener = streamRelay(conversation, naming, ctx);
     waiting.start(
       deps.calls.call(conversation, naming, {

@@ -14,7 +14,7 @@ import {
 import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
-import { type ClientRequest, parameterHeaders } from "./http.ts";
+import { type ClientRequest, noResponse, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
@@ -27,6 +27,8 @@ export interface ModernDeps {
   readonly instructions: (conversation: Conversation) => Promise<string>;
   /** The changes that a client subscribes to (`subscriptions/listen`). */
   readonly openListen: (conversation: Conversation, listening: Listening) => Promise<ServerEventBus>;
+  /** Ends the stream of a client that does not read. */
+  readonly limitUnsent: (response: Response, received: ClientRequest) => Response;
 }
 
 /** Serves clients of MCP 2026-07-28, which have no session: what they share between calls is kept by grant. */
@@ -34,8 +36,9 @@ export function modernClients(deps: ModernDeps) {
   return async (
     call: AggregateCall,
     namings: readonly Naming[],
-    { request, body }: ClientRequest,
+    received: ClientRequest,
   ): Promise<Response> => {
+    const { request, body } = received;
     const message: JsonObject = isObject(body) ? body : {};
     const params = isObject(message.params) ? message.params : {};
     const meta = isObject(params._meta) ? params._meta : {};
@@ -56,6 +59,7 @@ export function modernClients(deps: ModernDeps) {
         }
       };
     const end = () => void handler?.close();
+    const listens = message.method === "subscriptions/listen";
     const handler: McpHttpHandler | undefined = createMcpHandler(
       // Called once the SDK has accepted the request.
       async () => {
@@ -66,10 +70,10 @@ export function modernClients(deps: ModernDeps) {
       },
       {
         legacy: "reject",
-        ...(message.method === "subscriptions/listen" && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
+        ...(listens && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
           ? {
               bus: await deps.openListen(await open(), {
-                signal: request.signal,
+                received,
                 filter: params.notifications,
                 end,
               }),
@@ -77,8 +81,11 @@ export function modernClients(deps: ModernDeps) {
           : {}),
       },
     );
+    // The call of a client that has disconnected meanwhile would run for nobody.
+    if (request.signal.aborted) return noResponse();
     const response = await handler.fetch(request, { parsedBody: body });
-    return failure.status === undefined ? response : withStatus(response, failure.status);
+    const answered = failure.status === undefined ? response : withStatus(response, failure.status);
+    return listens ? deps.limitUnsent(answered, received) : answered;
   };
 }
 

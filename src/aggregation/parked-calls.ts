@@ -37,8 +37,12 @@ export class ParkedCall {
   /** Where messages of the member go while a request of the client waits for the next step. */
   listener: Omit<Relay, "ask"> | undefined;
 
-  constructor(owner: string) {
+  /** The grant that it ends with. */
+  readonly grantId: string;
+
+  constructor(owner: string, grantId: string) {
     this.owner = owner;
+    this.grantId = grantId;
   }
 
   get signal(): AbortSignal {
@@ -142,6 +146,14 @@ export class ParkedCalls {
 
   get size(): number {
     return this.#calls.size;
+  }
+
+  /** Cancels the calls of a grant that has ended. */
+  cancelGrant(grantId: string): void {
+    for (const { call } of [...this.#calls.values()].filter((one) => one.call.grantId === grantId)) {
+      this.release(call);
+      call.cancel(new Error("the grant has ended"));
+    }
   }
 
   close(): void {
