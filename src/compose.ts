@@ -120,7 +120,8 @@ export async function compose(foundation: Foundation) {
   portal.use(consentLinks.router.routes());
   const callOf = createCallOf({ routes, signedCalls, people });
   const aggregation = createAggregation({
-    ...{ routes, logger, metrics, callOf, mayReach },
+    ...{ routes, logger, metrics, callOf, mayReach, people },
+    notifications: store.notifications,
     sessions: store.aggregateSessions,
     messages: store.replicaMessages,
     memberFetch: members.memberFetch,

@@ -4,6 +4,8 @@ import type { Caller } from "../external-tokens/external-tokens.ts";
 import type { Route } from "../model/route.ts";
 import type { Subject } from "../model/subject.ts";
 import type { AggregateSessions } from "../store/aggregate-sessions.ts";
+import type { Notifications } from "../store/notifications/notifications.ts";
+import type { People } from "../store/people.ts";
 import type { ReplicaMessages } from "../store/replica-messages.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -38,9 +40,13 @@ export interface AggregationDeps {
   readonly messages: ReplicaMessages;
   /** The ids of the members that the person has allowed for a grant. */
   readonly grantedMembers: (grantId: string) => Promise<ReadonlySet<string>> | ReadonlySet<string>;
+  /** The facts of people for policy, as they are now. */
+  readonly people: Pick<People, "find">;
+  /** Says when grants and people change. */
+  readonly notifications: Pick<Notifications, "subscribe">;
   /** Whether policy allows the person to reach a route at all. */
   readonly mayReach: (person: Subject, route: Route) => boolean;
-  /** The URL of a page on which the person connects a route for a client. */
+  /** The URL of a page on which the person connects a route for a client. @throws (rejects) TooManyConsentLinks */
   readonly createConsentLink: (wanted: {
     readonly userId: string;
     readonly route: Route;

@@ -1,3 +1,4 @@
+import { hashedHandle } from "../store/hashed-handle.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { AggregationDeps } from "./aggregation.ts";
 import { type AccessDeps, accessTo } from "./consent.ts";
@@ -57,12 +58,15 @@ export class ClientStream {
   readonly #deps: ClientStreamDeps;
   readonly #wants: StreamWants;
   readonly #sink: StreamSink;
+  /** Hash of the session's handle. */
+  readonly session: string;
   readonly #members = new Map<string, Promise<MemberStream | undefined>>();
   #conversation: Conversation;
   #closed = false;
 
   constructor(deps: ClientStreamDeps, conversation: Conversation, wants: StreamWants, sink: StreamSink) {
     this.#deps = deps;
+    this.session = hashedHandle(conversation.session.handle);
     this.#conversation = conversation;
     this.#wants = wants;
     this.#sink = sink;

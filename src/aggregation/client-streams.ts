@@ -1,6 +1,6 @@
 import { membersOf } from "../config/aggregates.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { hashedHandle } from "../store/hashed-handle.ts";
+import type { AggregateCall } from "./aggregation.ts";
 import type { ClientStream, ClientStreamDeps } from "./client-stream.ts";
 import { type Naming, namingsOf } from "./names.ts";
 
@@ -18,6 +18,8 @@ export const allLists = ["tools", "prompts", "resources"] as const;
 export class ClientStreams {
   readonly #deps: ClientStreamDeps;
   readonly #open = new Set<ClientStream>();
+  /** Every message to all replicas looks here, whose session it concerns or not. */
+  readonly #bySession = new Map<string, Set<ClientStream>>();
   readonly #timers: readonly NodeJS.Timeout[];
   #table: RouteTable;
 
@@ -42,11 +44,16 @@ export class ClientStreams {
       this.remove(oldest);
     }
     this.#open.add(stream);
+    const ofSession = this.#bySession.get(stream.session) ?? new Set();
+    this.#bySession.set(stream.session, ofSession.add(stream));
     this.#count();
   }
 
   remove(stream: ClientStream): void {
     this.#open.delete(stream);
+    const ofSession = this.#bySession.get(stream.session);
+    ofSession?.delete(stream);
+    if (ofSession?.size === 0) this.#bySession.delete(stream.session);
     stream.close();
     this.#count();
   }
@@ -57,14 +64,18 @@ export class ClientStreams {
 
   /** @param session hash of the session's handle */
   of(session: string): readonly ClientStream[] {
-    return [...this.#open].filter(
-      ({ conversation }) => hashedHandle(conversation.session.handle) === session,
-    );
+    return [...(this.#bySession.get(session) ?? [])];
   }
 
   /** Compares the streams of one session, or all, with what the store says. */
   async refresh(session?: string): Promise<void> {
     const some = session === undefined ? [...this.#open] : this.of(session);
+    await Promise.all(some.map((stream) => this.#refreshOne(stream, stream.conversation.namings)));
+  }
+
+  /** The same for those whose call a change may concern. */
+  async refreshSome(concerns: (call: AggregateCall) => boolean): Promise<void> {
+    const some = [...this.#open].filter(({ conversation }) => concerns(conversation.call));
     await Promise.all(some.map((stream) => this.#refreshOne(stream, stream.conversation.namings)));
   }
 

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { ProtocolError, type ServerContext, UrlElicitationRequiredError } from "@modelcontextprotocol/server";
+import { TooManyConsentLinks } from "../server/http/limits.ts";
 import type { AggregationDeps } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { anyObject, isObject, type JsonObject } from "./json.ts";
@@ -41,12 +42,19 @@ export function connectTool(naming: Naming): JsonObject {
   };
 }
 
-function newLink(deps: ConsentDeps, conversation: Conversation, naming: Naming): Promise<string> {
+/** @throws (rejects) ProtocolError if the user has got too many */
+async function newLink(deps: ConsentDeps, conversation: Conversation, naming: Naming): Promise<string> {
   const { call } = conversation;
   const { member } = naming;
   const { userId, clientId, grantId } = call.caller;
+  const wanted = { userId, clientId, grantId, route: member.route, aggregate: call.route };
+  const url = await deps.createConsentLink(wanted).catch((error) => {
+    if (!(error instanceof TooManyConsentLinks)) throw error;
+    const text = `${member.route.name} is not connected, and too many links were created; open one of them, or try again in an hour`;
+    throw new ProtocolError(-32_000, text);
+  });
   deps.onLink(conversation, naming);
-  return deps.createConsentLink({ userId, clientId, grantId, route: member.route, aggregate: call.route });
+  return url;
 }
 
 function opensLinks({ client }: Conversation): boolean {

@@ -1,6 +1,5 @@
 import type { ClientCapabilities, Implementation } from "@modelcontextprotocol/server";
-import type { AggregateSessions } from "../store/aggregate-sessions.ts";
-import type { AggregateCall } from "./aggregation.ts";
+import type { AggregateCall, AggregationDeps } from "./aggregation.ts";
 import type { Naming } from "./names.ts";
 import { findSession, type Session } from "./session.ts";
 
@@ -25,14 +24,31 @@ export interface Conversation {
   readonly parameterHeaders: Readonly<Record<string, string>>;
 }
 
-/** The conversation with its session as the store has it now; undefined if it has ended. */
+/**
+ * The call with the person's facts as they are now; undefined if they have left, or policy no longer lets them reach the route.
+ * @throws (rejects) StoreUnavailable
+ */
+export async function recheck(
+  { people, mayReach }: Pick<AggregationDeps, "people" | "mayReach">,
+  call: AggregateCall,
+): Promise<AggregateCall | undefined> {
+  const { caller, route } = call;
+  const person = caller.kind === "person" ? await people.find(caller.userId) : caller;
+  if (person === undefined) return undefined;
+  const now = { ...call, caller: { ...caller, ...person } };
+  return mayReach(now.caller, route) ? now : undefined;
+}
+
+/** The conversation with its person, and its session as the store has it now; undefined if one of them may no longer have it. */
 export async function reread(
-  store: AggregateSessions,
+  deps: Pick<AggregationDeps, "sessions" | "people" | "mayReach">,
   conversation: Conversation,
 ): Promise<Conversation | undefined> {
-  const { call, client, logLevel: _before, ...rest } = conversation;
+  const { client, logLevel: _before, ...rest } = conversation;
+  const call = await recheck(deps, conversation.call);
+  if (call === undefined) return undefined;
   const { userId, grantId } = call.caller;
-  const session = await findSession(store, conversation.session.handle, {
+  const session = await findSession(deps.sessions, conversation.session.handle, {
     userId,
     grantId,
     routeId: call.route.id,

@@ -21,6 +21,7 @@ import { endSessions, memberSessions } from "./member-sessions.ts";
 import { modernClients } from "./modern-clients.ts";
 import { type Naming, namingsOf } from "./names.ts";
 import { type NoticeDeps, notices } from "./notices.ts";
+import { OpenRequests } from "./open-requests.ts";
 import { ParkedCalls } from "./parked-calls.ts";
 import { replicaLink } from "./replica-link.ts";
 import { membersAtOnce, requestHandler } from "./requests.ts";
@@ -55,7 +56,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     members: sessions,
     exchanges,
     replicaId,
-    reread: (conversation) => reread(deps.sessions, conversation),
+    reread: (conversation) => reread(deps, conversation),
     answer: (conversation) => answer(conversation),
   };
   const clientNotices = notices(client);
@@ -146,7 +147,14 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     answer,
     instructions,
     openListen: clientNotices.openListen,
+    limitUnsent: clientNotices.limitUnsent,
   });
+
+  const open = new OpenRequests(
+    deps,
+    (concerns) => void clientNotices.streams.refreshSome(concerns),
+    (grantId) => parked.cancelGrant(grantId),
+  );
 
   return {
     async middleware(ctx, next) {
@@ -161,6 +169,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
       const received = await admitted.read(ctx, call);
       if (received instanceof Response) return sendResponse(ctx, received);
       const { request, body } = received;
+      open.add(call, received);
       const namings = namingsOf(membersOf(routes().config, route));
       const serve = (await isLegacyRequest(request, body)) ? legacy : modern;
       try {
@@ -178,6 +187,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     drain: () => clientNotices.streams.end(),
     async close() {
       link.close();
+      open.close();
       sessionWideState.close();
       clientNotices.streams.close();
       parked.close();

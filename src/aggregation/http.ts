@@ -22,11 +22,19 @@ export function parameterHeaders(request: Request): Record<string, string> {
 
 /** A request of a client, and what must be done when its response has been sent or the client has disconnected. */
 export interface ClientRequest {
-  /** Without its body. Aborted when the client disconnects. */
+  /** Without its body. Aborted when the client disconnects, also before this request was read. */
   readonly request: Request;
   /** Parsed; undefined if there is none. */
   readonly body: unknown;
+  /** Called when the response has been sent or the client has disconnected; at once if it has already. */
   readonly onEnd: (work: () => unknown) => void;
+  /** Ends the response, complete or not. */
+  readonly end: () => void;
+}
+
+/** For a client that has disconnected: nobody reads it. */
+export function noResponse(): Response {
+  return new Response(null, { status: 499 });
 }
 
 /**
@@ -36,7 +44,10 @@ export interface ClientRequest {
 export async function readRequest(ctx: Context): Promise<ClientRequest | Response> {
   const { req, res } = ctx;
   const gone = new AbortController();
-  res.once("close", () => {
+  // "close" comes once, and may have come before: something was awaited since the request arrived.
+  const onEnd = (work: () => unknown) =>
+    void (res.closed || res.destroyed ? work() : res.once("close", work));
+  onEnd(() => {
     if (!res.writableFinished) gone.abort(new Error("the client has disconnected"));
   });
   const headers = new Headers();
@@ -44,13 +55,13 @@ export async function readRequest(ctx: Context): Promise<ClientRequest | Respons
     if (typeof value === "string") headers.set(name, value);
   const { method = "GET" } = req;
   const request = new Request(ctx.URL, { method, headers, signal: gone.signal });
-  const onEnd = (work: () => unknown) => void res.once("close", work);
-  if (method !== "POST") return { request, body: undefined, onEnd };
+  const received = { request, onEnd, end: () => void res.destroy() };
+  if (method !== "POST") return { ...received, body: undefined };
   const text = await textOf(req);
   if (text === undefined)
     return jsonRpcError(413, -32_000, `The request is longer than ${maxRequestBytes} bytes`);
   try {
-    return { request, body: text === "" ? undefined : JSON.parse(text), onEnd };
+    return { ...received, body: text === "" ? undefined : JSON.parse(text) };
   } catch {
     return jsonRpcError(400, -32_700, "Parse error: Invalid JSON");
   }
@@ -90,14 +101,20 @@ const headerMs = 100;
 
 async function pump(res: ServerResponse, body: ReadableStream<Uint8Array>, atOnce: boolean): Promise<void> {
   const reader = body.getReader();
-  const cancel = () => void reader.cancel().catch(() => {});
+  const closed = new AbortController();
+  const cancel = () => {
+    closed.abort();
+    void reader.cancel().catch(() => {});
+  };
   res.once("close", cancel);
-  if (atOnce) res.flushHeaders();
+  if (res.closed || res.destroyed) cancel();
+  else if (atOnce) res.flushHeaders();
   const header = setTimeout(() => res.headersSent || res.flushHeaders(), headerMs);
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) {
       if (res.destroyed) return;
-      if (!res.write(next.value)) await Promise.race([once(res, "drain"), once(res, "close")]);
+      // Rejects, without leaving listeners, when the client disconnects: the reader is cancelled then.
+      if (!res.write(next.value)) await once(res, "drain", { signal: closed.signal }).catch(() => {});
     }
   } finally {
     clearTimeout(header);
@@ -105,4 +122,41 @@ async function pump(res: ServerResponse, body: ReadableStream<Uint8Array>, atOnc
     if (res.destroyed) cancel();
     else res.end();
   }
+}
+
+/** Bytes of a stream that a client has not read, before which its next message ends the stream. */
+export const maxUnsentBytes = 4 * 1024 * 1024;
+
+/**
+ * Bounds what waits for a client that does not read: the SDK's streams have no limit. For streams without an end; what a call sends is
+ * bounded by its member's response.
+ * @param onFull called once; must end the response
+ */
+export function limitUnsent(response: Response, onFull: () => void): Response {
+  if (response.body === null) return response;
+  const reader = response.body.getReader();
+  async function copy(to: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      if ((to.desiredSize ?? 0) > 0) to.enqueue(next.value);
+      else {
+        onFull();
+        throw new Error("the client does not read");
+      }
+    }
+    to.close();
+  }
+  const limited = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        copy(controller).catch((error) => {
+          void reader.cancel(error).catch(() => {});
+          controller.error(error);
+        });
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: maxUnsentBytes }),
+  );
+  const { status, headers } = response;
+  return new Response(limited, { status, headers });
 }

@@ -9,7 +9,7 @@ import { hashedHandle } from "../store/hashed-handle.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
-import { type ClientRequest, jsonRpcError, parameterHeaders } from "./http.ts";
+import { type ClientRequest, jsonRpcError, noResponse, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { Naming } from "./names.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
@@ -100,6 +100,7 @@ export function legacyClients(deps: LegacyDeps) {
       deps.exchanges.remove(owner, exchange);
       return server.close();
     });
+    if (request.signal.aborted) return noResponse();
     return transport.handleRequest(request, { parsedBody: body });
   }
 

@@ -117,7 +117,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
         : await deps.replica.resume(replica, { id, owner }, responses, signal);
       return answerWith(step, state.parked);
     }
-    const waiting = new ParkedCall(owner, conversation.call.caller.userId);
+    const waiting = new ParkedCall(owner, conversation.call.caller);
     waiting.listener = streamRelay(conversation, naming, ctx);
     waiting.start(
       deps.calls.call(conversation, naming, {

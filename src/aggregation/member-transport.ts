@@ -6,6 +6,7 @@ import {
   StreamableHTTPClientTransport,
   type TransportSendOptions,
 } from "@modelcontextprotocol/client";
+import { boundedEvents } from "./member-events.ts";
 import { SentNotices } from "./sent-notices.ts";
 
 /** Longest response of a member, bytes. */
@@ -19,7 +20,7 @@ export interface Refusal {
   challenge?: string;
 }
 
-/** How a transport treats GET streams: `wanted` for messages that belong to no call, without a limit; `call` carries a whole call. */
+/** How a transport treats GET streams: `wanted` for messages that belong to no call, without an end; `call` carries a whole call. */
 type OwnStream = "none" | "wanted" | "call";
 
 /**
@@ -40,16 +41,18 @@ export function boundedFetch(
       refusal.status = response.status;
       refusal.challenge = response.headers.get("www-authenticate") ?? undefined;
     }
+    const { body, headers, status, statusText } = response;
     // A length that is known has been compared where the response was received.
-    const length = response.headers.get("content-length");
-    if (ownStream === "wanted" || (length !== null && Number(length) <= maxResponseBytes)) return response;
-    return response.body === null ? response : bounded(response, response.body);
+    const length = headers.get("content-length");
+    if (body === null || (length !== null && Number(length) <= maxResponseBytes)) return response;
+    const endless = ownStream === "wanted" && headers.get("content-type")?.startsWith("text/event-stream");
+    return new Response(endless ? boundedEvents(body) : bounded(body), { status, statusText, headers });
   };
 }
 
-function bounded(response: Response, body: ReadableStream<Uint8Array>): Response {
+function bounded(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
   let bytes = 0;
-  const counted = body.pipeThrough(
+  return body.pipeThrough(
     new TransformStream<Uint8Array, Uint8Array>({
       transform(chunk, controller) {
         bytes += chunk.byteLength;
@@ -58,8 +61,6 @@ function bounded(response: Response, body: ReadableStream<Uint8Array>): Response
       },
     }),
   );
-  const { status, statusText, headers } = response;
-  return new Response(counted, { status, statusText, headers });
 }
 
 /** A member's response is longer than `maxResponseBytes`. */

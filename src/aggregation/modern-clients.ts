@@ -15,7 +15,7 @@ import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { TooMany } from "./errors.ts";
-import { type ClientRequest, parameterHeaders } from "./http.ts";
+import { type ClientRequest, noResponse, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
@@ -32,6 +32,8 @@ export interface ModernDeps {
   readonly beforeSession: (call: AggregateCall) => void;
   /** Older sessions of the grant were dropped for a new one. */
   readonly onDropped: (conversation: Conversation, dropped: readonly SessionState[]) => void;
+  /** Ends the stream of a client that does not read. */
+  readonly limitUnsent: (response: Response, received: ClientRequest) => Response;
 }
 
 /** Serves clients of MCP 2026-07-28, which have no session: what they share between calls is kept by grant. */
@@ -39,8 +41,9 @@ export function modernClients(deps: ModernDeps) {
   return async (
     call: AggregateCall,
     namings: readonly Naming[],
-    { request, body }: ClientRequest,
+    received: ClientRequest,
   ): Promise<Response> => {
+    const { request, body } = received;
     const message: JsonObject = isObject(body) ? body : {};
     const params = isObject(message.params) ? message.params : {};
     const meta = isObject(params._meta) ? params._meta : {};
@@ -64,6 +67,7 @@ export function modernClients(deps: ModernDeps) {
         }
       };
     const end = () => void handler?.close();
+    const listens = message.method === "subscriptions/listen";
     const handler: McpHttpHandler | undefined = createMcpHandler(
       // Called once the SDK has accepted the request.
       async () => {
@@ -74,10 +78,10 @@ export function modernClients(deps: ModernDeps) {
       },
       {
         legacy: "reject",
-        ...(message.method === "subscriptions/listen" && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
+        ...(listens && isObject(meta[CLIENT_CAPABILITIES_META_KEY])
           ? {
               bus: await deps.openListen(await open(), {
-                signal: request.signal,
+                received,
                 filter: params.notifications,
                 end,
               }),
@@ -85,10 +89,13 @@ export function modernClients(deps: ModernDeps) {
           : {}),
       },
     );
+    // The call of a client that has disconnected meanwhile would run for nobody.
+    if (request.signal.aborted) return noResponse();
     const response = await handler.fetch(request, { parsedBody: body });
     // The SDK does not know it.
     if (failure.tooMany) throw failure.tooMany;
-    return failure.status === undefined ? response : withStatus(response, failure.status);
+    const answered = failure.status === undefined ? response : withStatus(response, failure.status);
+    return listens ? deps.limitUnsent(answered, received) : answered;
   };
 }
 

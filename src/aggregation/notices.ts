@@ -11,7 +11,7 @@ import { ClientStream, type ClientStreamDeps } from "./client-stream.ts";
 import { ClientStreams } from "./client-streams.ts";
 import type { Conversation } from "./conversation.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
-import type { ClientRequest } from "./http.ts";
+import { type ClientRequest, limitUnsent, noResponse } from "./http.ts";
 import { anyObject, arrayOf, isObject, type JsonObject, stringOf } from "./json.ts";
 import { answerMs, asksClient, namedQuestion } from "./relays.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
@@ -24,8 +24,8 @@ export type NoticeDeps = ClientStreamDeps & {
 
 /** A request that listens. */
 export interface Listening {
-  /** Aborted when the client no longer listens. */
-  readonly signal: AbortSignal;
+  /** Its end, also that of one which the SDK rejects, ends what was opened for it. */
+  readonly received: Pick<ClientRequest, "onEnd">;
   /** `notifications` of the request. */
   readonly filter: unknown;
   /** Ends the stream. */
@@ -39,14 +39,22 @@ export interface Notices {
   openGet(conversation: Conversation, received: ClientRequest): Promise<Response>;
   /** The events of `subscriptions/listen`. */
   openListen(conversation: Conversation, listening: Listening): Promise<ServerEventBus>;
+  /** Ends the stream of a client that does not read. */
+  limitUnsent(response: Response, received: Pick<ClientRequest, "end">): Response;
 }
 
 export function notices(deps: NoticeDeps): Notices {
   const streams = new ClientStreams(deps);
+  const limited = (response: Response, { end }: Pick<ClientRequest, "end">) =>
+    limitUnsent(response, () => {
+      deps.metrics.limitsReached.inc({ limit: "aggregation_unsent_bytes" });
+      end();
+    });
 
   return {
     streams,
-    async openGet(conversation, { request, onEnd }) {
+    async openGet(conversation, received) {
+      const { request, onEnd } = received;
       const session = hashedHandle(conversation.session.handle);
       const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: undefined });
       const exchange = new Exchange(
@@ -57,6 +65,10 @@ export function notices(deps: NoticeDeps): Notices {
       const server = serverFor(conversation.call.route, "", deps.answer(conversation));
       await server.connect(exchange);
       await exchange.replay({ ...conversation.session.state.initialize });
+      if (request.signal.aborted) {
+        await server.close();
+        return noResponse();
+      }
       const response = await transport.handleRequest(request);
       if (!response.ok) {
         await server.close();
@@ -87,10 +99,10 @@ export function notices(deps: NoticeDeps): Notices {
       // The store is unavailable: the client opens the stream again.
       stream.open().catch(() => streams.remove(stream));
       onEnd(() => streams.remove(stream));
-      return response;
+      return limited(response, received);
     },
 
-    async openListen(conversation, { signal, filter, end }) {
+    async openListen(conversation, { received, filter, end }) {
       const bus = new EarlyEventBus();
       const wanted: JsonObject = isObject(filter) ? filter : {};
       const stream = new ClientStream(
@@ -112,11 +124,13 @@ export function notices(deps: NoticeDeps): Notices {
         },
       );
       streams.add(stream);
-      signal.addEventListener("abort", () => streams.remove(stream), { once: true });
+      received.onEnd(() => streams.remove(stream));
       // The SDK acknowledges at once: what changes from then on must be heard.
       await stream.open();
       return bus;
     },
+
+    limitUnsent: limited,
   };
 }
 

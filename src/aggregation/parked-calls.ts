@@ -39,9 +39,13 @@ export class ParkedCall {
   /** Where messages of the member go while a request of the client waits for the next step. */
   listener: Omit<Relay, "ask"> | undefined;
 
-  constructor(owner: string, userId: string) {
+  /** The grant that it ends with. */
+  readonly grantId: string;
+
+  constructor(owner: string, caller: { readonly userId: string; readonly grantId: string }) {
     this.owner = owner;
-    this.userId = userId;
+    this.userId = caller.userId;
+    this.grantId = caller.grantId;
   }
 
   get signal(): AbortSignal {
@@ -158,6 +162,14 @@ export class ParkedCalls {
 
   get size(): number {
     return this.#calls.size;
+  }
+
+  /** Cancels the calls of a grant that has ended. */
+  cancelGrant(grantId: string): void {
+    for (const { call } of [...this.#calls.values()].filter((one) => one.call.grantId === grantId)) {
+      this.release(call);
+      call.cancel(new Error("the grant has ended"));
+    }
   }
 
   close(): void {

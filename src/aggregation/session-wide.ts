@@ -53,7 +53,8 @@ export function sessionWide(deps: SessionWideDeps): SessionWide {
   const { calls, streams } = deps;
   /** Members that could not be listed for want of consent, by session and member. */
   const waiting = boundedCache<string, true>(10_000);
-  const timers = new Set<NodeJS.Timeout>();
+  /** What is looked for: one timer per session and member, whatever the number of links. */
+  const awaited = new Map<string, { until: number; readonly timer: NodeJS.Timeout }>();
 
   const keyOf = ({ session }: Conversation, { member }: Naming) =>
     `${hashedHandle(session.handle)} ${member.route.id}`;
@@ -163,24 +164,37 @@ export function sessionWide(deps: SessionWideDeps): SessionWide {
         ctx.mcpReq.notify({ method: "notifications/tools/list_changed" }).catch(ignore);
     },
     awaitConsent(session, member) {
+      const key = `${session} ${member}`;
       const until = Date.now() + consentMs;
+      const before = awaited.get(key);
+      if (before) {
+        before.until = until;
+        return;
+      }
+      let looking = false;
       const timer = setInterval(async () => {
         const [stream] = streams.of(session);
         const naming = stream?.conversation.namings.find((one) => one.member.route.id === member);
-        const done = Date.now() > until || stream === undefined || naming === undefined;
-        if (!done && !(await isConnected(stream.conversation, naming).catch(() => false))) return;
+        const late = Date.now() > (awaited.get(key)?.until ?? 0);
+        const done = late || stream === undefined || naming === undefined;
+        if (looking && !done) return;
+        looking = true;
+        const found = !done && (await isConnected(stream.conversation, naming).catch(() => false));
+        looking = false;
+        if (!done && !found) return;
         clearInterval(timer);
-        timers.delete(timer);
-        if (!done) connected(session);
+        // Another one may have begun while this one looked.
+        if (awaited.get(key)?.timer === timer) awaited.delete(key);
+        if (found) connected(session);
       }, consentEveryMs).unref();
-      timers.add(timer);
+      awaited.set(key, { until, timer });
     },
     onEnd(conversation) {
       for (const stream of streams.of(hashedHandle(conversation.session.handle))) streams.remove(stream);
       void endSessions(deps, conversation, conversation.session.state.members);
     },
     close() {
-      for (const timer of timers) clearInterval(timer);
+      for (const { timer } of awaited.values()) clearInterval(timer);
     },
   };
 

@@ -6,7 +6,7 @@ import { askedAt, consentRequiredPath } from "../config/paths.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import { asksInCall, type Route } from "../model/route.ts";
-import { countPerHour } from "../server/http/limits.ts";
+import { TooManyConsentLinks } from "../server/http/limits.ts";
 import type { ElicitationSessions } from "../store/elicitation-sessions.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -19,6 +19,7 @@ interface ConsentRequiredDeps {
   readonly routes: CurrentRoutes;
   readonly metadataProofs: Pick<MetadataProofs, "openHeader" | "spend">;
   readonly store: { readonly elicitationSessions: Pick<ElicitationSessions, "has"> };
+  /** @throws (rejects) TooManyConsentLinks: the call is challenged */
   readonly createConsentLink: (wanted: {
     readonly userId: string;
     readonly route: Route;
@@ -28,9 +29,6 @@ interface ConsentRequiredDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
-
-/** Links of one user per hour and replica: a client in a loop gets challenges, which cost nothing. */
-const linksPerHour = 120;
 
 /** Key of our request in `inputRequests`: the client's next try repeats it in `inputResponses`, which also reach the upstream. */
 const inputKey = "envoy-mcp-auth.consent";
@@ -64,7 +62,6 @@ interface Asked {
  */
 export function createConsentRequired(deps: ConsentRequiredDeps): Router {
   const { routes } = deps;
-  const links = countPerHour();
   const router = new Router();
   router.post(consentRequiredPath(routes().config.paths.prefix), async (ctx) => {
     const opened = open(ctx);
@@ -107,12 +104,12 @@ export function createConsentRequired(deps: ConsentRequiredDeps): Router {
     const { call, route, request } = asked;
     if (!asksInCall(route) || !(await canShowLink(asked))) return undefined;
     if (isDeclined(request)) return declined(asked);
-    if (!links.take(call.user, linksPerHour)) {
-      deps.metrics.limitsReached.inc({ limit: "consent_links_per_user" });
-      return undefined;
-    }
     const { user: userId, client: clientId, grant: grantId, reason } = call;
-    const url = await deps.createConsentLink({ userId, route, clientId, grantId });
+    const url = await deps.createConsentLink({ userId, route, clientId, grantId }).catch((error) => {
+      if (error instanceof TooManyConsentLinks) return undefined;
+      throw error;
+    });
+    if (url === undefined) return undefined;
     const message = `${route.name} needs your consent: open this page of the gateway, sign in and connect your account.`;
     return { kind: "ask", reason, status: 200, body: requestFor(asked, { url, message }) };
   }

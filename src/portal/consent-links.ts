@@ -7,6 +7,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import { confirmConnectionPage } from "../pages/confirm-connection-page.ts";
 import { errorPage, messagePage } from "../pages/error-page.ts";
+import { consentLinksPerHour, countPerHour, TooManyConsentLinks } from "../server/http/limits.ts";
 import { hideUrl, queryParameter, readForm, requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { BrowserSession, SignIn } from "../sign-in/sign-in.ts";
@@ -16,6 +17,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { failureInWords, readFailureCode } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import type { Agreed } from "./confirm-connection.ts";
 import { consentDonePath, pathOf } from "./connection-request.ts";
 import type { ClientFacts } from "./server-states.ts";
@@ -46,8 +48,9 @@ interface ConsentLink {
 export interface ConsentLinks {
   /**
    * Creates a link where this user, and nobody else, can connect the route: valid for 10 minutes, for one use. It contains a random
-   * handle, and neither a credential nor personal data.
-   * @throws StoreUnavailable
+   * handle, and neither a credential nor personal data. For a member of an aggregated route, the grant's last link is returned again
+   * while it is new and unused.
+   * @throws (rejects) StoreUnavailable; TooManyConsentLinks
    */
   create(wanted: WantedConsent): Promise<string>;
   readonly router: Router;
@@ -83,6 +86,8 @@ interface Opened {
 }
 
 const linkMs = 10 * 60_000;
+/** How long a link is returned again; then enough of its life is left. */
+const reuseMs = 5 * 60_000;
 /** From the button to the confirmation on the issuer's host, through the route's host. */
 const agreedMs = 60_000;
 const newHandle = () => randomBytes(32).toString("base64url");
@@ -96,6 +101,9 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
   const { routes, store, signIn, upstreamTokens } = deps;
   const { prefix } = routes().config.paths;
   const path = `${prefix}/mcp/consent`;
+  const counts = countPerHour();
+  /** Handles of links for members of aggregated routes, by what they are for. */
+  const recent = boundedCache<string, string>(10_000, { ttl: reuseMs });
   const router = new Router();
   const issuerOnly: Middleware = (ctx, next) =>
     ctx.host === new URL(routes().config.issuer).host ? next() : undefined;
@@ -251,10 +259,29 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
     sendPage(ctx, status, page);
   }
 
+  async function newLink(userId: string, payload: ConsentLink): Promise<string> {
+    if (!counts.take(userId, consentLinksPerHour)) {
+      deps.metrics?.limitsReached.inc({ limit: "consent_links_per_user" });
+      throw new TooManyConsentLinks();
+    }
+    const handle = newHandle();
+    await keep("consent_link", handle, userId, linkMs, payload);
+    return handle;
+  }
+
+  /** The last link for the same if it has not been used, else a new one. */
+  async function recentLink(userId: string, payload: ConsentLink): Promise<string> {
+    const key = JSON.stringify([userId, payload]);
+    const before = recent.get(key);
+    if (before && (await store.pendingAuthorizations.find("consent_link", before))) return before;
+    const handle = await newLink(userId, payload);
+    recent.set(key, handle);
+    return handle;
+  }
+
   return {
     router,
     async create({ userId, route, clientId, grantId, aggregate }) {
-      const handle = newHandle();
       const payload: ConsentLink = {
         routeId: route.id,
         ...pathOf(route),
@@ -262,7 +289,7 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
         grantId,
         aggregate: aggregate?.id,
       };
-      await keep("consent_link", handle, userId, linkMs, payload);
+      const handle = await (aggregate ? recentLink : newLink)(userId, payload);
       return `${routes().config.issuer}${path}/${handle}`;
     },
   };

@@ -3,6 +3,8 @@ import type { AggregateCall, AggregationDeps } from "../../src/aggregation/aggre
 import { createAggregation } from "../../src/aggregation/create-aggregation.ts";
 import { createApp } from "../../src/server/http/public-endpoint.ts";
 import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
+import type { Change } from "../../src/store/notifications/notifications.ts";
+import type { PersonFacts } from "../../src/store/people.ts";
 import type { ReplicaMessages } from "../../src/store/replica-messages.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
@@ -26,11 +28,22 @@ export interface TestReplicas {
   readonly token: string;
   readonly routes: AggregationDeps["routes"];
   readonly links: string[];
+  /** What is known about people now, and their policy. */
+  readonly access: {
+    person: (userId: string) => PersonFacts | undefined;
+    mayReach: AggregationDeps["mayReach"];
+    /** Called before a session is read. */
+    reading: () => Promise<void> | void;
+  };
+  readonly metrics: Metrics;
+  /** How many responses have been sent, or abandoned by their clients. */
+  readonly closed: () => number;
+  /** Notifies the replicas of a change in the database. */
+  change(change: Change): void;
   readonly rows: Map<string, AggregateSession<unknown>>;
   readonly lines: string[];
   /** What replicas have sent to each other; `*`: to all. */
   readonly sent: { readonly to: string; readonly payload: unknown }[];
-  readonly metrics: AggregationDeps["metrics"];
   /** Loads other members. */
   reload(members: readonly TestMember[], aggregate?: object): Promise<void>;
   stop(replica: number): Promise<void>;
@@ -46,16 +59,23 @@ export async function startReplicas(
   let current = members;
   let routes = tableOf(members, options.aggregate);
   const rows = new Map<string, AggregateSession<unknown>>();
-  const sessions = memorySessions(rows);
+  const sessions = memorySessions(rows, () => access.reading());
   const sent: TestReplicas["sent"] = [];
   const messages = memoryMessages(sent);
-  const metrics = createMetrics();
   const links: string[] = [];
   const lines: string[] = [];
   const logger = createLogger({
     level: "info",
     destination: { write: (line: string) => void lines.push(line) },
   });
+  const changes = new Set<(change: Change) => void>();
+  const access: TestReplicas["access"] = {
+    person: (userId) => ({ userId, groups: [], claims: {} }),
+    mayReach: () => true,
+    reading: () => {},
+  };
+  const metrics = createMetrics();
+  let closed = 0;
   const deps: AggregationDeps = {
     routes: () => routes,
     logger,
@@ -83,7 +103,14 @@ export async function startReplicas(
       return fetch(to, { ...init, headers });
     },
     grantedMembers: () => new Set(current.filter(({ granted }) => granted !== false).map(({ id }) => id)),
-    mayReach: () => true,
+    people: { find: (userId) => access.person(userId) },
+    notifications: {
+      subscribe(listener) {
+        changes.add(listener);
+        return () => void changes.delete(listener);
+      },
+    },
+    mayReach: (person, route) => access.mayReach(person, route),
     createConsentLink: async ({ route, aggregate }) => {
       links.push(route.id);
       return `https://auth.test/consent/${aggregate?.id}-${route.id}-${links.length}`;
@@ -94,6 +121,9 @@ export async function startReplicas(
       const aggregation = createAggregation(deps);
       const app = createApp(logger);
       app.use(async (ctx, next) => {
+        ctx.res.once("close", () => {
+          closed += 1;
+        });
         ctx.req.headers.host = "all.test";
         await next();
       });
@@ -114,10 +144,15 @@ export async function startReplicas(
     token: "alice/g1",
     routes: () => routes,
     links,
+    access,
+    metrics,
+    closed: () => closed,
+    change(change) {
+      for (const listener of changes) listener(change);
+    },
     rows,
     lines,
     sent,
-    metrics,
     async reload(changed, aggregate) {
       current = changed;
       routes = tableOf(changed, aggregate);
@@ -171,7 +206,10 @@ function callBy(userId: string, grantId: string, route: AggregateCall["route"]):
   };
 }
 
-function memorySessions(rows: Map<string, AggregateSession<unknown>>): AggregateSessions {
+function memorySessions(
+  rows: Map<string, AggregateSession<unknown>>,
+  reading: () => Promise<void> | void,
+): AggregateSessions {
   const copy = (value: unknown) => JSON.parse(JSON.stringify(value));
   return {
     async create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number) {
@@ -185,6 +223,7 @@ function memorySessions(rows: Map<string, AggregateSession<unknown>>): Aggregate
       return dropped.map(({ state }) => copy(state));
     },
     async find(handle) {
+      await reading();
       const found = rows.get(handle);
       return found && { ...found, state: copy(found.state) };
     },

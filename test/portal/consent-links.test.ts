@@ -72,6 +72,19 @@ describe("a consent link", () => {
     expect(text(await agree(browser, url))).toContain("is connected");
   });
 
+  it("for a member of an aggregated route it is given again to the same grant while it is new and unused", async () => {
+    const wanted = { through: "all", grantId: "grant-2" };
+    const url = await link(wanted);
+    expect(await link(wanted)).toBe(url);
+    expect(await link({ ...wanted, grantId: "grant-3" })).not.toBe(url);
+    expect(await link({ ...wanted, userId: bob })).not.toBe(url);
+    expect(await link({ ...wanted, routeId: "open" })).not.toBe(url);
+    expect(await link({ grantId: "grant-2" })).not.toBe(url);
+    const browser = await stack.browser(alice);
+    await browser.press(url, await browser.open(url), "allow");
+    expect(await link(wanted)).not.toBe(url);
+  });
+
   it("works once", async () => {
     const browser = await stack.browser(alice);
     const url = await link();

@@ -99,6 +99,16 @@ const hourMs = 3_600_000;
 /** Beyond this many keys, the least recently used one is evicted and starts over. */
 const maxKeys = 100_000;
 
+/** Consent links of one user per hour and replica: a client in a loop gets what costs nothing. */
+export const consentLinksPerHour = 120;
+
+/** A user has reached `consentLinksPerHour`. */
+export class TooManyConsentLinks extends Error {
+  constructor() {
+    super(`more than ${consentLinksPerHour} consent links of one user in an hour`);
+  }
+}
+
 /** Counts by key, in this process, in windows that start at a key's first count. */
 export interface Counts {
   /** Counts one more; false, without counting, if `max` is reached. */
