@@ -18,7 +18,7 @@ import type { MemberSession } from "./session.ts";
 /** Longest instructions of a member that are kept, characters. */
 const maxInstructions = 8_192;
 /** How long a member may take to open a session, ms. */
-export const handshakeMs = 10_000;
+export const handshakeMs = 30_000;
 
 export interface MemberClientDeps {
   readonly memberFetch: MemberFetch;

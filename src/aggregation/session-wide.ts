@@ -51,7 +51,7 @@ export interface SessionWide {
 
 export function sessionWide(deps: SessionWideDeps): SessionWide {
   const { calls, streams } = deps;
-  /** Members that could not be listed for want of consent, by session and member. */
+  /** Members that could not be listed for want of consent or in time, by session and member. */
   const waiting = boundedCache<string, true>(10_000);
   /** What is looked for: one timer per session and member, whatever the number of links. */
   const awaited = new Map<string, { until: number; readonly timer: NodeJS.Timeout }>();
@@ -149,11 +149,13 @@ export function sessionWide(deps: SessionWideDeps): SessionWide {
       }
       for (const stream of streams.of(hashedHandle(conversation.session.handle)))
         void stream.listenTo(naming, conversation.session);
+      // A server that had to start first: the client has a list without it.
+      if (waiting.delete(keyOf(conversation, naming))) connected(hashedHandle(conversation.session.handle));
     },
     onList(conversation, naming, list) {
       const key = keyOf(conversation, naming);
-      if (list.kind === "consent") waiting.set(key, true);
-      else if (list.kind === "listed" && waiting.delete(key))
+      if (list.kind !== "listed") waiting.set(key, true);
+      else if (waiting.delete(key))
         connected(hashedHandle(conversation.session.handle));
     },
     onConnected(conversation, naming, ctx) {
