@@ -94,9 +94,9 @@ export function lists(deps: {
     async ofMember(conversation, naming, kind, signal) {
       let leave: () => void;
       try {
-        const patience = AbortSignal.timeout(memberMs);
+        const turn = AbortSignal.timeout(memberMs);
         leave = await fetching.wait(
-          signal ? AbortSignal.any([signal, patience]) : patience,
+          signal ? AbortSignal.any([signal, turn]) : turn,
           { key: `user ${conversation.call.caller.userId}`, max: maxFetchingPerUser },
           { key: `member ${naming.member.route.id}`, max: maxFetchingPerMember },
         );

@@ -11,20 +11,8 @@ import { type Connection, type MemberClientDeps, NotConnected, resume } from "./
 import type { MemberSessions } from "./member-sessions.ts";
 import { streamEnded } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
-import { namedError } from "./relays.ts";
+import { namedError, type Relay } from "./relays.ts";
 import type { MemberSession } from "./session.ts";
-
-/** Where the messages go that a member sends while it handles a call. */
-export interface Relay {
-  /** Present if the client wants to know of progress. */
-  readonly progress?: (params: JsonObject) => void;
-  readonly notify: (method: string, params: JsonObject) => void;
-  /**
-   * Asks the client. @throws ProtocolError what the client answers
-   * @param signal aborted when the member no longer wants to know
-   */
-  readonly ask: (method: string, params: JsonObject, signal: AbortSignal) => Promise<JsonObject>;
-}
 
 /** One request to a member. */
 export interface MemberCall {

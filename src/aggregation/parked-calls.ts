@@ -1,8 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { ProtocolError, ProtocolErrorCode } from "@modelcontextprotocol/server";
 import type { JsonObject } from "./json.ts";
-import type { Relay } from "./member-calls.ts";
-import { asksClient } from "./relays.ts";
+import { asksClient, type Relay } from "./relays.ts";
 
 /** How long a call waits for the client's answers, ms. */
 const parkedMs = 600_000;

@@ -2,9 +2,20 @@ import { randomUUID } from "node:crypto";
 import { ProtocolError, ProtocolErrorCode, type ServerContext } from "@modelcontextprotocol/server";
 import type { Conversation } from "./conversation.ts";
 import { anyObject, arrayOf, isObject, type JsonObject } from "./json.ts";
-import type { Relay } from "./member-calls.ts";
 import type { Naming } from "./names.ts";
 import { rewritten } from "./rewrite.ts";
+
+/** Where the messages go that a member sends while it handles a call. */
+export interface Relay {
+  /** Present if the client wants to know of progress. */
+  readonly progress?: (params: JsonObject) => void;
+  readonly notify: (method: string, params: JsonObject) => void;
+  /**
+   * Asks the client. @throws ProtocolError what the client answers
+   * @param signal aborted when the member no longer wants to know
+   */
+  readonly ask: (method: string, params: JsonObject, signal: AbortSignal) => Promise<JsonObject>;
+}
 
 /** How long a person may take to answer, ms. */
 export const answerMs = 600_000;

@@ -155,8 +155,7 @@ export function sessionWide(deps: SessionWideDeps): SessionWide {
     onList(conversation, naming, list) {
       const key = keyOf(conversation, naming);
       if (list.kind !== "listed") waiting.set(key, true);
-      else if (waiting.delete(key))
-        connected(hashedHandle(conversation.session.handle));
+      else if (waiting.delete(key)) connected(hashedHandle(conversation.session.handle));
     },
     onConnected(conversation, naming, ctx) {
       waiting.delete(keyOf(conversation, naming));

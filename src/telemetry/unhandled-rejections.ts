@@ -17,7 +17,7 @@ export function reportUnhandledRejections({
   const report = (reason: unknown) => {
     metrics.errors.inc({ component: "process", code: "unhandled_rejection" });
     logger.error(
-      { component: "process", err: reason instanceof Error ? reason : new Error(String(reason)) },
+      { err: reason instanceof Error ? reason : new Error(String(reason)) },
       "a failure was not handled; please report it",
     );
   };
