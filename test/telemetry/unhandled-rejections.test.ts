@@ -13,7 +13,6 @@ it("a rejection that nothing handles is logged and counted, and the process cont
     Promise.reject(new Error("nobody waits"));
     setImmediate(async () => console.log(await metrics.registry.metrics()));`;
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program]);
-  expect(stdout).toContain('"component":"process"');
   expect(stdout).toContain("nobody waits");
   expect(stdout).toMatch(/errors_total\{component="process",code="unhandled_rejection"\} 1/);
 });
