@@ -94,7 +94,13 @@ describe("Envoy with the generated configuration and two replicas", () => {
       /** Envoy's health state of the second replica's HTTP and gRPC listeners. */
       async flags() {
         const text = await (await fetch(`http://127.0.0.1:${adminPort}/clusters`)).text();
-        const of = (address: string) => text.match(`${address}::health_flags::(.*)`)?.[1];
+        // Two clusters have the HTTP listener: each has its own state.
+        const of = (address: string) =>
+          [
+            ...new Set(
+              [...text.matchAll(new RegExp(`${address}::health_flags::(.*)`, "g"))].map(([, flag]) => flag),
+            ),
+          ].join();
         return [of(two.http), of(two.grpc)];
       },
     };
