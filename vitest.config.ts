@@ -6,6 +6,16 @@ import { sharing } from "./test/support/sharing.ts";
 
 process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url));
 
+/** Run by targets of their own (`make fleet`, `make aggregation`), which set LONG: `make test` is to stay short. */
+const long =
+  process.env.LONG === undefined
+    ? [
+        "test/system/fleet/fleet.test.ts",
+        "test/aggregation/clients-and-members.test.ts",
+        "test/aggregation/endless-streams.test.ts",
+      ]
+    : [];
+
 /** Of every run. */
 export const common = {
   pool: "forks",
@@ -32,10 +42,17 @@ export default defineConfig({
           ...common,
           name: "apart",
           include: ["test/**/*.test.ts"],
-          exclude: [...configDefaults.exclude, ...sharing],
+          exclude: [...configDefaults.exclude, ...sharing, ...long],
         },
       },
-      { test: { ...common, name: "sharing", include: sharing, isolate: false } },
+      {
+        test: {
+          ...common,
+          name: "sharing",
+          include: sharing.filter((file) => !long.includes(file)),
+          isolate: false,
+        },
+      },
     ],
   },
 });
