@@ -9,11 +9,7 @@ process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL("node_modules/.cache/co
 /** Run by targets of their own (`make fleet`, `make aggregation`), which set LONG: `make test` is to stay short. */
 const long =
   process.env.LONG === undefined
-    ? [
-        "test/system/fleet/fleet.test.ts",
-        "test/aggregation/clients-and-members.test.ts",
-        "test/aggregation/endless-streams.test.ts",
-      ]
+    ? ["test/system/fleet/fleet.test.ts", "test/aggregation/clients-and-members.test.ts"]
     : [];
 
 /** Of every run. */

@@ -18,6 +18,8 @@ const members = 20;
 const toolsEach = 50;
 const roundMs = 1500;
 const sessionsForMemory = 100;
+/** A user may begin 30 within a minute. */
+const sessionsEach = 20;
 const protocolVersion = "2025-11-25";
 
 /** The same `tools/call` directly at a member's route and through an aggregated route; the merged list; memory per session. */
@@ -50,13 +52,13 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
     },
     more: { routes, aggregation: { listen: `127.0.0.1:${await freePort()}` } },
   });
-  const [person] = await world.connections(1, { routes: 1, tokenEndpoint: upstream, ownGrants: true });
+  const all = routes.slice(0, members).map(({ id, to = "" }) => ({ routeId: id, upstream: to }));
+  const people = await world.connections(1 + sessionsForMemory / sessionsEach, {
+    ...{ routes: 1, tokenEndpoint: upstream, ownGrants: true },
+  });
+  const [person, ...others] = people;
   if (!person) throw new Error("no person");
-  await world.store.grantedMembers.allow(
-    person,
-    routes.slice(0, members).map(({ id, to = "" }) => ({ routeId: id, upstream: to })),
-    {},
-  );
+  for (const one of people) await world.store.grantedMembers.allow(one, all, {});
   const direct = await world.externalToken(person, "https://mcp.test/m0");
   const merged = await world.externalToken(person, "https://mcp.test/all");
   const pinAgain = everyCore(cores);
@@ -108,9 +110,10 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
 
     progress(`${sessionsForMemory} sessions`);
     const before = await heapUsed(sidecar.log());
-    for (let opened = 0; opened < sessionsForMemory; opened++) {
-      const id = await at.merged.initialize();
-      await at.merged.call(id, "m0__search_7");
+    for (const other of others) {
+      const theirs = client(pool, "/all", await world.externalToken(other, "https://mcp.test/all"));
+      for (let opened = 0; opened < sessionsEach; opened++)
+        await theirs.call(await theirs.initialize(), "m0__search_7");
     }
     const after = await heapUsed(sidecar.log());
     const perSession = (after.heap - before.heap) / sessionsForMemory;

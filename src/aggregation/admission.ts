@@ -1,4 +1,5 @@
 import type { Context } from "koa";
+import { longestRequest } from "../model/route.ts";
 import { countPer } from "../server/http/limits.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Places } from "../util/at-once.ts";
@@ -38,7 +39,7 @@ export function admission({ metrics }: { readonly metrics: Metrics }): Admission
 
   return {
     tooMany,
-    async read(ctx, { caller: { userId } }) {
+    async read(ctx, { caller: { userId }, route }) {
       const { res } = ctx;
       const handled = handling.take({ key: userId, max: maxRequestsPerUser });
       if (handled === undefined) return tooMany(new TooMany("aggregated_requests_per_user", 1));
@@ -54,7 +55,7 @@ export function admission({ metrics }: { readonly metrics: Metrics }): Admission
       const done = await reading.wait(gone.signal, share).catch(() => undefined);
       if (done === undefined) return jsonRpcError(408, -32_000, "The client has disconnected");
       try {
-        return await readRequest(ctx);
+        return await readRequest(ctx, longestRequest(route));
       } finally {
         done();
       }

@@ -3,7 +3,7 @@ import { ProtocolError, type ServerContext, UrlElicitationRequiredError } from "
 import { TooManyConsentLinks } from "../server/http/limits.ts";
 import type { AggregationDeps } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
-import { anyObject, isObject, type JsonObject } from "./json.ts";
+import { anyObject, type JsonObject } from "./json.ts";
 import { connectToolName, type Naming } from "./names.ts";
 
 export type AccessDeps = Pick<AggregationDeps, "grantedMembers" | "mayReach">;
@@ -69,9 +69,12 @@ function question(
   return { mode: "url", url, message: `Connect ${name} to continue` };
 }
 
-function asResult(naming: Naming, url: string, isError: boolean): JsonObject {
-  const { name } = naming.member.route;
-  const text = `${name} is not connected. Ask the user to open this link and to connect ${name}, then try again: ${url}`;
+/** For clients that do not open links themselves. */
+function linkAsText({ member: { route } }: Naming, url: string): string {
+  return `${route.name} is not connected. Ask the user to open this link and to connect ${route.name}, then try again: ${url}`;
+}
+
+function asResult(text: string, isError: boolean): JsonObject {
   return { content: [{ type: "text", text }], isError };
 }
 
@@ -99,15 +102,13 @@ export async function connectResult(
       })
       .catch(() => {});
   }
-  return asResult(naming, url, false);
+  return asResult(linkAsText(naming, url), false);
 }
 
 /** The result of a connect tool of a member that is connected. */
 export function connectedResult(naming: Naming): JsonObject {
   const { name } = naming.member.route;
-  return {
-    content: [{ type: "text", text: `${name} is connected. List the tools again to see its tools.` }],
-  };
+  return asResult(`${name} is connected. List the tools again to see its tools.`, false);
 }
 
 /**
@@ -129,10 +130,9 @@ export async function consentNeeded(
       `${naming.member.route.name} is not connected`,
     );
   }
-  const result = asResult(naming, url, true);
-  if (method === "tools/call") return result;
-  const [content] = Array.isArray(result.content) ? result.content : [];
-  throw new ProtocolError(-32_000, isObject(content) ? String(content.text) : "not connected");
+  const text = linkAsText(naming, url);
+  if (method === "tools/call") return asResult(text, true);
+  throw new ProtocolError(-32_000, text);
 }
 
 function inputRequired(naming: Naming, url: string): JsonObject {

@@ -1,6 +1,6 @@
 import { ProtocolErrorCode } from "@modelcontextprotocol/server";
-import type { Refusal } from "./member-transport.ts";
-import { ResponseTooLong } from "./member-transport.ts";
+import { SafeFetchError } from "../egress/errors.ts";
+import { type Refusal, ResponseTooLong } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
 
 /** The member answered 401: the person has not connected it, has disconnected it, or must grant it more. */
@@ -59,12 +59,13 @@ function explanation(cause: unknown, { status }: Refusal): string {
   return "cannot be reached, or sent a response that is not MCP";
 }
 
+/** Event streams are bounded here, everything else where it is received. */
 function isLong(cause: unknown): boolean {
-  return cause instanceof ResponseTooLong || (cause instanceof Error && isLongCause(cause.cause));
-}
-
-function isLongCause(cause: unknown): boolean {
-  return cause instanceof ResponseTooLong;
+  const errors = cause instanceof Error ? [cause, cause.cause] : [];
+  return errors.some(
+    (error) =>
+      error instanceof ResponseTooLong || (error instanceof SafeFetchError && error.code === "too_large"),
+  );
 }
 
 /** The SDK's error codes are strings; those of JSON-RPC are numbers. */

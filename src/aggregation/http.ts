@@ -3,9 +3,6 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Context } from "koa";
 import { isObject } from "./json.ts";
 
-/** Longest request of a client, bytes. */
-export const maxRequestBytes = 4 * 1024 * 1024;
-
 /** A JSON-RPC error over HTTP, with the id of the request if there is one. */
 export function jsonRpcError(status: number, code: number, message: string, body?: unknown): Response {
   const id = isObject(body) && "method" in body ? (body.id ?? null) : null;
@@ -38,10 +35,11 @@ export function noResponse(): Response {
 }
 
 /**
- * Reads the request of a client; its body is at most `maxRequestBytes` long.
+ * Reads the request of a client.
+ * @param maxBytes of its body
  * @returns a response if it cannot be read
  */
-export async function readRequest(ctx: Context): Promise<ClientRequest | Response> {
+export async function readRequest(ctx: Context, maxBytes: number): Promise<ClientRequest | Response> {
   const { req, res } = ctx;
   const gone = new AbortController();
   // "close" comes once, and may have come before: something was awaited since the request arrived.
@@ -57,9 +55,8 @@ export async function readRequest(ctx: Context): Promise<ClientRequest | Respons
   const request = new Request(ctx.URL, { method, headers, signal: gone.signal });
   const received = { request, onEnd, end: () => void res.destroy() };
   if (method !== "POST") return { ...received, body: undefined };
-  const text = await textOf(req);
-  if (text === undefined)
-    return jsonRpcError(413, -32_000, `The request is longer than ${maxRequestBytes} bytes`);
+  const text = await textOf(req, maxBytes);
+  if (text === undefined) return jsonRpcError(413, -32_000, `The request is longer than ${maxBytes} bytes`);
   try {
     return { ...received, body: text === "" ? undefined : JSON.parse(text) };
   } catch {
@@ -68,13 +65,13 @@ export async function readRequest(ctx: Context): Promise<ClientRequest | Respons
 }
 
 /** Undefined: it is too long. */
-async function textOf(request: IncomingMessage): Promise<string | undefined> {
+async function textOf(request: IncomingMessage, maxBytes: number): Promise<string | undefined> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  if (Number(request.headers["content-length"]) > maxRequestBytes) return undefined;
+  if (Number(request.headers["content-length"]) > maxBytes) return undefined;
   for await (const chunk of request) {
     bytes += chunk.length;
-    if (bytes > maxRequestBytes) return undefined;
+    if (bytes > maxBytes) return undefined;
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");

@@ -113,7 +113,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
       const { id, replica } = state.parked;
       const here = deps.parked.find(id, owner);
       const step = here
-        ? await resumeHere(here, responses, signal, streamRelay(conversation, naming, ctx))
+        ? await nextStep(deps.parked, here, responses, signal, streamRelay(conversation, naming, ctx))
         : await deps.replica.resume(replica, { id, owner }, responses, signal);
       return answerWith(step, state.parked);
     }
@@ -139,16 +139,6 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
         requestState: await signState(conversation, { call, parked }),
       };
     }
-  }
-
-  /** @throws ProtocolError */
-  async function resumeHere(
-    call: ParkedCall,
-    responses: Readonly<Record<string, unknown>>,
-    signal: AbortSignal,
-    listener: ParkedCall["listener"],
-  ): Promise<ParkedStep> {
-    return nextStep(deps.parked, call, responses, signal, listener);
   }
 
   async function asking(

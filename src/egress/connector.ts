@@ -1,7 +1,9 @@
 import { readFileSync } from "node:fs";
 import { isIP, type LookupFunction, type Socket } from "node:net";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import { context, propagation } from "@opentelemetry/api";
 import { buildConnector } from "undici";
+import { inSpan } from "../telemetry/tracing.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { type ResolveHost, withoutBrackets } from "./addresses.ts";
 import { SafeFetchError } from "./errors.ts";
@@ -16,9 +18,27 @@ export interface ServerVerification {
   readonly serverName?: string;
 }
 
-export const intoHeaders = {
+const intoHeaders = {
   set: (headers: Headers, name: string, value: string) => headers.set(name, value),
 };
+
+/** Sends an outgoing request in a span of its own, whose context its headers pass on. */
+export function inRequestSpan(
+  { method, url, headers }: { readonly method: string; readonly url: URL; readonly headers: Headers },
+  send: () => Promise<Response>,
+): Promise<Response> {
+  const attributes = {
+    "http.request.method": method,
+    "server.address": url.hostname,
+    "url.path": url.pathname,
+  };
+  return inSpan(method, attributes, async (span) => {
+    if (span) propagation.inject(context.active(), headers, intoHeaders);
+    const response = await send();
+    span?.setAttribute("http.response.status_code", response.status);
+    return response;
+  });
+}
 
 /** Connects only to addresses that the guard accepts. The checked address is the one used, which prevents DNS rebinding. */
 export function createConnector(

@@ -2,11 +2,9 @@ import { readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { Readable } from "node:stream";
 import { createSecureContext, type SecureContext } from "node:tls";
-import { context, propagation } from "@opentelemetry/api";
 import { Agent, buildConnector, type Dispatcher } from "undici";
-import { inSpan } from "../telemetry/tracing.ts";
 import { withoutBrackets } from "./addresses.ts";
-import { intoHeaders } from "./connector.ts";
+import { inRequestSpan } from "./connector.ts";
 import { SafeFetchError } from "./errors.ts";
 
 /** Where the gateway's own Envoy listens, as seen from this process. */
@@ -91,17 +89,7 @@ export function createEnvoyFetch(address: () => EnvoyAddress): {
   return {
     async fetch(input, init) {
       const { url, ...request } = await requestOf(input, init);
-      const attributes = {
-        "http.request.method": request.method,
-        "server.address": url.hostname,
-        "url.path": url.pathname,
-      };
-      return inSpan(request.method, attributes, async (span) => {
-        if (span) propagation.inject(context.active(), request.headers, intoHeaders);
-        const response = await send(url, request);
-        span?.setAttribute("http.response.status_code", response.status);
-        return response;
-      });
+      return inRequestSpan({ url, ...request }, () => send(url, request));
     },
     // Streams would never end.
     close: async () => opened?.agent.destroy(),

@@ -1,7 +1,5 @@
 import { isIP } from "node:net";
-import { context, propagation } from "@opentelemetry/api";
 import { Agent, ProxyAgent, fetch as undiciFetch } from "undici";
-import { inSpan } from "../telemetry/tracing.ts";
 import { productVersion } from "../util/package.ts";
 import {
   createPrivateHostList,
@@ -13,7 +11,7 @@ import {
   resolveBySystem,
   withoutBrackets,
 } from "./addresses.ts";
-import { blocked, createConnector, type Guard, intoHeaders, type ServerVerification } from "./connector.ts";
+import { blocked, createConnector, type Guard, inRequestSpan, type ServerVerification } from "./connector.ts";
 import { describe, describeProxy, isTimeout, SafeFetchError, unanswered } from "./errors.ts";
 import { type EgressProxies, isInternal, proxyFor } from "./proxies.ts";
 
@@ -176,17 +174,7 @@ function createFetch(options: Options, rules: Rules): Fetch {
   return async function safeFetch(input, init) {
     const request = new Request(input, { ...init, redirect: "manual" });
     const url = new URL(request.url);
-    const attributes = {
-      "http.request.method": request.method,
-      "server.address": url.hostname,
-      "url.path": url.pathname,
-    };
-    return inSpan(request.method, attributes, async (span) => {
-      if (span) propagation.inject(context.active(), request.headers, intoHeaders);
-      const response = await send(request, url);
-      span?.setAttribute("http.response.status_code", response.status);
-      return response;
-    });
+    return inRequestSpan({ method: request.method, url, headers: request.headers }, () => send(request, url));
   };
 
   async function send(request: Request, url: URL): Promise<Response> {

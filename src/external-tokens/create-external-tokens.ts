@@ -55,8 +55,8 @@ export function createExternalTokens(deps: {
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** The ids of the members that the person has allowed for a grant of an aggregated route; absent: all. */
-  readonly grantedMembers?: (grantId: string) => ReadonlySet<string> | Promise<ReadonlySet<string>>;
+  /** The ids of the members that the person has allowed for a grant of an aggregated route. */
+  readonly grantedMembers: (grantId: string) => ReadonlySet<string> | Promise<ReadonlySet<string>>;
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): ExternalTokens {
@@ -236,9 +236,9 @@ export function createExternalTokens(deps: {
     if (via === undefined) return true;
     const table = routes();
     if (grantId === undefined || !isMember(table.config, table.byId(via.aggregate), route)) return false;
-    const granted = deps.grantedMembers?.(grantId);
+    const granted = deps.grantedMembers(grantId);
     if (granted instanceof Promise) return granted.then((ids) => ids.has(route.id));
-    return granted?.has(route.id) ?? true;
+    return granted.has(route.id);
   }
 
   /** Rejects a token whose signature is valid. */

@@ -1,15 +1,12 @@
-import { randomUUID } from "node:crypto";
-import { SignJWT } from "jose";
-import { LRUCache } from "lru-cache";
 import { isMember } from "../config/aggregates.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
-import { keysOfGroups } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { MemberTokenHolder } from "./external-tokens.ts";
+import { mintedTokens } from "./minted-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
 const lifeSeconds = 300;
@@ -30,21 +27,9 @@ export function memberTokens(deps: {
   /** Unix milliseconds. */
   readonly now: () => number;
 }) {
-  const { routes, keys, now, store, logger, metrics } = deps;
-  const namesOf = keysOfGroups();
-  const cache = new LRUCache<
-    string,
-    { readonly grantId: string; readonly until: number; readonly token: string }
-  >({
-    max: routes().config.limits.cacheEntries,
-    dispose: ({ grantId }, name, reason) => {
-      namesOf.remove(grantId, name);
-      if (reason === "evict") metrics.cacheEvictions.inc({ cache: "member_token" });
-    },
-  });
+  const { routes, now, store, logger } = deps;
+  const tokens = mintedTokens("member_token", deps);
   const recorded = boundedCache<string, true>(routes().config.limits.cacheEntries, { ttl: quietMs });
-  // A token that is signed while its grant ends must not be cached.
-  let endings = 0;
 
   /** Not awaited: the audit trail must not delay a call. */
   function recordIssued({ caller, route }: MemberTokenHolder, { id: routeId }: Route): void {
@@ -66,54 +51,33 @@ export function memberTokens(deps: {
       );
   }
 
-  async function sign(holder: MemberTokenHolder, member: Route): Promise<string> {
-    const { caller, route, sourceIp } = holder;
-    const { config } = routes();
-    const issuedAt = Math.floor(now() / 1000);
-    const { kid, key } = keys.signer("external_token");
-    const token = await new SignJWT({
-      client_id: caller.clientId,
-      grant_id: caller.grantId,
-      scope: caller.scopes.join(" "),
-      refreshable: false,
-      via: { route: route.id, ...(sourceIp !== undefined && { source_ip: sourceIp }) },
-    })
-      .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
-      .setIssuer(config.issuer)
-      .setSubject(caller.userId)
-      .setAudience(member.resource)
-      .setIssuedAt(issuedAt)
-      .setExpirationTime(issuedAt + lifeSeconds)
-      .setJti(randomUUID())
-      .sign(key);
-    recordIssued(holder, member);
-    return token;
-  }
-
   return {
     async mint(holder: MemberTokenHolder, member: Route): Promise<string> {
       const { caller, route, sourceIp } = holder;
       const { userId, clientId, grantId } = caller;
       if (!isMember(routes().config, route, member))
         throw new Error(`${member.id} is not a member of ${route.id}`);
+      const fresh = () => {
+        const issuedAt = Math.floor(now() / 1000);
+        return {
+          claims: {
+            client_id: clientId,
+            grant_id: grantId,
+            scope: caller.scopes.join(" "),
+            refreshable: false,
+            via: { route: route.id, ...(sourceIp !== undefined && { source_ip: sourceIp }) },
+          },
+          subject: userId,
+          audience: member.resource,
+          issuedAt,
+          expiresAt: issuedAt + lifeSeconds,
+          until: now() + (lifeSeconds * 1000) / 2,
+        };
+      };
       const name = JSON.stringify([grantId, userId, clientId, route.id, member.resource, sourceIp]);
-      const entry = cache.get(name);
-      if (entry && entry.until > now()) return entry.token;
-      const endingsBefore = endings;
-      const token = await sign(holder, member);
-      if (endings === endingsBefore) {
-        cache.set(name, { grantId, until: now() + (lifeSeconds * 1000) / 2, token });
-        namesOf.add(grantId, name);
-      }
-      return token;
+      return tokens.get(name, grantId, fresh, () => recordIssued(holder, member));
     },
-    forget(grantId: string) {
-      endings++;
-      for (const name of namesOf.of(grantId)) cache.delete(name);
-    },
-    clear() {
-      endings++;
-      cache.clear();
-    },
+    forget: tokens.forget,
+    clear: tokens.clear,
   };
 }

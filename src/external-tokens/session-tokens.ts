@@ -1,20 +1,12 @@
-import { randomUUID } from "node:crypto";
-import { SignJWT } from "jose";
-import { LRUCache } from "lru-cache";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
-import { keysOfGroups } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { SessionHolder } from "./external-tokens.ts";
+import { mintedTokens } from "./minted-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
-interface Minted {
-  readonly token: string;
-  /** Unix seconds. */
-  readonly expiresAt: number;
-}
 const maxSeconds = 3600;
 
 /**
@@ -31,18 +23,8 @@ export function sessionTokens(deps: {
   /** Unix milliseconds. */
   readonly now: () => number;
 }) {
-  const { routes, keys, now, store, logger, metrics } = deps;
-  const namesOf = keysOfGroups();
-  const cache = new LRUCache<
-    string,
-    { readonly userId: string; readonly until: number; readonly minted: Minted }
-  >({
-    max: routes().config.limits.cacheEntries,
-    dispose: ({ userId }, name, reason) => {
-      namesOf.remove(userId, name);
-      if (reason === "evict") metrics.cacheEvictions.inc({ cache: "session_token" });
-    },
-  });
+  const { routes, now, store, logger } = deps;
+  const tokens = mintedTokens("session_token", deps);
 
   /** Not awaited: the audit trail must not delay a page. */
   function recordIssued(userId: string, { id: routeId, resource: clientId }: Route): void {
@@ -56,42 +38,26 @@ export function sessionTokens(deps: {
       );
   }
 
-  const sign = async (holder: SessionHolder, route: Route, audience: readonly string[]): Promise<Minted> => {
-    const { config } = routes();
-    const issuedAt = Math.floor(now() / 1000);
-    const lifetime = Math.min(config.externalTokens.ttl, maxSeconds);
-    const expiresAt = Math.min(issuedAt + lifetime, holder.sessionExpiresAt);
-    const { kid, key } = keys.signer("external_token");
-    const token = await new SignJWT({ client_id: route.resource, session_name: holder.sessionName })
-      .setProtectedHeader({ alg: "ES256", typ: "at+jwt", kid })
-      .setIssuer(config.issuer)
-      .setSubject(holder.userId)
-      .setAudience([...audience])
-      .setIssuedAt(issuedAt)
-      .setExpirationTime(expiresAt)
-      .setJti(randomUUID())
-      .sign(key);
-    recordIssued(holder.userId, route);
-    return { token, expiresAt };
-  };
-
   return {
     mint(holder: SessionHolder, route: Route, audience: readonly string[]): string | Promise<string> {
-      const { userId, sessionName } = holder;
+      const { userId, sessionName, sessionExpiresAt } = holder;
+      const fresh = () => {
+        const issuedAt = Math.floor(now() / 1000);
+        const lifetime = Math.min(routes().config.externalTokens.ttl, maxSeconds);
+        const expiresAt = Math.min(issuedAt + lifetime, sessionExpiresAt);
+        const left = expiresAt * 1000 - now();
+        return {
+          claims: { client_id: route.resource, session_name: sessionName },
+          subject: userId,
+          audience: [...audience],
+          ...{ issuedAt, expiresAt },
+          until: now() + (expiresAt === sessionExpiresAt ? left : left / 2),
+        };
+      };
       const name = JSON.stringify([sessionName, userId, route.resource, audience]);
-      const entry = cache.get(name);
-      if (entry && entry.until > now()) return entry.minted.token;
-      return sign(holder, route, audience).then((minted) => {
-        const left = minted.expiresAt * 1000 - now();
-        const atSessionsEnd = minted.expiresAt === holder.sessionExpiresAt;
-        cache.set(name, { userId, until: now() + (atSessionsEnd ? left : left / 2), minted });
-        namesOf.add(userId, name);
-        return minted.token;
-      });
+      return tokens.get(name, userId, fresh, () => recordIssued(userId, route));
     },
-    forget(userId: string) {
-      for (const name of namesOf.of(userId)) cache.delete(name);
-    },
-    clear: () => cache.clear(),
+    forget: tokens.forget,
+    clear: tokens.clear,
   };
 }

@@ -232,6 +232,11 @@ export function asksInCall(route: Route): boolean {
   return consentAuth(route) !== undefined && route.mcp.kind === "server" && route.mcp.consent !== "challenge";
 }
 
+/** Longest request body that the gateway reads on this route, bytes. */
+export function longestRequest({ mcp }: Pick<Route, "mcp">): number {
+  return mcp.kind === "server" ? mcp.maxRequestBytes : 0;
+}
+
 /** How many bytes of the request body policy must inspect on this route. Envoy buffers exactly that many. */
 export function inspectedBodyBytes(route: Route): number {
   if (route.mcp.kind !== "server") return 0;
@@ -239,7 +244,7 @@ export function inspectedBodyBytes(route: Route): number {
     route.mcp.tools !== undefined ||
     route.rateLimit?.toolCallsPerMinute !== undefined ||
     (route.policy ?? []).some((rule) => namesTools(rule.when));
-  return needed ? route.mcp.maxRequestBytes : 0;
+  return needed ? longestRequest(route) : 0;
 }
 
 function namesTools(node: PolicyNode): boolean {

@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
+import { MemberFailed } from "../../src/aggregation/errors.ts";
+import { SafeFetchError } from "../../src/egress/errors.ts";
 import { startAggregateGateway, toA, toB } from "../support/aggregate-gateway.ts";
 
 let gateway: Awaited<ReturnType<typeof startAggregateGateway>>;
@@ -46,6 +48,20 @@ test("one call has one request id and one trace, in both checks and at the membe
   const checks = gateway.log.map((line) => JSON.parse(line)).filter((line) => line.requestId === requestId);
   expect(checks).toContainEqual(expect.objectContaining({ decision: "allow", route: "all" }));
   expect(checks).toContainEqual(expect.objectContaining({ decision: "allow", route: "a", via: "all" }));
+});
+
+test("the response of a member is read up to 16 MiB, and the client hears that it was too long", async () => {
+  const { member, url } = toA;
+  const answer = await gateway.call(await gateway.aggregateToken(), { member, url: `${url}long` });
+  expect(answer).toMatchObject({
+    status: 502,
+    body: { error: expect.stringContaining("is longer than 16777216 bytes") },
+  });
+  const route = gateway.routes().byId("a");
+  if (!route) throw new Error("no route");
+  const cause = new TypeError("fetch failed", { cause: new SafeFetchError("too_large", "too long") });
+  const naming = { member: { route, prefix: "a__" }, transparent: false };
+  expect(new MemberFailed(naming, cause, {}).message).toBe(`${route.name} sent a response that is too long`);
 });
 
 test("with aggregation.through, members are called over TLS, and the certificate must be valid for the member's host", async () => {

@@ -75,7 +75,8 @@ export async function startAggregateGateway(
       seen.push(one);
       if (url.endsWith("/moved")) response.writeHead(307, { location: "/elsewhere" });
       else response.writeHead(200, { "content-type": "application/json" });
-      response.end(JSON.stringify({ server: name, body: one.body }));
+      if (url.endsWith("/long")) response.end(Buffer.alloc(17 * 1024 * 1024, " "));
+      else response.end(JSON.stringify({ server: name, body: one.body }));
     });
   const [a, b] = await Promise.all([server("a"), server("b")]);
   const own = {

@@ -19,7 +19,7 @@ beforeAll(async () => {
   stack = await startAggregateStack({
     members: {
       notes: { member: members.notes, route: { name: "Notes" } },
-      tickets: { member: members.tickets, route: { name: "Tickets" } },
+      tickets: { member: members.tickets, route: { name: "Tickets", tools: { deny: ["broken"] } } },
     },
     aggregates: { "all.test": { routes: ids } },
   });
@@ -57,6 +57,15 @@ describe.each(kinds)("a client of %s at one URL for two servers", (kind) => {
     }
     expect(client.instructions).toContain("Instructions of notes");
     expect(client.instructions).toContain("Instructions of tickets");
+  });
+
+  it("neither sees nor can call a tool that the server's route denies", async () => {
+    const names = await client.toolNames();
+    expect(names).toContain("notes__broken");
+    expect(names).not.toContain("tickets__broken");
+    await expect(client.call("tickets__broken")).rejects.toThrow(
+      '[Tickets] The tool "broken" is not allowed',
+    );
   });
 
   it("gets progress, and the server's name with each question", async () => {
