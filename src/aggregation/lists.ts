@@ -36,9 +36,15 @@ const maxFetching = 256;
 const maxFetchingPerUser = 32;
 const maxFetchingPerMember = 64;
 
+/** An entry of a list, and its length as a member sends it, bytes of JSON: measured once. */
+export interface ListEntry {
+  readonly item: JsonObject;
+  readonly bytes: number;
+}
+
 /** What one member lists; `unavailable` if it cannot be asked now. */
 export type MemberList =
-  | { readonly kind: "listed"; readonly items: readonly JsonObject[] }
+  | { readonly kind: "listed"; readonly items: readonly ListEntry[] }
   | { readonly kind: "consent" }
   | { readonly kind: "unavailable"; readonly error: unknown };
 
@@ -64,7 +70,7 @@ export function lists(deps: {
     const session = await deps.sessions.of(conversation, naming);
     // Members need not implement what they do not declare.
     if (!(kind.capability in capabilitiesOf(session))) return [];
-    const items: JsonObject[] = [];
+    const items: ListEntry[] = [];
     let bytes = 0;
     let cursor: string | undefined;
     for (let pages = 0; pages < maxPages && items.length < maxEntries; pages += 1) {
@@ -81,7 +87,7 @@ export function lists(deps: {
         if (bytes + more > maxListBytes) return items;
         if (more > maxEntryBytes) continue;
         bytes += more;
-        items.push(item);
+        items.push({ item, bytes: more });
       }
       const next = stringOf(page.nextCursor);
       if (next === undefined || next === cursor) break;
@@ -150,15 +156,15 @@ export function positionOf(cursor: unknown): Position | undefined {
  * @param entriesOf the entries of the members from the page's first one on
  */
 export function pageOf(
-  entriesOf: readonly { readonly member: string; readonly items: readonly JsonObject[] }[],
+  entriesOf: readonly { readonly member: string; readonly items: readonly ListEntry[] }[],
   start: Position | undefined,
 ): { readonly items: readonly JsonObject[]; readonly nextCursor?: string } {
   const items: JsonObject[] = [];
   let bytes = 0;
   for (const { member, items: own } of entriesOf)
     for (let index = start?.member === member ? start.index : 0; index < own.length; index += 1) {
-      const item = own[index] ?? {};
-      bytes += jsonBytes(item);
+      const { item, bytes: more } = own[index] ?? { item: {}, bytes: 0 };
+      bytes += more;
       if (items.length === pageEntries || (bytes > pageBytes && items.length > 0))
         return { items, nextCursor: cursorOf({ member, index }) };
       items.push(item);
@@ -171,10 +177,10 @@ export function pageFilling(start: Position | undefined) {
   let entries = 0;
   let bytes = 0;
   return {
-    add({ member, items }: { readonly member: string; readonly items: readonly JsonObject[] }): void {
+    add({ member, items }: { readonly member: string; readonly items: readonly ListEntry[] }): void {
       const own = start?.member === member ? items.slice(start.index) : items;
       entries += own.length;
-      bytes += own.reduce((sum, item) => sum + jsonBytes(item), 0);
+      bytes += own.reduce((sum, item) => sum + item.bytes, 0);
     },
     isFull: () => entries > pageEntries || bytes > pageBytes,
   };

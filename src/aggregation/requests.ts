@@ -8,11 +8,20 @@ import { mapAtOnce } from "../util/at-once.ts";
 import { accessTo, type ConsentDeps, connectTool } from "./consent.ts";
 import type { Conversation } from "./conversation.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
-import { type ListKind, type Lists, type MemberList, pageFilling, pageOf, positionOf } from "./lists.ts";
+import {
+  type ListEntry,
+  type ListKind,
+  type Lists,
+  type MemberList,
+  pageFilling,
+  pageOf,
+  positionOf,
+} from "./lists.ts";
 import type { MemberRequests } from "./member-requests.ts";
 import { innerName, type Naming, outerName } from "./names.ts";
 import { levels } from "./relays.ts";
 import { rewritten } from "./rewrite.ts";
+import { jsonBytes } from "./session.ts";
 import type { SessionWide } from "./session-wide.ts";
 import { innerUri } from "./uris.ts";
 
@@ -93,7 +102,7 @@ export function requestHandler(deps: RequestDeps) {
     const list = await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal);
     if (list.kind === "unavailable") throw list.error;
     if (list.kind === "consent") return { kind: "connect" as const, naming };
-    const names = list.items.flatMap(({ name }) => (typeof name === "string" ? [name] : []));
+    const names = list.items.flatMap(({ item }) => stringOf(item.name) ?? []);
     const name = names.find((one) => outerName(naming, one) === outer);
     if (name === undefined) throw unknown(kind, outer);
     return { kind: "name" as const, naming, name };
@@ -196,9 +205,12 @@ export function requestHandler(deps: RequestDeps) {
 }
 
 /** The entries of a member's list, with names and URIs of the aggregated route. A member that must be connected has one tool. */
-function itemsOf(kind: ListKind, naming: Naming, list: MemberList): readonly JsonObject[] {
-  if (list.kind === "listed") return list.items.map((item) => kind.rewrite(naming, item));
-  return list.kind === "consent" && kind === tools ? [connectTool(naming)] : [];
+function itemsOf(kind: ListKind, naming: Naming, list: MemberList): readonly ListEntry[] {
+  if (list.kind === "listed")
+    return list.items.map(({ item, bytes }) => ({ item: kind.rewrite(naming, item), bytes }));
+  if (list.kind !== "consent" || kind !== tools) return [];
+  const item = connectTool(naming);
+  return [{ item, bytes: jsonBytes(item) }];
 }
 
 function required(params: JsonObject, field: string): string {
