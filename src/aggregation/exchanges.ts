@@ -26,6 +26,7 @@ export class Exchange implements Transport {
   readonly id = randomBytes(9).toString("base64url");
   /** Ids of the client's requests that have no response yet. */
   readonly #open = new Set<RequestId>();
+  #begun = false;
   readonly #inner: WebStandardStreamableHTTPServerTransport;
   readonly #issuer: Issuer;
   readonly #onOther: (message: JSONRPCMessage) => void;
@@ -53,6 +54,7 @@ export class Exchange implements Transport {
     this.#inner.onmessage = (message, extra) => {
       if (!isJSONRPCRequest(message)) return this.#onOther(message);
       this.#open.add(message.id);
+      this.#begun = true;
       this.onmessage?.(message, extra);
     };
     this.#inner.onclose = () => this.onclose?.();
@@ -69,6 +71,11 @@ export class Exchange implements Transport {
     this.#replayed = done.resolve;
     this.onmessage?.({ jsonrpc: "2.0", id: replayId, method: "initialize", params });
     await done.promise;
+  }
+
+  /** Whether requests have come, and each has its response. */
+  get isDone(): boolean {
+    return this.#begun && this.#open.size === 0;
   }
 
   /** Whether a request with this id is being handled. */

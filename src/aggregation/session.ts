@@ -184,7 +184,7 @@ class StoredSession implements Session {
         this.changed(version + 1, wanted);
         return true;
       }
-      const now = await this.#store.find<SessionState>(this.handle);
+      const now = await this.#store.find<SessionState>(this.handle, "store");
       if (now === undefined) return false;
       this.#known = now;
     }

@@ -5,10 +5,11 @@ import { isValidForRoute } from "../config/check-identities.ts";
 import type { Config } from "../config/config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
-import { keysOfGroups, type People, type PersonFacts } from "../store/people.ts";
+import type { People, PersonFacts } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { keysOfGroups } from "../util/keys-of-groups.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import {
   type Caller,

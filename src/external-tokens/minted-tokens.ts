@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import { type JWTPayload, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { keysOfGroups } from "../store/people.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { keysOfGroups } from "../util/keys-of-groups.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
 /** What an external token says beside the gateway's issuer; times in Unix seconds. */

@@ -7,7 +7,7 @@ import { ownCookieName } from "../config/cookies.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
 import type { BrowserSessionRecord } from "../store/browser-sessions.ts";
 import { hashedHandle } from "../store/hashed-handle.ts";
-import { keysOfGroups } from "../store/people.ts";
+import { keysOfGroups } from "../util/keys-of-groups.ts";
 import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
 const sessionCookie = (secure: boolean) => ownCookieName("session", secure);

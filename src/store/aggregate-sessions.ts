@@ -1,9 +1,9 @@
-import type { Selectable } from "kysely";
-import { sql } from "kysely";
-import { LRUCache } from "lru-cache";
+import { type Selectable, sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { hashedHandle } from "./hashed-handle.ts";
+import { type Notifications, sessionChannel } from "./notifications/notifications.ts";
+import { createNotifiedCache } from "./notified-cache.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
@@ -22,14 +22,23 @@ export interface AggregateSession<State> {
   readonly state: State;
 }
 
+/** A session as it is cached, by the hash of its handle. */
+interface CachedSession extends Omit<AggregateSession<unknown>, "handle"> {
+  /** Upper bound of `state` in memory. */
+  readonly bytes: number;
+}
+
 export interface AggregateSessions {
   /**
    * @param keepPerGrant maximum per grant; the ones that expire first are dropped
    * @returns what the dropped sessions held
    */
   create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number): Promise<State[]>;
-  /** Undefined: never existed, expired, ended with its grant, or forged. The caller compares user, grant and route. */
-  find<State>(handle: string): Promise<AggregateSession<State> | undefined>;
+  /**
+   * Undefined: never existed, expired, ended with its grant, or forged. The caller compares user, grant and route.
+   * @param from `store`: as it is now; otherwise cached while change notifications arrive
+   */
+  find<State>(handle: string, from?: "cache" | "store"): Promise<AggregateSession<State> | undefined>;
   /** Replaces exactly this version. False: it was changed concurrently, or has ended; find it again. */
   update<State>(handle: string, version: number, state: State, expiresAt: Date): Promise<boolean>;
   /** False: there was none. */
@@ -37,8 +46,8 @@ export interface AggregateSessions {
 }
 
 const table = "aggregate_session";
-/** Bounds of decrypted sessions in memory. */
-const maxKnownBytes = 16 * 1024 * 1024;
+/** Of cached sessions, bytes. */
+const maxCachedBytes = 16 * 1024 * 1024;
 const unexpired = sql<boolean>`expires_at > now()`;
 
 /** Sessions of aggregated routes, found by the hash of their id on any replica. */
@@ -46,39 +55,53 @@ export function aggregateSessions(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
+  notifications: Notifications,
 ): AggregateSessions {
   const { clock } = database;
-  /** A session is read with every request, and rarely changes: what is encrypted alike need not be decrypted again. */
-  const known = new LRUCache<string, { readonly sealed: string; readonly state: unknown }>({
-    maxSize: maxKnownBytes,
-    sizeCalculation: ({ sealed }) => 4 * sealed.length,
-  });
-
-  async function decrypted<State>({
-    handle_name: name,
-    sealed,
-  }: Pick<Selectable<Tables["aggregate_session"]>, "handle_name" | "sealed">): Promise<State> {
-    const before = known.get(name);
-    // Encrypted again by every write, with a fresh key: equal ciphertexts are the same write. The type is the caller's, as of `decrypt`.
-    if (before?.sealed === sealed) return before.state as State;
-    const state = await decrypt<State>(table, [name], sealed);
-    known.set(name, { sealed, state });
-    return state;
-  }
-
-  async function read<State>(
-    handle: string,
-    row: Selectable<Tables["aggregate_session"]>,
-  ): Promise<AggregateSession<State>> {
+  async function opened(row: Selectable<Tables["aggregate_session"]>): Promise<CachedSession> {
     return {
-      handle,
       userId: row.user_id,
       grantId: row.grant_id,
       routeId: row.route_id,
       version: row.version,
       expiresAt: clock.fromDatabase(row.expires_at),
-      state: await decrypted<State>(row),
+      state: await decrypt(table, [row.handle_name], row.sealed),
+      bytes: 4 * row.sealed.length,
     };
+  }
+
+  /** Each request needs its session, which rarely changes. */
+  const cache = createNotifiedCache<CachedSession>({
+    notifications,
+    async read(name) {
+      const found = await database.read("aggregate_session.find", (db) =>
+        db.selectFrom(table).selectAll().where("handle_name", "=", name).where(unexpired).executeTakeFirst(),
+      );
+      const row = await macs.find(table, found);
+      return row && opened(row);
+    },
+    changedKey: (change) => (change.table === "aggregate_session" ? change.name : undefined),
+    groups: {
+      of: ({ grantId }) => grantId,
+      changed: (change) => (change.table === "grant" ? change.grantId : undefined),
+    },
+    sizeOf: ({ bytes }) => 1024 + bytes,
+    limits: { bytes: maxCachedBytes },
+  });
+
+  /** The type is the caller's, as of `decrypt`. */
+  function ofHandle<State>(
+    handle: string,
+    cached: CachedSession | undefined,
+  ): AggregateSession<State> | undefined {
+    if (cached === undefined || cached.expiresAt.getTime() <= Date.now()) return undefined;
+    const { bytes: _, state, ...rest } = cached;
+    return { handle, ...rest, state: state as State };
+  }
+
+  /** In the caller's transaction. */
+  async function notifyChanged(tx: Transaction<Tables>, name: string): Promise<void> {
+    await sql`select pg_notify(${sessionChannel}, ${name})`.execute(tx);
   }
 
   return {
@@ -98,7 +121,7 @@ export function aggregateSessions(
           .insertInto(table)
           .values({ ...values, ...sealed, mac: macs.sign(table, values) })
           .execute();
-        return tx
+        const older = await tx
           .deleteFrom(table)
           .where("handle_name", "in", (query) =>
             query
@@ -111,7 +134,10 @@ export function aggregateSessions(
           )
           .returningAll()
           .execute();
+        for (const { handle_name: name } of older) await notifyChanged(tx, name);
+        return older;
       });
+      for (const { handle_name: name } of dropped) cache.forget(name);
       // A forged row says nothing that is to be believed, and one that cannot be read does not keep the new session from being used.
       const states = await Promise.allSettled(
         dropped
@@ -121,24 +147,16 @@ export function aggregateSessions(
       return states.flatMap((read) => (read.status === "fulfilled" ? [read.value] : []));
     },
 
-    async find<State>(handle: string) {
-      const found = await database.read("aggregate_session.find", (db) =>
-        db
-          .selectFrom(table)
-          .selectAll()
-          .where("handle_name", "=", hashedHandle(handle))
-          .where(unexpired)
-          .executeTakeFirst(),
-      );
-      const row = await macs.find(table, found);
-      return row && read<State>(handle, row);
+    async find<State>(handle: string, from = "cache") {
+      const name = hashedHandle(handle);
+      return ofHandle<State>(handle, await (from === "store" ? cache.read(name) : cache.find(name)));
     },
 
     async update(handle, version, state, expiresAt) {
       await macs.ready();
       const name = hashedHandle(handle);
       const sealed = await encrypt(table, [name], state);
-      return database.write("aggregate_session.update", async (tx) => {
+      const done = await database.write("aggregate_session.update", async (tx) => {
         const row = await tx
           .selectFrom(table)
           .selectAll()
@@ -155,19 +173,26 @@ export function aggregateSessions(
           .set({ ...changed, ...sealed, mac: macs.sign(table, { ...row, ...changed }) })
           .where("handle_name", "=", name)
           .execute();
+        await notifyChanged(tx, name);
         return true;
       });
+      cache.forget(name);
+      return done;
     },
 
     async remove(handle) {
-      const removed = await database.writeAtOnce("aggregate_session.remove", (db) =>
-        db
+      const name = hashedHandle(handle);
+      const removed = await database.write("aggregate_session.remove", async (tx) => {
+        const rows = await tx
           .deleteFrom(table)
-          .where("handle_name", "=", hashedHandle(handle))
+          .where("handle_name", "=", name)
           .returning("handle_name")
-          .execute(),
-      );
-      return removed.length > 0;
+          .execute();
+        if (rows.length > 0) await notifyChanged(tx, name);
+        return rows.length > 0;
+      });
+      cache.forget(name);
+      return removed;
     },
   };
 }

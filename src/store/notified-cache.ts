@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { keysOfGroups } from "../util/keys-of-groups.ts";
 import type { Change, Notifications } from "./notifications/notifications.ts";
 
 /** Values of the store by key, cached while change notifications arrive. */
@@ -10,6 +11,8 @@ export interface NotifiedCache<T> {
   find(key: string): T | undefined | Promise<T | undefined>;
   /** Asks the store, bypassing the cache. */
   read(key: string): Promise<T | undefined>;
+  /** Forgets a value that this process has changed: its notification arrives later. */
+  forget(key: string): void;
   close(): void;
 }
 
@@ -19,6 +22,13 @@ export interface CacheLimits {
   readonly entries?: number;
   /** Approximate. */
   readonly bytes: number;
+}
+
+/** Values that a change of something else ends. */
+export interface ValueGroups<T> {
+  readonly of: (value: T) => string;
+  /** The group whose values a change affects; undefined: none. */
+  readonly changed: (change: Change) => string | undefined;
 }
 
 /** A read in progress; `stale`: the value has changed since it began, so the result must not be cached. */
@@ -37,16 +47,19 @@ export function createNotifiedCache<T extends object>(deps: {
   readonly notifications: Notifications;
   readonly read: (key: string) => Promise<T | undefined>;
   readonly changedKey: (change: Change) => string | undefined;
+  readonly groups?: ValueGroups<T>;
   readonly sizeOf: (value: T) => number;
   readonly limits: CacheLimits;
   readonly onEvict?: () => void;
 }): NotifiedCache<T> {
-  const { notifications, limits, onEvict } = deps;
+  const { notifications, limits, groups, onEvict } = deps;
+  const keysOf = keysOfGroups();
   const known = new LRUCache<string, T>({
     ...(limits.entries !== undefined && { max: limits.entries }),
     maxSize: limits.bytes,
     sizeCalculation: deps.sizeOf,
-    dispose: (_value, _key, reason) => {
+    dispose: (value, key, reason) => {
+      if (groups) keysOf.remove(groups.of(value), key);
       if (reason === "evict") onEvict?.();
     },
   });
@@ -61,18 +74,31 @@ export function createNotifiedCache<T extends object>(deps: {
       return;
     }
     const key = deps.changedKey(change);
-    if (key === undefined) return;
+    if (key !== undefined) forget(key);
+    const group = groups?.changed(change);
+    if (group === undefined) return;
+    for (const one of keysOf.of(group)) forget(one);
+    // What is being read may belong to it.
+    shared.clear();
+    for (const read of reads) read.stale = true;
+  });
+
+  function forget(key: string): void {
     known.delete(key);
     shared.delete(key);
     for (const read of reads) if (read.key === key) read.stale = true;
-  });
+  }
 
   async function read(key: string): Promise<T | undefined> {
     const reading: Read = { key, stale: false };
     reads.add(reading);
     try {
       const value = await deps.read(key);
-      if (value !== undefined && !reading.stale) known.set(key, value);
+      if (value !== undefined && !reading.stale) {
+        known.set(key, value);
+        // Unless it is too large to be kept.
+        if (groups && known.has(key)) keysOf.add(groups.of(value), key);
+      }
       return value;
     } finally {
       reads.delete(reading);
@@ -96,6 +122,7 @@ export function createNotifiedCache<T extends object>(deps: {
       return known.get(key) ?? readOnce(key);
     },
     read,
+    forget,
     close() {
       unsubscribe();
       known.clear();

@@ -156,7 +156,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
     ),
-    aggregateSessions: aggregateSessions(database, encryptor, macs),
+    aggregateSessions: aggregateSessions(database, encryptor, macs, listener),
     replicaMessages: replicaMessages(database, encryptor, listener, (error) =>
       logger.error({ err: error }, "cannot receive a message of another replica"),
     ),

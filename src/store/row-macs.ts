@@ -1,4 +1,11 @@
-import { createHmac, randomBytes, randomUUID, timingSafeEqual } from "node:crypto";
+import {
+  createHmac,
+  createSecretKey,
+  type KeyObject,
+  randomBytes,
+  randomUUID,
+  timingSafeEqual,
+} from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kysely, sql } from "kysely";
 import type { Logger } from "pino";
@@ -59,9 +66,14 @@ export interface RowMacs {
   mark(jwk: Record<string, unknown>): Record<string, unknown>;
   unmark(jwk: Record<string, unknown>): Record<string, unknown>;
 }
+/** A key as HMACs use it: imported once, since that takes longer than a MAC. */
+interface LoadedKey extends MacKey {
+  readonly secret: KeyObject;
+}
+
 interface State {
   /** Newest first. */
-  readonly keys: readonly [MacKey, ...MacKey[]];
+  readonly keys: readonly [LoadedKey, ...LoadedKey[]];
   /** Tables whose rows are rejected without a valid MAC. */
   readonly enforced: ReadonlySet<BoundTable>;
 }
@@ -133,12 +145,12 @@ export function rowMacs(
     return { keys: [newest, ...older], enforced: new Set(marked ? firstTables : []) };
   }
 
-  async function readKeys(rows: readonly KeyRow[]): Promise<MacKey[]> {
-    const keys: MacKey[] = [];
+  async function readKeys(rows: readonly KeyRow[]): Promise<LoadedKey[]> {
+    const keys: LoadedKey[] = [];
     let failure: unknown;
     for (const { kid, sealed } of rows) {
       const found = await decryptIfPossible(kid, sealed);
-      if (isMacKey(found)) keys.push({ ...found, kid });
+      if (isMacKey(found)) keys.push({ ...found, kid, secret: createSecretKey(found.k, "base64url") });
       else
         failure =
           found instanceof DecryptionFailed ? found : new DecryptionFailed("ciphertext_moved", keyTable);
@@ -195,11 +207,9 @@ export function rowMacs(
     return { kid, row: { kid, purpose, ...sealed, created_at: createdAt, active_at: createdAt } };
   }
 
-  function macBy<T extends BoundTable>(key: MacKey, table: T, row: BoundRow<T>): string {
+  function macBy<T extends BoundTable>(key: LoadedKey, table: T, row: BoundRow<T>): string {
     const values = boundColumns[table].columns.map((column) => canonical(Reflect.get(row, column)));
-    const mac = createHmac("sha256", Buffer.from(key.k, "base64url")).update(
-      JSON.stringify([table, ...values]),
-    );
+    const mac = createHmac("sha256", key.secret).update(JSON.stringify([table, ...values]));
     return `${key.kid}.${mac.digest("base64url")}`;
   }
 

@@ -1,4 +1,5 @@
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
+import { backends } from "./backends.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, inSeconds, signingKey } from "./samples.ts";
 
@@ -70,6 +71,52 @@ describeStore("sessions of aggregated routes", (store) => {
 
     const ended = await store().endAccess(signingKey({ kid: "next" }), "test");
     expect(ended.aggregateSessions).toBeGreaterThan(0);
-    expect(await exist("of kept")).toEqual([false]);
+    await expect.poll(() => exist("of kept"), { timeout: 60_000 }).toEqual([false]);
+  });
+});
+
+describe("sessions of aggregated routes, two replicas", () => {
+  it("are cached on one replica until the other changes or ends them, or their grant ends", async () => {
+    const backend = await backends.postgres();
+    const [here, there] = await Promise.all([backend.open(), backend.open()]);
+    const create = (handle: string, grantId: string, keepPerGrant = 10) =>
+      here.aggregateSessions.create(
+        { handle, userId: "u", grantId, routeId: "all", expiresAt: inSeconds(60), state: { handle } },
+        keepPerGrant,
+      );
+    const cached = (handle: string) => there.aggregateSessions.find(handle);
+    try {
+      await here.authorizationServerRecords.upsert({ model: "Grant", id: "g2", payload: {} });
+      for (const [handle, grantId] of [
+        ["changed", "g1"],
+        ["removed", "g1"],
+        ["revoked", "g2"],
+        ["dropped", "g3"],
+      ] as const) {
+        await create(handle, grantId);
+        // The same object: not read again.
+        await expect
+          .poll(
+            async () => {
+              const [one, other] = [await cached(handle), await cached(handle)];
+              return one !== undefined && one.state === other?.state;
+            },
+            { timeout: 60_000 },
+          )
+          .toBe(true);
+      }
+      await here.aggregateSessions.update("changed", 1, { handle: "new" }, inSeconds(120));
+      await here.aggregateSessions.remove("removed");
+      await here.authorizationServerRecords.revokeGrant("g2", audit("grant.revoked"));
+      await create("newer", "g3", 1);
+      await expect
+        .poll(() => cached("changed"), { timeout: 60_000 })
+        .toMatchObject({ version: 2, state: { handle: "new" } });
+      for (const handle of ["removed", "revoked", "dropped"])
+        await expect.poll(() => cached(handle), { timeout: 60_000 }).toBeUndefined();
+    } finally {
+      await Promise.all([here.close(), there.close()]);
+      await backend.close();
+    }
   });
 });

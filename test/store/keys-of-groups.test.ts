@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import { expect, it } from "vitest";
-import { keysOfGroups } from "../../src/store/people.ts";
+import { keysOfGroups } from "../../src/util/keys-of-groups.ts";
 
 it("contains the keys of a group that are still cached, and no groups without keys", () => {
   const names = keysOfGroups();

@@ -114,7 +114,7 @@ const reads = {
   sign_in_session: () => store.signInSessions.find(userId),
   signing_key: async () => (await store.signingKeys.list("external_token"))[0],
   stored_route: async () => (await store.storedRoutes.list())[0],
-  aggregate_session: () => store.aggregateSessions.find("session"),
+  aggregate_session: () => store.aggregateSessions.find("session", "store"),
   elicitation_session: async () =>
     (await store.elicitationSessions.has({ userId, routeId, sessionId: "s" })) || undefined,
 } as const;

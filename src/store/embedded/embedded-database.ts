@@ -11,6 +11,7 @@ import {
   type Listener,
   messageChannel,
   notificationHub,
+  sessionChannel,
 } from "../notifications/notifications.ts";
 import type { Tables } from "../tables.ts";
 import { makeDataFolder } from "./data-folder.ts";
@@ -194,6 +195,8 @@ export async function listenEmbedded(
   await pglite.listen(changeChannel, hub.receive, () => hub.emit({ table: "everything" }));
   const received = (to: string) => hub.emit({ table: "replica_message", to });
   await pglite.listen(messageChannel, received, () => {});
+  const changed = (name: string) => hub.emit({ table: "aggregate_session", name });
+  await pglite.listen(sessionChannel, changed, () => {});
   options.metrics?.storeListenerUp.set(1);
   let closed = false;
   return {

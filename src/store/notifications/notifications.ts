@@ -11,6 +11,8 @@ export type Change =
   | { readonly table: "client_registration"; readonly issuer: string }
   /** A message to the replica `to`, or to all (`*`); on its own channel. */
   | { readonly table: "replica_message"; readonly to: string }
+  /** A session of an aggregated route, by the hash of its id; on its own channel. */
+  | { readonly table: "aggregate_session"; readonly name: string }
   /** The listener was disconnected: all cached data may be stale. */
   | { readonly table: "everything" };
 
@@ -82,6 +84,9 @@ export const changeChannel = "envoy_mcp_auth_change";
 
 /** Channel for messages between replicas; the payload is the receiver. Not the other one: old replicas would clear their caches. */
 export const messageChannel = "envoy_mcp_auth_message";
+
+/** Channel for changed sessions of aggregated routes; the payload is the hash of the id. Not the first one, for the same reason. */
+export const sessionChannel = "envoy_mcp_auth_session";
 
 /** Postgres rejects payloads of 8000 bytes or more. */
 const maxPayloadBytes = 7_900;

@@ -8,6 +8,7 @@ import {
   type Listener,
   messageChannel,
   notificationHub,
+  sessionChannel,
 } from "../notifications/notifications.ts";
 import type { Tables } from "../tables.ts";
 import { type PostgresTls, postgresAddress } from "./pool.ts";
@@ -137,6 +138,7 @@ export function listenPostgres(options: {
     client.on("notification", ({ channel, payload = "" }) => {
       if (channel === changeChannel) hub.receive(payload);
       else if (channel === messageChannel) hub.emit({ table: "replica_message", to: payload });
+      else if (channel === sessionChannel) hub.emit({ table: "aggregate_session", name: payload });
       else if (beats.received(payload)) {
         stalled = false;
         report();
@@ -144,7 +146,8 @@ export function listenPostgres(options: {
     });
     try {
       await client.connect();
-      await client.query(`listen "${changeChannel}"; listen "${messageChannel}"; listen "${ownChannel}"`);
+      const channels = [changeChannel, messageChannel, sessionChannel, ownChannel];
+      await client.query(channels.map((channel) => `listen "${channel}"`).join("; "));
       beats.reset();
       connection = { client, lost: end.resolve };
       // `close` was called while connecting.
