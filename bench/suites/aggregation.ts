@@ -65,10 +65,9 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
   const sidecar = await startSidecar({ world, file, core: undefined, nodeFlags: ["--inspect=127.0.0.1:0"] });
   const envoy = await startEnvoy(world, file);
   const port = envoy.ports.mcp ?? 0;
-  const pool = new Pool(`https://127.0.0.1:${port}`, {
-    connections: 64,
-    connect: { ca: world.ca.ca, servername: "mcp.test" },
-  });
+  const tls = { ca: world.ca.ca, servername: "mcp.test" };
+  const pool = new Pool(`https://127.0.0.1:${port}`, { connections: 64, connect: tls });
+  const streams = new Pool(`https://127.0.0.1:${port}`, { connect: tls, bodyTimeout: 0 });
   const lines: HttpCalls[] = [];
   try {
     const at = { direct: client(pool, "/m0", direct), merged: client(pool, "/all", merged) };
@@ -110,13 +109,20 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
 
     progress(`${sessionsForMemory} sessions`);
     const before = await heapUsed(sidecar.log());
+    const opened: { readonly session: string; readonly of: ReturnType<typeof client> }[] = [];
     for (const other of others) {
-      const theirs = client(pool, "/all", await world.externalToken(other, "https://mcp.test/all"));
-      for (let opened = 0; opened < sessionsEach; opened++)
-        await theirs.call(await theirs.initialize(), "m0__search_7");
+      const of = client(pool, "/all", await world.externalToken(other, "https://mcp.test/all"));
+      for (let count = 0; count < sessionsEach; count++) {
+        const session = await of.initialize();
+        await of.call(session, "m0__search_7");
+        opened.push({ session, of });
+      }
     }
-    const after = await heapUsed(sidecar.log());
-    const perSession = (after.heap - before.heap) / sessionsForMemory;
+    const withSessions = await heapUsed(sidecar.log());
+    for (const { session, of } of opened) await of.openStream(streams, session);
+    const withStreams = await heapUsed(sidecar.log());
+    const perSession = (withSessions.heap - before.heap) / sessionsForMemory;
+    const perStream = (withStreams.heap - withSessions.heap) / sessionsForMemory;
 
     const p50 = difference(slow.merged, slow.direct, "p50").median;
     const share = ratio(many.merged, many.direct, "perSecond").median;
@@ -135,11 +141,12 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
         },
         {
           title: "The merged list, and sessions",
-          note: `\`tools/list\` of ${members} members with ${toolsEach} tools each: in a new session (20 handshakes), and again in the same session. Heap after a garbage collection per open session with one call made.`,
+          note: `\`tools/list\` of ${members} members with ${toolsEach} tools each: in a new session (20 handshakes), and again in the same session. Heap after a garbage collection per open session with one call made, and per stream that such a session keeps open.`,
           lines: [
             { name: "`tools/list`, cold", figures: { "p50 ms": coldMs, "p99 ms": percentile(cold, 0.99) } },
             { name: "`tools/list`, warm", figures: { "p50 ms": warmMs, "p99 ms": percentile(warm, 0.99) } },
             { name: "open session", figures: { KiB: perSession / 1024 } },
+            { name: "its stream (`GET`), too", figures: { KiB: perStream / 1024 } },
           ],
         },
       ],
@@ -157,6 +164,7 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
     };
   } finally {
     for (const line of lines) line.close();
+    await streams.destroy();
     await pool.close();
     await envoy.stop();
     await sidecar.stop();
@@ -224,6 +232,15 @@ function client(pool: Dispatcher, path: string, token: string) {
       } while (cursor !== undefined);
       if (listed !== count) throw new Error(`${listed} of ${count} tools are listed`);
       return performance.now() - startedAt;
+    },
+    /** Opens the stream of messages that belong to no request, which stays open. */
+    async openStream(through: Dispatcher, session: string): Promise<void> {
+      const { statusCode } = await through.request({
+        path,
+        method: "GET",
+        headers: headersFor(token, session),
+      });
+      if (statusCode !== 200) throw new Error(`GET: ${statusCode}`);
     },
     call: (session: string, name: string) =>
       ask("tools/call", { name, arguments: { query: "envoy" } }, session),
