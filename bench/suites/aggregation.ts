@@ -141,12 +141,12 @@ export const aggregation: Suite = async ({ world, cores, rounds, progress }) => 
         },
         {
           title: "The merged list, and sessions",
-          note: `\`tools/list\` of ${members} members with ${toolsEach} tools each: in a new session (20 handshakes), and again in the same session. Heap after a garbage collection per open session with one call made, and per stream that such a session keeps open.`,
+          note: `\`tools/list\` of ${members} members with ${toolsEach} tools each: in a new session (20 handshakes), and again in the same session. Heap after a garbage collection per open session with one call made, and per stream that such a session keeps open, for which the gateway keeps one open to each member.`,
           lines: [
             { name: "`tools/list`, cold", figures: { "p50 ms": coldMs, "p99 ms": percentile(cold, 0.99) } },
             { name: "`tools/list`, warm", figures: { "p50 ms": warmMs, "p99 ms": percentile(warm, 0.99) } },
             { name: "open session", figures: { KiB: perSession / 1024 } },
-            { name: "its stream (`GET`), too", figures: { KiB: perStream / 1024 } },
+            { name: `its stream, and those of ${members} members`, figures: { KiB: perStream / 1024 } },
           ],
         },
       ],
