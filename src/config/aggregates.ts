@@ -97,25 +97,20 @@ function prefixFor({ id }: Route, template: string): string {
  */
 export function checkAggregates(
   routes: readonly { readonly route: Route; readonly path: ConfigPath }[],
-  reporter: Pick<Reporter, "error">,
+  reporter: Pick<Reporter, "error" | "warn">,
 ): void {
   const all = routes.map(({ route }) => route);
   for (const { route, path } of routes) {
     const aggregate = aggregateOf(route);
     if (aggregate === undefined) continue;
     const at = [...path, "mcp", "aggregate"];
-    if (aggregate.members !== "all")
-      for (const [index, name] of aggregate.members.entries()) {
-        const found = all.find((one) => isNamed(one, name));
-        if (found !== undefined && isServer(found)) continue;
-        reporter.error(
-          [...at, "routes", index],
-          found === undefined
-            ? `there is no route ${name}`
-            : `${name} is the route of an application or an aggregated route, not of one MCP server`,
-          "write the id or `from` of an MCP route",
-        );
-      }
+    if (aggregate.members !== "all") checkNames(route, aggregate.members, all, [...at, "routes"], reporter);
+    else if (!all.some(isServer))
+      reporter.warn(
+        [...at, "routes"],
+        "there is no other MCP route, so this one has no tools",
+        "add MCP routes; ignore this if they will be created with the admin API",
+      );
     const members = resolve(route, all).sort((a, b) => (a.prefix < b.prefix ? -1 : 1));
     for (const [index, member] of members.entries()) {
       const before = members[index - 1];
@@ -130,4 +125,47 @@ export function checkAggregates(
       );
     }
   }
+}
+
+/** Reports names that are not those of MCP routes, and routes that are named twice. */
+function checkNames(
+  route: Route,
+  names: readonly string[],
+  all: readonly Route[],
+  at: ConfigPath,
+  reporter: Pick<Reporter, "error">,
+): void {
+  const seen = new Map<Route, number>();
+  for (const [index, name] of names.entries()) {
+    const found = all.find((one) => isNamed(one, name));
+    const first = found && seen.get(found);
+    if (found === undefined)
+      reporter.error(
+        [...at, index],
+        `there is no route ${inWords(name)}`,
+        name === "all"
+          ? "write routes: all, without brackets, for every MCP route"
+          : "write the id or `from` of an MCP route",
+      );
+    else if (!isServer(found))
+      reporter.error(
+        [...at, index],
+        found === route
+          ? `${name} is this aggregated route itself`
+          : found.mcp.kind === "client"
+            ? `${name} is the route of an application, not of an MCP server`
+            : `${name} is an aggregated route, too: members are routes with one MCP server`,
+        found.mcp.kind === "server" && found !== route
+          ? `write the routes that ${name} names`
+          : "write the id or `from` of an MCP route",
+      );
+    else if (first !== undefined)
+      reporter.error([...at, index], `${name} is the route of entry ${first + 1}, too`, "remove one of them");
+    else seen.set(found, index);
+  }
+}
+
+/** A name as an error shows it: in quotes if it could be overlooked. */
+export function inWords(name: string): string {
+  return /^\S+$/.test(name) ? name : JSON.stringify(name);
 }

@@ -1,5 +1,5 @@
-import { consentAuth, type Route } from "../model/route.ts";
-import { checkAggregates } from "./aggregates.ts";
+import { aggregateOf, consentAuth, type Route } from "../model/route.ts";
+import { checkAggregates, inWords } from "./aggregates.ts";
 import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./callback-urls.ts";
 import { checkMembersReachable } from "./check-aggregation.ts";
 import type { Config } from "./config.ts";
@@ -128,22 +128,38 @@ export function checkConflicts(
     announceCallback(config, route, path, reporter);
     checkUpstreamAuth(config, route, path, reporter);
   }
-  for (const { route, path } of routes) {
-    if (route.mcp.kind !== "client") continue;
-    for (const [index, name] of (route.mcp.routes ?? []).entries()) {
-      const found = routes.find(
-        ({ route: server }) => server.id === name || server.resource === name.replace(/\/$/, ""),
+  for (const { route, path } of routes) checkApplication(route, path, routes, reporter);
+}
+
+/** Reports MCP routes that a client route names and its tokens cannot be valid for, or names twice. */
+function checkApplication(
+  { mcp }: Route,
+  path: ConfigPath,
+  routes: readonly { readonly route: Route }[],
+  reporter: Reporter,
+): void {
+  if (mcp.kind !== "client") return;
+  const seen = new Set<Route>();
+  for (const [index, name] of (mcp.routes ?? []).entries()) {
+    const at = [...path, "mcp", "client", "routes", index];
+    const found = routes.find(({ route }) => route.id === name || route.resource === name.replace(/\/$/, ""));
+    if (found?.route.mcp.kind !== "server")
+      reporter.error(
+        at,
+        found === undefined
+          ? `there is no route ${inWords(name)}`
+          : `${name} is the route of an application, not of an MCP server`,
+        "write the id or `from` of an MCP route",
       );
-      if (found?.route.mcp.kind !== "server") {
-        reporter.error(
-          [...path, "mcp", "client", "routes", index],
-          found === undefined
-            ? `there is no route ${name}`
-            : `${name} is the route of an application, not of an MCP server`,
-          "write the id or `from` of an MCP route",
-        );
-      }
-    }
+    else if (aggregateOf(found.route) !== undefined)
+      reporter.warn(
+        at,
+        `${name} is an aggregated route: it answers calls with tokens of applications with 403`,
+        "name its members instead",
+      );
+    // Harmless, unlike in an aggregated route, but seldom meant.
+    else if (seen.has(found.route)) reporter.warn(at, `${name} is named twice`, "remove one of them");
+    if (found !== undefined) seen.add(found.route);
   }
 }
 

@@ -101,7 +101,7 @@ export function reportIssues<T extends z.ZodType>(
     },
   });
   if (result.success) return result.data;
-  for (const issue of result.error.issues) {
+  for (const issue of result.error.issues.flatMap(faults)) {
     const at = [...path, ...issue.path.map((step) => (typeof step === "symbol" ? String(step) : step))];
     if (issue.code === "unrecognized_keys") {
       const known = knownKeys.get(JSON.stringify(issue.path)) ?? [];
@@ -119,12 +119,23 @@ export function reportIssues<T extends z.ZodType>(
   return undefined;
 }
 
+/** The faults of the alternative that fits but for what is in it, instead of the message that none fits. */
+function faults(issue: z.core.$ZodIssue): readonly z.core.$ZodIssue[] {
+  if (issue.code !== "invalid_union") return [issue];
+  const closest = issue.errors.find((option) => option.every(({ path }) => path.length > 0));
+  return (closest ?? [issue]).map((one) =>
+    one === issue ? issue : { ...one, path: [...issue.path, ...one.path] },
+  );
+}
+
 function missing(issue: z.core.$ZodIssue): boolean {
+  if (issue.code === "invalid_union") return issue.errors.some((option) => option.some(missing));
   return issue.code === "invalid_type" && issue.message.endsWith("received undefined");
 }
 
 function message(issue: z.core.$ZodIssue): string {
-  const key = String(issue.path.at(-1) ?? "the file");
+  const last = issue.path.at(-1) ?? "the file";
+  const key = typeof last === "number" ? "the entry" : String(last);
   if (missing(issue)) return `${key} is missing`;
   if (issue.code === "invalid_type") {
     return `${key} must be ${article(issue.expected)}, not ${article(issue.message.split("received ")[1] ?? "this")}`;
@@ -146,19 +157,36 @@ function fix(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_type") return `write ${article(issue.expected)} here`;
   if (issue.code === "invalid_value") return `write one of: ${issue.values.map(String).join(", ")}`;
   if (issue.code === "too_small") {
+    if (issue.origin === "array") return "write at least one entry";
     return issue.origin === "number"
       ? `write at least ${issue.minimum}`
-      : "give it a value, or leave the key out";
+      : `give it a value, or ${typeof issue.path.at(-1) === "number" ? "remove it" : "leave the key out"}`;
   }
   if (issue.code === "too_big") return `write at most ${issue.maximum}`;
   if (issue.code === "invalid_format") return "use letters, digits, dots, dashes and underscores";
-  if (issue.code === "invalid_union") return "write a number or a string";
+  if (issue.code === "invalid_union") {
+    const options = issue.errors.flatMap(([first]) => (first === undefined ? [] : [alternative(first)]));
+    return `write ${[...new Set(options)].join(" or ")}`;
+  }
   return "correct the value";
+}
+
+function alternative(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_value") return issue.values.map((value) => JSON.stringify(value)).join(" or ");
+  if (issue.code === "invalid_format") return article(issue.format);
+  return issue.code === "invalid_type" ? article(issue.expected) : "a valid value";
 }
 
 function article(kind: string): string {
   const word =
-    { record: "mapping", object: "mapping", array: "list", int: "whole number", null: "empty value" }[kind] ??
-    kind;
-  return /^[aeio]/.test(word) ? `an ${word}` : `a ${word}`;
+    {
+      record: "mapping",
+      object: "mapping",
+      array: "list",
+      int: "whole number",
+      null: "empty value",
+      ipv4: "IPv4 address",
+      ipv6: "IPv6 address",
+    }[kind] ?? kind;
+  return /^[aeio]/i.test(word) ? `an ${word}` : `a ${word}`;
 }

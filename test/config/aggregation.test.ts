@@ -36,6 +36,79 @@ it.each([
 });
 
 it.each([
+  ["[notes, notes]", "[1]: notes is the route of entry 1, too -> remove one of them"],
+  [
+    "[notes, https://notes.example.com/]",
+    "[1]: https://notes.example.com/ is the route of entry 1, too -> remove one of them",
+  ],
+  ["[]", ": routes is empty -> write at least one entry"],
+  ["[elsewhere]", "[0]: there is no route elsewhere -> write the id or `from` of an MCP route"],
+  ["[all]", "[0]: all is this aggregated route itself -> write the id or `from` of an MCP route"],
+  [
+    "[more]",
+    "[0]: more is an aggregated route, too: members are routes with one MCP server -> write the routes that more names",
+  ],
+  [
+    "[app]",
+    "[0]: app is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
+  ],
+  ['[""]', "[0]: the entry is empty -> give it a value, or remove it"],
+  ['[" "]', '[0]: there is no route " " -> write the id or `from` of an MCP route'],
+  ["[1]", "[0]: the entry must be a string, not a number -> write a string here"],
+  ["notes", ': routes has a value of the wrong type -> write "all" or a list'],
+])("names the entry and the fix of members that are wrong: %s", (routes, problem) => {
+  const others = `
+  - {id: more, from: https://more.example.com, mcp: {aggregate: {routes: all}}}
+  - {id: app, from: https://app.example.com, to: http://127.0.0.1:2, mcp: {client: {}}}`;
+  expect(problemsOf(file("", routes).trimEnd() + others).map((one) => one.replace(/^\d+:\d+ /, ""))).toEqual([
+    `error routes[1].mcp.aggregate.routes${problem}`,
+  ]);
+});
+
+it("members of a route in the database are checked in the same way", () => {
+  const loaded = loadConfig(configFile(file("", "all")), {});
+  if (!loaded.ok) throw new Error("invalid");
+  const entry = { from: "https://two.example.com", mcp: { aggregate: { routes: ["notes", "notes"] } } };
+  const built = buildStoredRoutes(loaded.config, [{ id: "two", entry }]);
+  expect(built.problems.get("two")).toEqual([
+    expect.objectContaining({
+      path: "mcp.aggregate.routes.1",
+      message: "notes is the route of entry 1, too",
+      fix: "remove one of them",
+    }),
+  ]);
+});
+
+it("warns of an aggregated route without members, and says what to write for all of them", () => {
+  const lines = file("", "all").split("\n");
+  const alone = lines.filter((line) => !line.includes("id: notes")).join("\n");
+  expect(problemsOf(alone)).toEqual([
+    expect.stringMatching(/ warning routes\[0\]\.mcp\.aggregate\.routes: .* so this one has no tools -> /),
+  ]);
+  const renamed = file("", "[all]").replace("id: all", "id: everything");
+  expect(problemsOf(renamed)).toEqual([
+    expect.stringContaining(
+      "there is no route all -> write routes: all, without brackets, for every MCP route",
+    ),
+  ]);
+});
+
+it("warns of routes that an application names without effect", () => {
+  const app = (routes: string) =>
+    problems(
+      "{}",
+      `all}}}\n  - {id: app, from: https://app.example.com, to: http://127.0.0.1:2, mcp: {client: {routes: ${routes}`,
+    );
+  expect(app("[notes]")).toEqual([]);
+  expect(app("[notes, notes]")).toEqual([
+    "warning routes[2].mcp.client.routes[1]: notes is named twice -> remove one of them",
+  ]);
+  expect(app("[all]")).toEqual([
+    expect.stringMatching(/^warning routes\[2\]\.mcp\.client\.routes\[0\]: .* with 403 -> name its members/),
+  ]);
+});
+
+it.each([
   ["envoy: {sidecar: {grpc: one:50051, http: one:8080}}", /it calls the sidecar at one:50051/],
   ["envoy: {listen: 127.0.0.1:8090}", /the address of envoy\.listen/],
   ["envoy: {listen: 0.0.0.0:8090}", /the address of envoy\.listen/],
