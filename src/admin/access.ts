@@ -28,7 +28,7 @@ export class AdminError extends Error {
   readonly status: 400 | 401 | 403 | 404 | 409 | 412 | 415 | 422;
   readonly code: string;
   readonly problems: readonly Problem[] | undefined;
-  /** What to configure manually. */
+  /** What to change first, or to configure manually. */
   readonly remedy: string | undefined;
 
   constructor(

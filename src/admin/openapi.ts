@@ -43,7 +43,7 @@ export const adminSchemas = {
     what_to_do: z
       .string()
       .optional()
-      .describe("What to configure manually when discovery or registration failed."),
+      .describe("What to change first; what to configure manually when discovery or registration failed."),
   }),
   AuditEvent: z.strictObject({
     id: z.int().describe("Increasing; an export resumes after the last id it has seen."),
@@ -71,7 +71,9 @@ const accessErrors = {
 };
 const inputErrors = {
   "400": error("The input is invalid; problems lists the faults by field."),
-  "409": error("The id or the URL is already in use, or the route is defined in the routes file."),
+  "409": error(
+    "The id or the URL is already in use, the route is defined in the routes file, or other stored routes name it (in_use).",
+  ),
   "415": error("The content type is not application/json."),
   "422": error(
     "Discovery or registration at the upstream failed; what_to_do says what to configure manually.",

@@ -3,6 +3,7 @@ import { derivedRouteId } from "../config/build-route.ts";
 import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
+import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
@@ -36,9 +37,15 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
   /**
    * Builds the route of `entry` next to the other stored routes.
-   * @throws AdminError with all problems of the entry
+   * @param before the stored routes as they are now
+   * @throws AdminError with all problems of the entry, or if another stored route would no longer be served
    */
-  function build(id: string, entry: JsonObject, others: readonly StoredRoute[]) {
+  function build(
+    id: string,
+    entry: JsonObject,
+    others: readonly StoredRoute[],
+    before: readonly StoredRoute[] = others,
+  ) {
     const tried = live.tryStoredRoutes([...others, { id, entry }]);
     const route = tried.read.get(id);
     const problems = tried.problems.get(id) ?? [];
@@ -49,7 +56,27 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     const errors = problems.filter(({ severity }) => severity === "error");
     if (errors.length > 0)
       throw new AdminError(400, "invalid_route", "the route is invalid", { problems: errors });
+    requireInForce(id, tried, before);
     return { route, config: tried.config };
+  }
+
+  /** @throws AdminError if stored routes that are in force before a change of `id` would not be after it: they name it, say. */
+  function requireInForce(
+    id: string,
+    { problems }: Pick<StoredRoutesBuilt, "problems">,
+    before: readonly StoredRoute[],
+  ): void {
+    if ([...problems.keys()].every((other) => other === id)) return;
+    const already = live.tryStoredRoutes(before).problems;
+    const broken = [...problems].filter(([other]) => other !== id && !already.has(other));
+    if (broken.length === 0) return;
+    const ids = broken.map(([other]) => other).join(", ");
+    throw new AdminError(409, "in_use", `other stored routes would no longer be served: ${ids}`, {
+      problems: broken.flatMap(([other, found]) =>
+        found.map((problem) => ({ ...problem, path: `${other}: ${problem.path}` })),
+      ),
+      remedy: `change or delete ${ids} first, or disable ${id} (enabled: false): an aggregated route goes on without a disabled member`,
+    });
   }
 
   /** Runs discovery and client registration before the first user needs them. */
@@ -103,11 +130,8 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       if (input.id !== undefined && input.id !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
-      const { route, config } = build(
-        id,
-        entry,
-        all.filter((one) => one !== stored),
-      );
+      const others = all.filter((one) => one !== stored);
+      const { route, config } = build(id, entry, others, [...others, stored]);
       if ("mcp" in input || "to" in input || "from" in input) await prepare(route, config);
       const outcome = await store.storedRoutes.replace(
         { id, place: route.host + route.prefix, entry },
@@ -126,6 +150,8 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     },
 
     async delete(id) {
+      const all = await store.storedRoutes.list();
+      requireInForce(id, live.tryStoredRoutes(all.filter((one) => one.id !== id)), all);
       if (!(await store.storedRoutes.delete(id, { action: "route.deleted", routeId: id })))
         return rejectFileRoute(id);
       await deps.refresh();

@@ -38,15 +38,17 @@ export function checkMembersReachable(
   routes: readonly { readonly route: Route; readonly path: ConfigPath }[],
   reporter: ErrorReporter,
 ): void {
-  const first = routes.find(({ route }) => aggregateOf(route) !== undefined);
-  if (first === undefined || config.aggregation.through !== undefined) return;
-  const at = [...first.path, "mcp", "aggregate"];
+  if (config.aggregation.through !== undefined) return;
   const { listen, envoy } = config;
+  const report = (message: string, fix: string) => {
+    // All of them: a route of the database is left out only if it is reported itself.
+    for (const { route, path } of routes)
+      if (aggregateOf(route) !== undefined) reporter.error([...path, "mcp", "aggregate"], message, fix);
+  };
   const remote = [...envoy.sidecar.grpc, ...envoy.sidecar.http].find((one) => !isOnThisMachine(one));
   if (listen.xds !== undefined || remote !== undefined) {
     const why = listen.xds === undefined ? `it calls the sidecar at ${remote}` : "listen.xds is set";
-    reporter.error(
-      at,
+    report(
       `Envoy is on another machine (${why}): the sidecar cannot reach the members of this route at aggregation.listen`,
       "set aggregation.through to the https URL of Envoy as seen from the sidecar (docs/configuration.md#aggregation)",
     );
@@ -66,8 +68,7 @@ export function checkMembersReachable(
       port !== "0" && (address === own || address === `0.0.0.0:${port}` || address === `[::]:${port}`),
   );
   if (same !== undefined)
-    reporter.error(
-      at,
+    report(
       `aggregation.listen is ${own}, the address of ${same[0]}`,
       "give aggregation.listen a free port of 127.0.0.1",
     );

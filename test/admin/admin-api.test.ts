@@ -117,6 +117,65 @@ describe("admin API: routes", () => {
     expect((await call("DELETE", "/routes/all")).status).toBe(204);
   });
 
+  it("keeps a route that another stored route names, and names that one; a disabled member leaves the aggregated route in force", async () => {
+    await call("POST", "/routes", open("one"));
+    await call("POST", "/routes", open("two"));
+    const members = ["one", "https://two.test"];
+    await call("POST", "/routes", {
+      id: "both",
+      from: "https://both.test",
+      mcp: { aggregate: { routes: members } },
+    });
+    await call("POST", "/routes", open("app", { mcp: { client: { routes: ["two"] } } }));
+    const inForce = async (id: string) => (await call("GET", `/routes/${id}`)).body.in_force;
+
+    const deleted = await call("DELETE", "/routes/one");
+    expect([deleted.status, deleted.body]).toEqual([
+      409,
+      {
+        error: "in_use",
+        error_description: "other stored routes would no longer be served: both",
+        problems: [
+          expect.objectContaining({ path: "both: mcp.aggregate.routes.0", message: "there is no route one" }),
+        ],
+        what_to_do: expect.stringMatching(/^change or delete both first, or disable one \(enabled: false\)/),
+      },
+    ]);
+    const moved = await call("PATCH", "/routes/two", { from: "https://elsewhere.test" });
+    expect([moved.status, moved.body.error_description]).toEqual([409, expect.stringMatching(/: both$/)]);
+    const turned = await call("PATCH", "/routes/two", { mcp: { server: null, client: {} } });
+    expect([turned.status, turned.body.error_description]).toEqual([
+      409,
+      expect.stringMatching(/: both, app$/),
+    ]);
+    expect(await Promise.all(["one", "two", "both", "app"].map(inForce))).toEqual([true, true, true, true]);
+
+    expect((await call("PATCH", "/routes/one", { enabled: false })).status).toBe(200);
+    expect(await inForce("both")).toBe(true);
+    await call("PATCH", "/routes/both", { mcp: { aggregate: { routes: ["two"] } } });
+    expect((await call("DELETE", "/routes/one")).status).toBe(204);
+    for (const id of ["app", "both", "two"]) expect((await call("DELETE", `/routes/${id}`)).status).toBe(204);
+  });
+
+  it("rejects an aggregated route that names a member twice", async () => {
+    const twice = {
+      id: "twice",
+      from: "https://twice.test",
+      mcp: { aggregate: { routes: ["in-file", "https://file.test"] } },
+    };
+    const { status, body } = await call("POST", "/routes", twice);
+    expect([status, body.problems]).toEqual([
+      400,
+      [
+        {
+          path: "mcp.aggregate.routes.1",
+          message: "https://file.test is the route of entry 1, too",
+          fix: "remove one of them",
+        },
+      ],
+    ]);
+  });
+
   it("derives a missing id, and rejects a duplicate id or URL with 409", async () => {
     const { id: _id, ...nameless } = open("nameless");
     const created = await call("POST", "/routes", nameless);

@@ -120,6 +120,24 @@ it.each([
   expect(problems(`${authenticated}\naggregation: {through: https://envoy:8443}`)).toEqual([]);
 });
 
+it("leaves out every aggregated route of the database whose members the sidecar cannot reach", () => {
+  const top = `listen: {envoy_secret: ${secret}}\nenvoy: {sidecar: {grpc: one:50051, http: one:8080}}`;
+  const only = file(top)
+    .split("\n")
+    .filter((line) => !line.includes("id: all"))
+    .join("\n");
+  const loaded = loadConfig(configFile(only), {});
+  if (!loaded.ok) throw new Error("invalid");
+  const entry = (host: string) => ({
+    from: `https://${host}.example.com`,
+    mcp: { aggregate: { routes: "all" } },
+  });
+  const entries = ["one", "two"].map((id) => ({ id, entry: entry(id) }));
+  const built = buildStoredRoutes(loaded.config, entries);
+  expect([...built.problems.keys()]).toEqual(["one", "two"]);
+  expect(built.config.routes.map(({ id }) => id)).toEqual(["notes"]);
+});
+
 it("needs aggregation.through for a fleet of Envoys", () => {
   const xds = `listen: {envoy_secret: ${secret}, grpc_tls: {certificate: a, key: b, client_ca: c}, http_tls: {certificate: a, key: b}, xds: {address: "0.0.0.0:18000", certificate: a, key: b, secret: xds-secret-0123456789-abcdefghijklmnop}}`;
   expect(problems(xds)).toContainEqual(
