@@ -32,12 +32,17 @@ export function errorPage(page: {
 export function messagePage(page: {
   title: string;
   text: string;
+  /** A second paragraph: what to do next. */
+  next?: string;
   action?: { readonly label: string; readonly href: string };
 }): string {
   const button = page.action
     ? html`<p class="actions"><a class="button primary" href="${page.action.href}">${page.action.label}</a></p>`
     : "";
-  return layout({ title: page.title, content: html`<h1>${page.title}</h1><p>${page.text}</p>!${button}` });
+  return layout({
+    title: page.title,
+    content: html`<h1>${page.title}</h1><p>${page.text}</p>!${page.next ? html`<p>${page.next}</p>` : ""}!${button}`,
+  });
 }
 
 /** Shown for an address that is meant for MCP clients or not in use, when it is opened in a browser. */

@@ -14,12 +14,13 @@ import type { BrowserSession, SignIn } from "../sign-in/sign-in.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { failureInWords, readFailureCode } from "../upstream-oauth/failures.ts";
+import { readFailureCode } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import type { Agreed } from "./confirm-connection.ts";
 import { consentDonePath, pathOf } from "./connection-request.ts";
+import { cancelledPage, notConnectedPage, rejections } from "./consent-link-ends.ts";
 import type { ClientFacts } from "./server-states.ts";
 
 /** Whose call needs a connection to which route. */
@@ -118,7 +119,8 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
     const opened = await open(ctx);
     if (!opened) return;
     if (!signIn.csrfMatches(ctx, form.get("csrf"))) return reject(ctx, 403, "csrf");
-    if (form.get("decision") !== "allow") return seeOther(ctx, doneUrl(opened.route, "access_denied"));
+    // The link stays usable: the page that says so has a button for it.
+    if (form.get("decision") !== "allow") return seeOther(ctx, `${ctx.path}?cancelled=1`);
     const scopes = (form.get("scope") ?? "").split(" ").filter(Boolean);
     await allow(ctx, opened, { server: form.get("server") ?? "", scopes });
   });
@@ -156,6 +158,7 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
     if (state === "unavailable") return reject(ctx, 503, "temporarily_unavailable");
     const connected = state !== "missing";
     if (connected && link.aggregate === undefined) return seeOther(ctx, doneUrl(route));
+    if (queryParameter(ctx, "cancelled") === "1") return showCancelled(ctx, { link, route }, connected);
     const csrf = signIn.csrfToken(ctx);
     if (!csrf) return reject(ctx, 403, "signed_out");
     const [client, notice] = await Promise.all([
@@ -174,6 +177,17 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
       switchAccount: `${prefix}/sign_in?${switchTo(ctx.path)}`,
     });
     sendPage(ctx, 200, page, route.logoUrl ? [route.logoUrl] : []);
+  }
+
+  /** What "Cancel" means for the application, and the way back. */
+  async function showCancelled(
+    ctx: Context,
+    { link, route }: Pick<Opened, "link" | "route">,
+    connected: boolean,
+  ): Promise<void> {
+    const { name: client } = await deps.describeClient(link.clientId);
+    const page = cancelledPage({ client, server: route.name, connected, link: ctx.path });
+    sendPage(ctx, 200, page);
   }
 
   /** Consumes the link. Continues with the upstream's consent on the host where the route is connected, unless it is connected already. */
@@ -223,17 +237,11 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
       return sendPage(ctx, 200, messagePage({ title: "Connected", text, action }));
     }
     const reason = readFailureCode(ctx.query.connect_error_reason);
-    const why = failureInWords(error ?? "server_error", reason);
-    const text = `${route.name} was not connected: ${why} Your application can ask again.`;
-    sendPage(ctx, 200, messagePage({ title: "Not connected", text, action }));
+    sendPage(ctx, 200, notConnectedPage({ server: route.name, error, reason, action }));
   }
 
-  function doneUrl(route: Route, error?: string): string {
-    const query = new URLSearchParams({
-      route: route.id,
-      ...pathOf(route),
-      ...(error === undefined ? {} : { connect_error: error }),
-    });
+  function doneUrl(route: Route): string {
+    const query = new URLSearchParams({ route: route.id, ...pathOf(route) });
     return `${routes().config.issuer}${consentDonePath(prefix)}?${query}`;
   }
 
@@ -294,31 +302,6 @@ export function createConsentLinks(deps: ConsentLinkDeps): ConsentLinks {
     },
   };
 }
-
-const again = "Go back to your application, and let it ask again.";
-/** What happened, and what to do; never who the link is for. */
-const rejections = {
-  link_unknown: {
-    happened: "This link has already been used, has expired, or is not from this gateway.",
-    remedy: again,
-  },
-  other_person: {
-    happened: "This link is for someone else: it was created for a call of another user.",
-    remedy:
-      "If somebody has sent it to you, close this page. If your own application opened it, sign in with the account that it uses.",
-  },
-  not_allowed: {
-    happened: "The policy of this gateway does not give you access to this server.",
-    remedy: "Ask your administrator for access.",
-  },
-  csrf: { happened: "The form was not submitted from this gateway's page.", remedy: again },
-  signed_out: { happened: "You have been signed out in the meantime.", remedy: again },
-  invalid_request: { happened: "The link does not name a server that you may use.", remedy: again },
-  temporarily_unavailable: {
-    happened: "The server's authorization server cannot be reached.",
-    remedy: "Try again later, with the same link or a new one.",
-  },
-} as const;
 
 function switchTo(path: string): URLSearchParams {
   return new URLSearchParams({ switch: "1", return_to: path });

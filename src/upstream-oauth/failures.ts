@@ -245,7 +245,9 @@ export interface UpstreamFailure {
 export function failureInWords(code: string | string[], reason?: FailureCode): string {
   const isDenied = isDenial(code, reason);
   if (reason !== undefined && !isDenied) return `${failureWords[reason]} (${reason}).`;
-  if (isDenied) return "it was denied there, or you may not use this server.";
+  if (isDenied && reason === "consent_denied")
+    return "you did not allow it there, or its authorization server denied it.";
+  if (isDenied) return "you cancelled, it was denied there, or you may not use this server.";
   if (code === "temporarily_unavailable") return "its sign-in is unavailable. Try again later.";
   return "its sign-in failed. Try again; if it keeps failing, tell your administrator.";
 }

@@ -137,13 +137,77 @@ describe("a consent link", () => {
     expect((await browser.open(url)).status).toBe(200);
   });
 
-  it("can be declined: the last page says so, and the link stays usable", async () => {
+  it("can be cancelled: the page says what the application gets and how to go back, and the link stays usable", async () => {
     const browser = await stack.browser(alice);
     const url = await link();
     const done = await follow(browser, await browser.press(url, await browser.open(url), "deny"));
-    expect(text(done)).toContain("Files was not connected");
+    for (const said of [
+      "You cancelled",
+      "Files was not connected, and Client <client-1> cannot use it.",
+      "when it needs the server again, it is answered with a link again",
+      "let the application ask again",
+    ])
+      expect(text(done)).toContain(said);
     expect(await credential(alice)).toBe("missing");
-    expect((await browser.open(url)).status).toBe(200);
+    const back = parse(done.body).querySelector("a.button")?.getAttribute("href") ?? "";
+    expect(new URL(back, url).href).toBe(url);
+    expect(text(await agree(browser, url))).toContain("is connected");
+    // Used in the meantime, in another window.
+    expect(text(await browser.open(`${url}?cancelled=1`))).toContain("has already been used");
+  });
+
+  it("through an aggregated server, to allow one that is connected: cancelling allows nothing and keeps the connection", async () => {
+    const browser = await stack.browser(alice);
+    const url = await link({ routeId: "open", through: "all" });
+    const done = await follow(browser, await browser.press(url, await browser.open(url), "deny"));
+    expect(text(done)).toMatch(/Client <client-1> may not use .*\. Your connection to .* is unchanged\./);
+    expect(stack.allowed).toEqual([]);
+  });
+
+  it.each([
+    ["connect_error=access_denied", "You cancelled", "Files was not connected."],
+    [
+      "connect_error=access_denied&connect_error_reason=consent_denied",
+      "Not connected",
+      "Files was not connected: you did not allow it there, or its authorization server denied it.",
+    ],
+    [
+      "connect_error=server_error&connect_error_reason=registration_rejected",
+      "Not connected",
+      "Files was not connected: its authorization server rejected the registration of this gateway (registration_rejected).",
+    ],
+    [
+      "connect_error=temporarily_unavailable",
+      "Not connected",
+      "Files was not connected: its sign-in is unavailable. Try again later.",
+    ],
+  ])(
+    "a flow that ends with %s: the last page says why, and how to start again",
+    async (query, title, why) => {
+      const browser = await stack.browser(alice);
+      const page = text(
+        await browser.open(`https://auth.test/.pomerium/mcp/consent/done?route=files&${query}`),
+      );
+      for (const said of [title, why, "it is answered with a link again", "or use “Your connections”"])
+        expect(page).toContain(said);
+    },
+  );
+
+  it("the upstream denies it: the last page says that it was not allowed there", async () => {
+    const browser = await stack.browser(alice);
+    const url = await link();
+    const left = await follow(browser, await browser.press(url, await browser.open(url), "allow"));
+    const id = callbackId({ id: "files" }, upstream.url);
+    const params = new URLSearchParams({
+      error: "access_denied",
+      state: left.location?.searchParams.get("state") ?? "",
+      iss: upstream.url,
+    });
+    const done = await follow(
+      browser,
+      await browser.open(`https://mcp.test/.pomerium/mcp/client/oauth/callback/${id}?${params}`),
+    );
+    expect(text(done)).toContain("Files was not connected: you did not allow it there");
   });
 
   it("the agreement is for one session and one connection: another user cannot continue with it", async () => {
