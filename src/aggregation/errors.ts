@@ -13,19 +13,21 @@ export class ConsentNeeded extends Error {
   }
 }
 
+const tooMany = {
+  aggregated_requests_per_user: "Too many of your requests are being handled; try again later",
+  aggregated_requests_per_session: "Too many requests of this session are being handled; try again later",
+  aggregated_sessions_per_user: "Too many of your sessions were begun; try again later",
+} as const;
+
 /** A person uses more of this replica than one may at once. Answered with 429. */
 export class TooMany extends Error {
   /** Value of the metric's label. */
-  readonly limit: "aggregated_requests_per_user" | "aggregated_sessions_per_user";
+  readonly limit: keyof typeof tooMany;
   /** Seconds after which the client may try again. */
   readonly retryAfter: number;
 
   constructor(limit: TooMany["limit"], retryAfter: number) {
-    super(
-      limit === "aggregated_requests_per_user"
-        ? "Too many of your requests are being handled; try again later"
-        : "Too many of your sessions were begun; try again later",
-    );
+    super(tooMany[limit]);
     this.limit = limit;
     this.retryAfter = retryAfter;
   }

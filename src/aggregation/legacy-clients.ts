@@ -8,6 +8,7 @@ import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import { hashedHandle } from "../store/hashed-handle.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
+import { TooMany } from "./errors.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
 import { type ClientRequest, jsonRpcError, noResponse, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject } from "./json.ts";
@@ -90,8 +91,7 @@ export function legacyClients(deps: LegacyDeps) {
       await exchange.close();
       return response;
     }
-    if (deps.exchanges.count(owner) >= maxOpen)
-      return jsonRpcError(429, -32_000, "Too many requests of this session are being handled", body);
+    if (deps.exchanges.count(owner) >= maxOpen) throw new TooMany("aggregated_requests_per_session", 1);
     const server = serverFor(conversation.call.route, "", deps.answer(conversation));
     await server.connect(exchange);
     await exchange.replay({ ...conversation.session.state.initialize });

@@ -213,6 +213,30 @@ it("a person has a limited number of requests at once; others are served", async
   await expect.poll(async () => (await list("alice/g1", last)).status, { timeout: 60_000 }).toBe(200);
 });
 
+it("a session has a limited number of requests at once; other sessions of its user are served", async () => {
+  const hanging = await evilMember(({ method }) => (method === "tools/list" ? noTools() : undefined));
+  const replicas = await serving([{ id: "notes", url: hanging.url }]);
+  const [session, other] = [await begin(replicas), await begin(replicas)];
+  const stop = new AbortController();
+  const params = { name: "notes__wait", arguments: {} };
+  const calls = Array.from({ length: 64 }, (_, id) =>
+    post(replicas, "alice/g1", session, { id, method: "tools/call", params }, stop.signal).then(
+      (response) => response.text(),
+      () => {},
+    ),
+  );
+  const called = () => hanging.seen.filter(({ message }) => message.method === "tools/call").length;
+  await expect.poll(called, { timeout: 60_000 }).toBe(64);
+  const list = (of: string) => post(replicas, "alice/g1", of, { method: "tools/list", params: {} });
+  const beyond = await list(session);
+  expect([beyond.status, beyond.headers.get("retry-after")]).toEqual([429, "1"]);
+  expect(await beyond.text()).toContain("Too many requests of this session");
+  expect(await reached(replicas, "aggregated_requests_per_session")).toBe(1);
+  expect((await list(other)).status).toBe(200);
+  stop.abort();
+  await Promise.allSettled(calls);
+});
+
 it("what waits for a place gets it in turn, unless it gives up or another of its user must go first", async () => {
   const places = new Places(2);
   const [alice, bob] = [
