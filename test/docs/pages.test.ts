@@ -22,6 +22,10 @@ const examples = ["advanced.md", "aggregation.md", "recipes.md"].flatMap((file) 
     yaml: match[1] ?? "",
   })),
 );
+const source = readdirSync(join(docs, "../src"), { recursive: true, encoding: "utf8" })
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => readFileSync(join(docs, "../src", file), "utf8"))
+  .join("\n");
 let folder: string;
 let tls: { certificate: string; key: string; ca: string };
 
@@ -83,11 +87,18 @@ describe("pages", () => {
         expect(section).toMatch(new RegExp(`^\\| ${row} \\| .{4,} \\|$`, "m"));
   });
 
+  it("troubleshooting quotes existing errors of aggregated routes and of the bridge", () => {
+    const quoted = page("troubleshooting.md")
+      .split(/^## /m)
+      .filter((section) => /^(Calls of one|A stdio|Session not|Too many)/.test(section))
+      .flatMap((section) => section.match(/^\| (?:seen|cause) \|.*$/gm) ?? [])
+      .flatMap((row) => [...row.matchAll(/`((?:NAME |Too |Session |has )[^`]*)`/g)])
+      .map(([, text = ""]) => text.replace(/^NAME | \(HTTP \d+\)$|^has \d+ sessions, /g, ""));
+    expect(quoted.length).toBeGreaterThan(8);
+    for (const error of quoted) expect(source).toContain(error.replace(/ \(HTTP.*/, ""));
+  });
+
   it("troubleshooting quotes existing log lines", () => {
-    const source = readdirSync(join(docs, "../src"), { recursive: true, encoding: "utf8" })
-      .filter((file) => file.endsWith(".ts"))
-      .map((file) => readFileSync(join(docs, "../src", file), "utf8"))
-      .join("\n");
     const quoted = [...page("troubleshooting.md").matchAll(/^\| log \| .*$/gm)].flatMap(([row]) =>
       [...row.matchAll(/`([a-z][^`:{}=]* [^`:{}=]{4,})`/g)].map(([, line]) => line ?? ""),
     );

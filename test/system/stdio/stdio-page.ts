@@ -81,7 +81,6 @@ export async function runStdioPage(): Promise<StdioPage> {
     let script = replaceAll(blocks.join("\n"), [
       ["https://login.example.com", company.issuer],
       ["https://search.vendor.example/mcp", vendor.url],
-      ["/srv", folder],
       ["the-secret-of-our-client-there", secrets.oidc],
       ["the-key-that-the-vendor-gave-us", secrets.key],
       ["http://localhost:8000", `http://localhost:${port("8000")}`],
