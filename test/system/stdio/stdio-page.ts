@@ -46,7 +46,7 @@ export async function runStdioPage(): Promise<StdioPage> {
   try {
     const folder = await mkdtemp(join(tmpdir(), "stdio-page-"));
     closers.push(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
-    const numbers = ["8000", "8100", "9090", "8080", "50051"] as const;
+    const numbers = ["8000", "8090", "8100", "9090", "8080", "50051"] as const;
     const ports = new Map<string, string>();
     for (const number of numbers) ports.set(number, String(await freePort()));
     const port = (number: (typeof numbers)[number]) => ports.get(number) ?? number;
@@ -98,7 +98,7 @@ export async function runStdioPage(): Promise<StdioPage> {
       ],
       [
         "cd gateway\n",
-        `cd gateway\nsed -i 's/^listen:/listen:\\n  grpc: 127.0.0.1:${port("50051")}\\n  http: 127.0.0.1:${port("8080")}\\n  admin: 127.0.0.1:${port("9090")}/' routes.yaml\n`,
+        `cd gateway\nsed -i 's/^listen:/aggregation: {listen: 127.0.0.1:${port("8090")}}\\nlisten:\\n  grpc: 127.0.0.1:${port("50051")}\\n  http: 127.0.0.1:${port("8080")}\\n  admin: 127.0.0.1:${port("9090")}/' routes.yaml\n`,
       ],
     ]);
     script = `set -eu -o pipefail\n${script}\necho && echo "${upLine}"\nwait\n`;
