@@ -17,11 +17,14 @@ export interface Sidecar {
 /** A command line without its arguments: the executable, and what comes first. */
 export type Program = readonly [executable: string, ...first: string[]];
 
-const fromSource: Program = [process.execPath, join(import.meta.dirname, "../../src/main.ts")];
+/** The sources, or what a test run bundled from them (`test/support/bundle-program.ts`). */
+export const programFile = process.env.BUNDLED_PROGRAM ?? join(import.meta.dirname, "../../src/main.ts");
+
+const ours: Program = [process.execPath, programFile];
 
 /** Runs a command of the program to its end. @returns its standard output */
 export async function runProgram(
-  [executable, ...first]: Program = fromSource,
+  [executable, ...first]: Program = ours,
   args: readonly string[] = [],
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<string> {
@@ -47,7 +50,7 @@ export async function sidecar(options: {
   const { DATABASE_URL: _url, DATABASE_LISTEN_URL: _listenUrl, ...inherited } = process.env;
   const known = existsSync(options.logFile) ? readFileSync(options.logFile, "utf8").length : 0;
   const xds = options.xdsDir === undefined ? [] : ["--xds-dir", options.xdsDir];
-  const [executable, ...first] = options.program ?? fromSource;
+  const [executable, ...first] = options.program ?? ours;
   const child = supervise(
     executable,
     [...first, "serve", "--config", options.configFile, ...xds, ...(options.args ?? [])],

@@ -1,11 +1,10 @@
 import { spawnSync } from "node:child_process";
-import { join } from "node:path";
 import { expect, it } from "vitest";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { configFile } from "../config/config-file.ts";
 
-const cli = join(import.meta.dirname, "../../src/main.ts");
 const run = (file: string) =>
-  spawnSync(process.execPath, [cli, "check-config", "--config", file], { encoding: "utf8" });
+  spawnSync(process.execPath, [programFile, "check-config", "--config", file], { encoding: "utf8" });
 const file = (policy: string) =>
   configFile(`issuer: https://auth.example.com
 sign_in: {providers: [{issuer: https://id.example.com, client_id: c}]}

@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { composeErrors } from "../support/compose-errors.ts";
@@ -194,10 +195,9 @@ describe("what import writes", () => {
   it("is what the command writes", () => {
     const folder = mkdtempSync(join(tmpdir(), "import-"));
     writeFileSync(join(folder, "servers.json"), JSON.stringify({ mcpServers: { echo } }));
-    const main = join(import.meta.dirname, "../../src/main.ts");
     const run = spawnSync(
       process.execPath,
-      [main, "import", "servers.json", "--from", "https://mcp.example.com", "--out", "out"],
+      [programFile, "import", "servers.json", "--from", "https://mcp.example.com", "--out", "out"],
       {
         cwd: folder,
         encoding: "utf8",
@@ -225,8 +225,7 @@ describe("the recipe for a FastMCP gateway", () => {
     const [, command = ""] = /```sh\n(.*?)```/s.exec(section ?? "") ?? [];
     const folder = mkdtempSync(join(tmpdir(), "recipe-"));
     writeFileSync(join(folder, "mcp.json"), entry);
-    const main = join(import.meta.dirname, "../../src/main.ts");
-    const script = `envoy-mcp-auth() { ${process.execPath} ${main} "$@"; }\n${command}`;
+    const script = `envoy-mcp-auth() { ${process.execPath} ${programFile} "$@"; }\n${command}`;
     const run = spawnSync("bash", ["-c", script], { cwd: folder, encoding: "utf8" });
     expect([run.status, run.stderr]).toEqual([0, ""]);
     expect(run.stdout).toContain("one URL for all of them: https://mcp.example.com/all");

@@ -9,9 +9,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { certificateAuthority } from "../../dev/demo/certificate-authority.ts";
 import { freePort } from "../../dev/demo/free-port.ts";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const cli = join(import.meta.dirname, "../../src/main.ts");
 /** An account without rights, if this process may use one. */
 const nobody = process.getuid?.() === 0 ? 65_532 : undefined;
 
@@ -62,7 +62,7 @@ async function failure(
   const { DATABASE_URL: _url, ...env } = process.env;
   const embedded = config.database !== undefined || uid !== undefined;
   const database = embedded ? {} : { DATABASE_URL: postgres.url };
-  const args = [cli, "serve", "--config", file, ...(options.args ?? [])];
+  const args = [programFile, "serve", "--config", file, ...(options.args ?? [])];
   const child = spawnSync(process.execPath, args, {
     encoding: "utf8",
     cwd: folder,
@@ -177,7 +177,7 @@ describe("serve says in one line which setting it cannot use, why, and what to d
 
 it("a missing routes file is named with the option and the variable that name it", () => {
   const absent = join(tmpdir(), "absent.yaml");
-  const { stderr, status } = spawnSync(process.execPath, [cli, "serve", "--config", absent], {
+  const { stderr, status } = spawnSync(process.execPath, [programFile, "serve", "--config", absent], {
     encoding: "utf8",
   });
   expect(status).toBe(1);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { type KubernetesObject, manifestsIn } from "./manifests.ts";
 import { validateManifest } from "./validate-manifest.ts";
 
@@ -69,8 +70,7 @@ routes:
   - {id: open, from: https://open.example.com, to: https://open.vendor.example/mcp, mcp: {server: {}}, policy: [{allow: {and: [{accept: true}]}}]}
 `;
     writeFileSync(file, routes, { mode: 0o600 });
-    const cli = join(import.meta.dirname, "../../src/main.ts");
-    const line = [cli, "envoy-config", "--config", file, "--format", "context"];
+    const line = [programFile, "envoy-config", "--config", file, "--format", "context"];
     const { stdout } = await promisify(execFile)(process.execPath, line);
     await rm(folder, { recursive: true });
     const { notes, open } = parse(stdout);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
@@ -113,8 +114,7 @@ describe("samples for Contour, kgateway and Emissary", () => {
   });
 
   it("have the context that `envoy-config --format context` prints", async () => {
-    const cli = join(import.meta.dirname, "../../src/main.ts");
-    const line = [cli, "envoy-config", "--config", file, "--format", "context"];
+    const line = [programFile, "envoy-config", "--config", file, "--format", "context"];
     const { stdout } = await promisify(execFile)(process.execPath, line);
     const { notes } = parse(stdout);
     expect(notes).toEqual({

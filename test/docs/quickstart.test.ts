@@ -1,7 +1,7 @@
-import { join } from "node:path";
 import { it } from "vitest";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { runQuickstart } from "./quickstart-page.ts";
 
 it("docs/quickstart.md works as written", async () => {
-  await runQuickstart([process.execPath, join(import.meta.dirname, "../../src/main.ts")]);
+  await runQuickstart([process.execPath, programFile]);
 }, 180_000);

@@ -12,6 +12,7 @@ import { loopbackFetch } from "../../dev/demo/loopback-fetch.ts";
 import { type McpClient, mcpClient } from "../../dev/demo/mcp-client.ts";
 import { type OpenServer, openServer } from "../../dev/demo/open-server.ts";
 import { openidProvider } from "../../dev/demo/openid-provider.ts";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import {
   type UpstreamAuthorizationServer,
   upstreamAuthorizationServer,
@@ -119,7 +120,7 @@ wait
     writeFileSync(join(folder, "files/readme.txt"), "from a server that speaks stdio");
     // npx takes what is installed here, and asks no registry.
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/main.ts")} "$@"`);
+    command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${programFile} "$@"`);
     command(join(folder, "envoy"), `exec ${await envoyBinary()} --disable-hot-restart "$@"`);
     closers.push(
       await runCommands(folder, script, {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
+import { programFile } from "../../dev/demo/sidecar.ts";
 import { serve } from "../../src/serve.ts";
 import { copyEmbeddedTestDatabase } from "../support/embedded-database.ts";
 
@@ -37,10 +38,9 @@ describe("commands while a sidecar uses the embedded database", () => {
   });
 
   async function command(...args: string[]) {
-    const cli = join(import.meta.dirname, "../../src/main.ts");
     const { DATABASE_URL: _, ...inherited } = process.env;
     const options = { env: { ...inherited, ...env } };
-    return promisify(execFile)(process.execPath, [cli, ...args, "--config", file], options);
+    return promisify(execFile)(process.execPath, [programFile, ...args, "--config", file], options);
   }
 
   it.each(["migrate", "rotate-keys", "connections list"])(

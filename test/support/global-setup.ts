@@ -1,6 +1,7 @@
 import type { TestProject } from "vitest/node";
 import { chromiumBinary } from "../../dev/demo/browser.ts";
 import { envoyBinary } from "../../envoy/envoy-binary.ts";
+import { bundleProgram } from "./bundle-program.ts";
 import { startDatabasePool } from "./database-pool.ts";
 import { type PostgresServer, startPostgres } from "./start-postgres.ts";
 import { collectTemporaryFiles } from "./temporary-files.ts";
@@ -18,6 +19,8 @@ declare module "vitest" {
  */
 export default async function globalSetup(project: TestProject) {
   await Promise.allSettled([envoyBinary(), chromiumBinary()]);
+  // For dev/demo/sidecar.ts in the workers, and in the demo that they start.
+  process.env.BUNDLED_PROGRAM = await bundleProgram();
   const temporaryFiles = await collectTemporaryFiles();
   let server: PostgresServer | undefined;
   const close = async () => {

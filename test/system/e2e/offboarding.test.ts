@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
-import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { programFile } from "../../../dev/demo/sidecar.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
 
@@ -21,10 +21,9 @@ describe("offboarding a user as in docs/security.md", () => {
   });
 
   async function command(...words: string[]): Promise<string> {
-    const cli = join(import.meta.dirname, "../../../src/main.ts");
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [cli, ...words, "--config", stack.configFile],
+      [programFile, ...words, "--config", stack.configFile],
       { env: { ...process.env, ...env() } },
     );
     return stdout;

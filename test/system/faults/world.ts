@@ -12,6 +12,7 @@ import { freePort } from "../../../dev/demo/free-port.ts";
 import { loopbackFetch } from "../../../dev/demo/loopback-fetch.ts";
 import type { OidcServer } from "../../../dev/demo/oidc-server.ts";
 import { openidProvider } from "../../../dev/demo/openid-provider.ts";
+import { programFile } from "../../../dev/demo/sidecar.ts";
 import { envoyBinary } from "../../../envoy/envoy-binary.ts";
 import { createSigningKeys } from "../../../src/external-tokens/signing-keys.ts";
 import { loadKeyEncryptionKeys } from "../../../src/store/encryption/load-keys.ts";
@@ -38,8 +39,6 @@ import {
   type WorldConfig,
   worldConfig,
 } from "./world-config.ts";
-
-const cli = join(import.meta.dirname, "../../../src/main.ts");
 
 export interface World {
   readonly folder: string;
@@ -230,7 +229,7 @@ async function build(
   const command: World["command"] = async (...args) => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [cli, ...args, "--config", replicas[0]?.file ?? ""],
+      [programFile, ...args, "--config", replicas[0]?.file ?? ""],
       { env: { ...process.env, ...secrets, DATABASE_URL: postgres.url }, maxBuffer: 16 * 1024 * 1024 },
     );
     return stdout;

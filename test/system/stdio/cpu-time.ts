@@ -24,7 +24,7 @@ export function cpuTimes(folder: string): Record<Part, number> {
 
 function partOf(args: string): Part | undefined {
   if (args.includes("bootstrap.yaml")) return "Envoy";
-  if (args.includes("src/main.ts serve")) return "sidecar";
+  if (/src\/main\.m?[jt]s serve/.test(args)) return "sidecar";
   if (/python\S* bridge\.py/.test(args)) return "bridge";
   return args.includes("server-filesystem") ? "server" : undefined;
 }

@@ -8,6 +8,7 @@ import { freePort } from "../../../dev/demo/free-port.ts";
 import { type McpClient, mcpClient } from "../../../dev/demo/mcp-client.ts";
 import { type OpenServer, openServer } from "../../../dev/demo/open-server.ts";
 import { openidProvider } from "../../../dev/demo/openid-provider.ts";
+import { programFile } from "../../../dev/demo/sidecar.ts";
 import { envoyBinary } from "../../../envoy/envoy-binary.ts";
 import { httpBrowser } from "../../support/http-browser.ts";
 import { command, replaceAll, runCommands, upLine } from "../../support/page-commands.ts";
@@ -68,7 +69,7 @@ export async function runStdioPage(): Promise<StdioPage> {
     writeFileSync(join(files, "readme.txt"), "from a server that speaks stdio");
     // npx takes what is installed here, and asks no registry.
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${join(root, "src/main.ts")} "$@"`);
+    command(join(folder, "envoy-mcp-auth"), `exec ${process.execPath} ${programFile} "$@"`);
     command(join(folder, "envoy"), `exec ${await envoyBinary()} --disable-hot-restart "$@"`);
     const uv = await environment(
       join(import.meta.dirname, ".installed/uv"),
