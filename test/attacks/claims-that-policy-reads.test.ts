@@ -340,7 +340,7 @@ describe("policy's facts about people", () => {
         )
         .toEqual([JSON.stringify(expected)]);
     const choose = (identity_assertion: object) =>
-      rewrite((file) => void Object.assign(file, { identity_assertion }));
+      rewriteEverywhere((file) => void Object.assign(file, { identity_assertion }));
 
     const own = ["team-19", "hr", "ops", "team-1", "ops-leads", "team-2", "team-100"];
     says("alice", { groups: own, more: {} });

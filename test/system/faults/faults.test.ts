@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { faultTable } from "./fault-table.ts";
 import { runFaults } from "./run-faults.ts";
 
-/** The short form of `make faults`: 20 people, 5 routes, 8 s tokens, the most significant faults. */
+/** The short form of `make faults`: 10 people, 5 routes, 8 s tokens, the most significant faults. */
 describe("faults under load", () => {
   let run: Awaited<ReturnType<typeof runFaults>>;
   const table = () => faultTable(run.results, run.strangeCredentials, { timed: false });

@@ -66,7 +66,7 @@ export async function runFaults(options: {
     const load = startLoad({
       fetch: world.fetch,
       calls: () => world.calls,
-      perSecond: short ? 40 : 100,
+      perSecond: short ? 20 : 100,
       atMost: short ? 30 : undefined,
     });
     try {
@@ -90,7 +90,7 @@ export async function runFaults(options: {
   }
   const onPostgres = all.filter(isChosen);
   if (onPostgres.length > 0) {
-    const users = short ? 20 : 50;
+    const users = short ? 10 : 50;
     await bring(onPostgres, await startWorld({ ...size, replicas: 3, users, routes: short ? 5 : 10 }));
   }
   if (isChosen(diskFull)) {
