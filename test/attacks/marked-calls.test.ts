@@ -22,7 +22,7 @@ describe("the signed header that sends a call to the gateway's HTTP listener", (
   let stack: Stack;
   let listener: Awaited<ReturnType<typeof listen>>;
   beforeAll(async () => {
-    stack = await startStack(yaml);
+    stack = await startStack(yaml, { interruptible: true });
     listener = await listen(behindEnvoy().use(stack.consentRequired.routes()).callback());
   });
   afterAll(async () => {

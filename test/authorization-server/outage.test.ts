@@ -6,7 +6,7 @@ let stack: AuthorizationServerStack;
 let app: McpApp;
 let tokens: Tokens;
 beforeAll(async () => {
-  stack = await startAuthorizationServer();
+  stack = await startAuthorizationServer("", { interruptible: true });
   app = await registeredApp(stack);
 });
 afterAll(() => stack.close());

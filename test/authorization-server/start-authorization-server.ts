@@ -12,7 +12,7 @@ import { createServersRouter } from "../../src/portal/servers-api.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
 import { everyHostAt } from "../support/every-host-at.ts";
 import { type HttpBrowser, httpBrowser } from "../support/http-browser.ts";
-import { type Replica, type Stack, startStack } from "../support/stack.ts";
+import { type Replica, type Stack, type StackOptions, startStack } from "../support/stack.ts";
 
 type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable" | "sign_in_needed";
 
@@ -51,7 +51,11 @@ const companySecret = "a-long-secret-of-the-company";
  */
 export async function startAuthorizationServer(
   extra = "",
-  { companyKeys, upstreams = false }: { companyKeys?: readonly JWK[]; upstreams?: boolean } = {},
+  {
+    companyKeys,
+    upstreams = false,
+    interruptible,
+  }: { companyKeys?: readonly JWK[]; upstreams?: boolean } & Pick<StackOptions, "interruptible"> = {},
 ): Promise<AuthorizationServerStack> {
   const company = await openidProvider({
     keys: companyKeys,
@@ -75,6 +79,7 @@ export async function startAuthorizationServer(
   const stack = await startStack(routesFile(company.issuer, extra), {
     trustedFetch: globalThis.fetch,
     untrustedFetch,
+    interruptible,
   });
   const { store, signIn, beforeClose } = stack;
   beforeClose(company.close);

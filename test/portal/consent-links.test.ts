@@ -13,10 +13,13 @@ describe("a consent link", () => {
   let stack: Awaited<ReturnType<typeof startPortal>>;
   beforeEach(async () => {
     upstream = await scriptedUpstream();
-    stack = await startPortal(`
+    stack = await startPortal(
+      `
   - {id: files, name: Files, from: https://mcp.test, to: ${upstream.mcp}, mcp: {server: {}}}
   - {id: open, from: https://open.test, to: ${upstream.url}/open, mcp: {server: {upstream_auth: none}}}
-  - {id: all, name: Everything at once, from: https://all.test, to: ${upstream.url}/all, mcp: {server: {}}}`);
+  - {id: all, name: Everything at once, from: https://all.test, to: ${upstream.url}/all, mcp: {server: {}}}`,
+      { interruptible: true },
+    );
   });
   afterEach(async () => {
     await Promise.all([upstream.close(), stack.close()]);

@@ -8,6 +8,7 @@ import type { Subject } from "../../src/model/subject.ts";
 import { createConsentLinks } from "../../src/portal/consent-links.ts";
 import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import { behindEnvoy } from "../support/behind-envoy.ts";
+import type { StackOptions } from "../support/stack.ts";
 import { startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
 /** One response, redirects not followed. */
@@ -32,8 +33,8 @@ export interface Browser {
 }
 
 /** The portal with real sign-in sessions, behind a plain HTTP listener. */
-export async function startPortal(routesYaml: string) {
-  const stack = await startOAuthClient(routesYaml);
+export async function startPortal(routesYaml: string, options: Pick<StackOptions, "interruptible"> = {}) {
+  const stack = await startOAuthClient(routesYaml, options);
   const { store, beforeClose } = stack;
   const allowed: { readonly grantId: string; readonly routeId: string }[] = [];
   const deps = {

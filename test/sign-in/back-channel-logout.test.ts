@@ -28,7 +28,7 @@ let browser: HttpBrowser;
 let tokens: Tokens;
 let app: Awaited<ReturnType<typeof registeredApp>>;
 beforeAll(async () => {
-  stack = await startAuthorizationServer("", { companyKeys: published });
+  stack = await startAuthorizationServer("", { companyKeys: published, interruptible: true });
   app = await registeredApp(stack);
 });
 afterAll(() => stack.close());

@@ -14,7 +14,10 @@ import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
 /** By default nothing is fetched, and no token is refreshed in the background. */
 export type StackOptions = Partial<
   Pick<Foundation, "trustedFetch" | "untrustedFetch" | "resolveHost" | "refreshAheadEveryMs">
->;
+> & {
+  /** `databaseProxy` is between the replicas and the database: bytes cost more CPU time. */
+  readonly interruptible?: boolean;
+};
 
 /** All components of one replica. `createX({ ...replica, part })` builds one of them with a replaced dependency. */
 export interface Replica extends Components, Pick<Foundation, "resolveHost" | "refreshAheadEveryMs" | "now"> {
@@ -30,8 +33,8 @@ export interface Stack extends Replica {
   readonly log: string[];
   /** Moves the components' clock forward, ms. */
   readonly clock: { offset: number };
-  /** Between the replicas and the database. */
-  readonly databaseProxy: TcpProxy;
+  /** Between the replicas and the database of an `interruptible` stack. */
+  readonly databaseProxy: Pick<TcpProxy, "cut" | "restore">;
   /** Runs one statement on the database, bypassing the proxy. */
   query(statement: string): Promise<Record<string, unknown>[]>;
   /** Loads another or a changed routes file. */
@@ -58,7 +61,7 @@ export async function startStack(yaml: string, options: StackOptions = {}): Prom
 
 async function start(
   yaml: string,
-  options: StackOptions,
+  { interruptible, ...options }: StackOptions,
   { beforeClose, close }: ReturnType<typeof inReverse>,
 ): Promise<Stack> {
   const folder = await mkdtemp(join(tmpdir(), "stack-"));
@@ -70,9 +73,13 @@ async function start(
   const database = await backends.postgres();
   beforeClose(database.close);
   const url = new URL(database.url);
-  const databaseProxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
-  beforeClose(databaseProxy.close);
-  url.host = `127.0.0.1:${databaseProxy.port}`;
+  let databaseProxy: Stack["databaseProxy"] = { cut: noInterrupting, restore: noInterrupting };
+  if (interruptible) {
+    const proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+    beforeClose(proxy.close);
+    url.host = `127.0.0.1:${proxy.port}`;
+    databaseProxy = proxy;
+  }
 
   const log: string[] = [];
   const logger = createLogger({ level: "trace", destination: { write: (line) => void log.push(line) } });
@@ -129,6 +136,7 @@ async function load(file: string, yaml: string, before?: RouteTable): Promise<Ro
   return createRouteTable({ ...loaded.config, limits: { ...limits, cacheEntries } }, before);
 }
 
+const noInterrupting = () => Promise.reject(new Error("the stack was not started with `interruptible`"));
 const noFetching = () => Promise.reject(new Error("nothing is fetched in this test"));
 
 /** Closes the last part first, and each only once. */

@@ -19,14 +19,17 @@ export const host = "mcp.test";
 /** `settings` is YAML of the top level, `providers` of `sign_in.providers`; loopback is allowed unless the settings differ. */
 export async function startOAuthClient(
   routesYaml: string,
-  options: { settings?: string; providers?: string } & Pick<StackOptions, "resolveHost"> &
+  options: { settings?: string; providers?: string } & Pick<StackOptions, "resolveHost" | "interruptible"> &
     Pick<UpstreamOAuthDeps, "refreshSignIn"> = {},
 ): Promise<OAuthClientStack> {
   const { providers = "[{issuer: https://id.test, client_id: c, id: company}]" } = options;
   const usual = options.settings ?? "upstream_oauth: {allowed_private_hosts: [127.0.0.1], timeout: 3s}";
   const routesFile = (yaml: string, settings = usual) =>
     `issuer: https://auth.test\nsign_in: {providers: ${providers}}\n${settings}\npolicy: {allow: {or: [{accept: true}]}}\nroutes:\n${yaml}\n`;
-  const stack = await startStack(routesFile(routesYaml), { resolveHost: options.resolveHost });
+  const stack = await startStack(routesFile(routesYaml), {
+    resolveHost: options.resolveHost,
+    interruptible: options.interruptible,
+  });
   let { upstreamOAuth, upstreamTokens } = stack;
   if (options.refreshSignIn) {
     upstreamOAuth = createUpstreamOAuth({ ...stack, refreshSignIn: options.refreshSignIn });
