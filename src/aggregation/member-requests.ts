@@ -168,7 +168,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
         return await asking(conversation, naming, request, ctx);
       } catch (error) {
         if (!(error instanceof ConsentNeeded)) throw error;
-        return consentNeeded(deps, conversation, naming, request.method);
+        return consentNeeded(deps, conversation, naming, request.method, ctx);
       }
     },
 
