@@ -18,6 +18,8 @@ import type { MemberSession } from "./session.ts";
 export interface MemberCall {
   readonly method: string;
   readonly params?: JsonObject;
+  /** In addition to those that the client has sent. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Aborting it cancels the member's work. */
   readonly signal?: AbortSignal;
   /** ms; default: as long as calls may take */
@@ -66,7 +68,7 @@ export function memberCalls(
         resetTimeoutOnProgress: true,
         allowInputRequired: call.returnQuestions === true,
         ...(relay?.progress ? { onprogress: (progress) => relay.progress?.({ ...progress }) } : {}),
-        headers: conversation.parameterHeaders,
+        headers: { ...conversation.parameterHeaders, ...call.headers },
       } satisfies RequestOptions);
     } catch (error) {
       throw call.signal?.aborted ? error : translated(error, conversation, naming, session, connection);

@@ -20,6 +20,7 @@ import {
 } from "./lists.ts";
 import type { MemberRequests } from "./member-requests.ts";
 import { innerName, type Naming, outerName } from "./names.ts";
+import { parameterHeaders } from "./parameter-headers.ts";
 import { levels } from "./relays.ts";
 import { rewritten } from "./rewrite.ts";
 import { jsonBytes } from "./session.ts";
@@ -65,6 +66,8 @@ const templates: ListKind = {
 
 /** Answers the requests of clients, in every revision: finds the member that a request is for, and passes it on. */
 export function requestHandler(deps: RequestDeps) {
+  const headers = parameterHeaders();
+
   async function list(conversation: Conversation, kind: ListKind, params: JsonObject, ctx: ServerContext) {
     const { usable, reachable } = await accessTo(deps, conversation);
     const start = positionOf(params.cursor);
@@ -80,6 +83,7 @@ export function requestHandler(deps: RequestDeps) {
           ? await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal)
           : { kind: "consent" };
         deps.onList(conversation, naming, list);
+        if (kind === tools) headers.learn(conversation, naming, list);
         const entries = { member: naming.member.route.id, items: itemsOf(kind, naming, list) };
         filled.add(entries);
         return entries;
@@ -169,7 +173,13 @@ export function requestHandler(deps: RequestDeps) {
         if (found.kind === "consent") return consentNeeded(deps, conversation, found.naming, method, ctx);
         const { naming, name } = found;
         const call = { method, params: { ...params, name }, outer, rewrite: rewritten.toolResult };
-        return deps.requests.asking(conversation, naming, call, ctx);
+        return headers.calling(
+          conversation,
+          naming,
+          call.params,
+          (headers) => deps.requests.asking(conversation, naming, { ...call, headers }, ctx),
+          () => deps.lists.ofMember(conversation, naming, tools, ctx.mcpReq.signal),
+        );
       }
       case "prompts/get": {
         const outer = required(params, "name");
