@@ -11,6 +11,7 @@ import { type Connection, type MemberClientDeps, NotConnected, resume } from "./
 import type { MemberSessions } from "./member-sessions.ts";
 import { streamEnded } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
+import type { OpenCalls } from "./open-calls.ts";
 import { namedError, type Relay } from "./relays.ts";
 import type { MemberSession } from "./session.ts";
 
@@ -49,6 +50,7 @@ export interface MemberCalls {
 export function memberCalls(
   deps: MemberClientDeps & {
     readonly sessions: MemberSessions;
+    readonly open: Pick<OpenCalls, "add">;
     readonly onOutcome: (naming: Naming, outcome: CallOutcome) => void;
   },
 ): MemberCalls {
@@ -78,7 +80,10 @@ export function memberCalls(
   }
 
   return {
-    async call(conversation, naming, call) {
+    async call(conversation, naming, wanted) {
+      const { signal: removed, leave } = deps.open.add(conversation, naming);
+      const signal = wanted.signal ? AbortSignal.any([wanted.signal, removed]) : removed;
+      const call = { ...wanted, signal };
       try {
         const session = await deps.sessions.of(conversation, naming);
         let result: JsonObject;
@@ -95,13 +100,14 @@ export function memberCalls(
         }
         deps.onOutcome(naming, "ok");
         return result;
-      } catch (error) {
-        if (error instanceof SessionLost) {
-          deps.onOutcome(naming, "failed");
-          throw error.failure;
-        }
+      } catch (failed) {
+        const cause = failed instanceof SessionLost ? failed.failure : failed;
+        // What the member answers to a call that was cut is of no interest.
+        const error: unknown = removed.aborted ? removed.reason : cause;
         deps.onOutcome(naming, outcomeOf(error));
         throw error;
+      } finally {
+        leave();
       }
     },
   };
