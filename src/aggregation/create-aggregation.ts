@@ -162,6 +162,13 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     (grantId) => parked.cancelGrant(grantId),
   );
 
+  const following = [
+    deps.onRoutesChanged(() => void openCalls.endSome(() => true)),
+    deps.notifications.subscribe((change) => {
+      if (change.table === "aggregate_session") void clientNotices.streams.refresh(change.name);
+    }),
+  ];
+
   return {
     async middleware(ctx, next) {
       const { host = "" } = ctx.req.headers;
@@ -193,6 +200,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     drain: () => clientNotices.streams.end(),
     async close() {
       link.close();
+      for (const stop of following) stop();
       open.close();
       sessionWideState.close();
       clientNotices.streams.close();

@@ -7,7 +7,7 @@ export interface RawClient {
   readonly headers: Readonly<Record<string, string>>;
   post(message: object, headers?: Record<string, string>): Promise<Response>;
   /** A request whose response the caller reads, or not. */
-  send(method: "GET" | "POST", message?: object, replica?: number): ClientRequest;
+  send(method: "GET" | "POST" | "DELETE", message?: object, replica?: number): ClientRequest;
 }
 
 const accept = { accept: "application/json, text/event-stream", "content-type": "application/json" };
