@@ -34,6 +34,8 @@ import { createUpstreamTokens } from "./upstream-tokens/create-upstream-tokens.t
 /** Dependencies of all components; opened by `serve.ts`. */
 export interface Foundation {
   readonly routes: CurrentRoutes;
+  /** Calls back after `routes` have changed; default: they do not change. */
+  readonly onRoutesChanged?: (listener: () => void) => () => void;
   readonly store: Store;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -121,6 +123,7 @@ export async function compose(foundation: Foundation) {
   const callOf = createCallOf({ routes, signedCalls, people });
   const aggregation = createAggregation({
     ...{ routes, logger, metrics, callOf, mayReach, people },
+    onRoutesChanged: foundation.onRoutesChanged ?? (() => () => {}),
     notifications: store.notifications,
     sessions: store.aggregateSessions,
     messages: store.replicaMessages,

@@ -191,7 +191,8 @@ async function openFoundation({ file, env, listen: listeners = {} }: ServeOption
     migratePerson: (record) => migrateOldRecord(record, routes().config.signIn.providers),
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });
-  return { live, routes, store, logger, metrics, tracing, trustedFetch, storedRoutes };
+  const onRoutesChanged = live.onChange;
+  return { live, routes, onRoutesChanged, store, logger, metrics, tracing, trustedFetch, storedRoutes };
 }
 
 /** Writes Envoy's files now and on every change of the routes. */

@@ -29,6 +29,8 @@ export type MemberFetch = (call: AggregateCall, member: Route) => typeof globalT
 /** Dependencies of the aggregated endpoints. */
 export interface AggregationDeps {
   readonly routes: CurrentRoutes;
+  /** Calls back after the routes or another part of the configuration have changed. Returns an unsubscribe function. */
+  readonly onRoutesChanged: (listener: () => void) => () => void;
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** The call that the check of this request has allowed and signed; undefined if there is none: the request must be denied. */

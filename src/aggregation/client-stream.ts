@@ -15,6 +15,10 @@ import { innerUri } from "./uris.ts";
 /** How long opening a client's stream waits for the streams of members, ms. */
 const openingMs = 3_000;
 
+/** How long after the stream of a member has ended or could not be opened it is opened again, ms: at first, and at most. */
+const reopenMs = 5_000;
+const maxReopenMs = 60_000;
+
 /** What a client listens to. */
 export interface StreamWants {
   readonly tools: boolean;
@@ -47,7 +51,7 @@ const listChanges = [
 
 export type ClientStreamDeps = AccessDeps &
   MemberClientDeps &
-  Pick<AggregationDeps, "routes" | "logger" | "metrics" | "sessions"> & {
+  Pick<AggregationDeps, "routes" | "onRoutesChanged" | "logger" | "metrics" | "sessions"> & {
     readonly members: MemberSessions;
     /** Reads the session again. */
     readonly reread: (conversation: Conversation) => Promise<Conversation | undefined>;
@@ -63,6 +67,11 @@ export class ClientStream {
   readonly #members = new Map<string, Promise<MemberStream | undefined>>();
   #conversation: Conversation;
   #closed = false;
+  #reopening: NodeJS.Timeout | undefined;
+  #reopenMs = reopenMs;
+  /** The members that it may hear, and what policy says, as of the last comparison. */
+  #usable: string | undefined;
+  #policy: string | undefined;
 
   constructor(deps: ClientStreamDeps, conversation: Conversation, wants: StreamWants, sink: StreamSink) {
     this.#deps = deps;
@@ -85,8 +94,32 @@ export class ClientStream {
   async #listen(): Promise<void> {
     const { usable } = await accessTo(this.#deps, this.#conversation);
     const ids = new Set([...usable].map(({ member }) => member.route.id));
+    this.#usable = JSON.stringify([...ids]);
+    this.#policy = this.#policyNow();
     for (const [id, stream] of this.#members) if (!ids.has(id)) this.#drop(id, stream);
     await Promise.all([...usable].map((naming) => this.listenTo(naming)));
+  }
+
+  #policyNow(): string {
+    const { call, namings } = this.#conversation;
+    const routes = [call.route, ...namings.map(({ member }) => member.route)];
+    return JSON.stringify(routes.map((route) => this.#deps.mayReach(call.caller, route)));
+  }
+
+  /** Whether policy says something else than at the last comparison. The store is not read. */
+  policyDiffers(): boolean {
+    return this.#policy !== undefined && this.#policy !== this.#policyNow();
+  }
+
+  /** Opens again what has ended or could not be opened, in a while. */
+  #reopenLater(): void {
+    if (this.#closed || this.#reopening !== undefined) return;
+    this.#reopening = setTimeout(async () => {
+      this.#reopening = undefined;
+      await this.#listen().catch(() => this.#reopenLater());
+      if (this.#reopening === undefined) this.#reopenMs = reopenMs;
+    }, this.#reopenMs).unref();
+    this.#reopenMs = Math.min(2 * this.#reopenMs, maxReopenMs);
   }
 
   /**
@@ -105,6 +138,7 @@ export class ClientStream {
     if (before !== undefined) this.#drop(id, before);
     const opened = this.#openMember(naming, stream).catch((error: Error) => {
       this.#deps.logger.debug({ route: id, reason: error.message }, "listening to a member failed");
+      this.#reopenLater();
       return undefined;
     });
     this.#members.set(id, opened);
@@ -120,6 +154,7 @@ export class ClientStream {
       notify: (method, params) => this.#pass(naming, method, params),
       ...(ask ? { ask: (method, params, signal) => ask(naming, method, params, signal) } : {}),
     });
+    stream.onEnded(() => this.#reopenLater());
     if (this.#closed) await stream.close();
     return stream;
   }
@@ -145,10 +180,17 @@ export class ClientStream {
       if (which.includes(kind) && this.#wants[kind]) this.#sink.send(method, {});
   }
 
-  /** Compares the stream with what the session, the grant and the configuration say now. */
-  async refresh(namings: readonly Naming[]): Promise<void> {
+  /**
+   * Compares the stream with what the session, the grant and the configuration say now.
+   * @returns whether other members may be heard than before
+   */
+  async refresh(namings: readonly Naming[]): Promise<boolean> {
+    const usable = this.#usable;
     const now = await this.#deps.reread(this.#conversation);
-    if (now === undefined || now.namings.length === 0) return this.close();
+    if (now === undefined || now.namings.length === 0) {
+      this.close();
+      return false;
+    }
     const before = this.#conversation.session.state.subscriptions;
     this.#conversation = { ...now, namings };
     const { subscriptions, members } = now.session.state;
@@ -156,6 +198,7 @@ export class ClientStream {
     if (this.#wants.uris === "subscribed" && JSON.stringify(subscriptions) !== JSON.stringify(before))
       for (const [id, stream] of this.#members) if (members[id]?.era === "modern") this.#drop(id, stream);
     await this.#listen();
+    return usable !== undefined && usable !== this.#usable;
   }
 
   #drop(id: string, stream: Promise<MemberStream | undefined>): void {
@@ -166,6 +209,7 @@ export class ClientStream {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#reopening);
     for (const [id, stream] of this.#members) this.#drop(id, stream);
     this.#sink.end();
   }

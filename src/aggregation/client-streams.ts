@@ -3,13 +3,15 @@ import type { RouteTable } from "../config/route-table.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { ClientStream, ClientStreamDeps } from "./client-stream.ts";
 import { type Naming, namingsOf } from "./names.ts";
+import { isToBeExtended } from "./session.ts";
 
 /** Streams of one grant on one replica; the oldest ends when another one is opened. */
 const maxPerGrant = 16;
-/** How often streams are compared with the session and the grant, ms. */
-const refreshMs = 15_000;
-/** How often it is looked whether the configuration has changed, ms. */
-const configMs = 500;
+/**
+ * How often it is looked whether a message or a notification was missed, ms: one statement for all streams of the replica, and one look at
+ * the policy for each, which may depend on the time. Streams are read from the store only if something differs.
+ */
+const missedMs = 30_000;
 
 /** Clients that are told when lists change. */
 export const allLists = ["tools", "prompts", "resources"] as const;
@@ -20,16 +22,17 @@ export class ClientStreams {
   readonly #open = new Set<ClientStream>();
   /** Every message to all replicas looks here, whose session it concerns or not. */
   readonly #bySession = new Map<string, Set<ClientStream>>();
-  readonly #timers: readonly NodeJS.Timeout[];
+  /** Those whose last comparison has failed. */
+  readonly #stale = new Set<ClientStream>();
+  readonly #timer: NodeJS.Timeout;
+  readonly #unsubscribe: () => void;
   #table: RouteTable;
 
   constructor(deps: ClientStreamDeps) {
     this.#deps = deps;
     this.#table = deps.routes();
-    this.#timers = [
-      setInterval(() => void this.refresh(), refreshMs).unref(),
-      setInterval(() => void this.#followConfig(), configMs).unref(),
-    ];
+    this.#unsubscribe = deps.onRoutesChanged(() => void this.#followConfig());
+    this.#timer = setInterval(() => void this.#findMissed(), missedMs).unref();
   }
 
   get size(): number {
@@ -51,6 +54,7 @@ export class ClientStreams {
 
   remove(stream: ClientStream): void {
     this.#open.delete(stream);
+    this.#stale.delete(stream);
     const ofSession = this.#bySession.get(stream.session);
     ofSession?.delete(stream);
     if (ofSession?.size === 0) this.#bySession.delete(stream.session);
@@ -79,15 +83,42 @@ export class ClientStreams {
     await Promise.all(some.map((stream) => this.#refreshOne(stream, stream.conversation.namings)));
   }
 
-  async #refreshOne(stream: ClientStream, namings: readonly Naming[]): Promise<void> {
+  async #refreshOne(stream: ClientStream, namings: readonly Naming[]): Promise<boolean> {
+    let changed = false;
     try {
-      await stream.refresh(namings);
+      this.#stale.delete(stream);
+      changed = await stream.refresh(namings);
     } catch (error) {
       // The store is unavailable: the next refresh may succeed.
+      this.#stale.add(stream);
       const reason = error instanceof Error ? error.message : String(error);
       this.#deps.logger.debug({ reason }, "refreshing a stream of an aggregated route failed");
     }
     if (stream.closed) this.remove(stream);
+    return changed;
+  }
+
+  /** Compares streams whose session or policy is not what they know, although nobody has said so. */
+  async #findMissed(): Promise<void> {
+    void this.#followConfig();
+    const some = [...this.#open];
+    if (some.length === 0) return;
+    const handles = new Set(some.map(({ conversation }) => conversation.session.handle));
+    try {
+      const now = await this.#deps.sessions.versions([...handles]);
+      const differs = (stream: ClientStream) => {
+        const { session } = stream.conversation;
+        const found = now.get(session.handle);
+        if (found?.version !== session.version || isToBeExtended(found)) return true;
+        return this.#stale.has(stream) || stream.policyDiffers();
+      };
+      await Promise.all(
+        some.filter(differs).map((stream) => this.#refreshOne(stream, stream.conversation.namings)),
+      );
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#deps.logger.debug({ reason }, "comparing the streams of aggregated routes failed");
+    }
   }
 
   /** Members that were added or removed, and their policies, change what clients see. */
@@ -101,9 +132,8 @@ export class ClientStreams {
         const route = table.byId(call.route.id);
         if (!route?.enabled) return this.remove(stream);
         const now = namingsOf(membersOf(table.config, route));
-        if (JSON.stringify(now) === JSON.stringify(namings)) return;
-        await this.#refreshOne(stream, now);
-        stream.changed(allLists);
+        const changed = await this.#refreshOne(stream, now);
+        if (changed || JSON.stringify(now) !== JSON.stringify(namings)) stream.changed(allLists);
       }),
     );
   }
@@ -114,7 +144,8 @@ export class ClientStreams {
   }
 
   close(): void {
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#timer);
+    this.#unsubscribe();
     this.end();
   }
 }

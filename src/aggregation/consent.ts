@@ -61,6 +61,11 @@ function opensLinks({ client }: Conversation): boolean {
   return client.capabilities.elicitation?.url !== undefined;
 }
 
+/** The client has asked the person, and they have not finished yet or have declined: the link is all that is left. */
+function hasAsked({ mcpReq }: ServerContext): boolean {
+  return mcpReq.inputResponses?.[questionKey] !== undefined;
+}
+
 function question(
   naming: Naming,
   url: string,
@@ -88,10 +93,8 @@ export async function connectResult(
   naming: Naming,
   ctx: ServerContext,
 ): Promise<JsonObject> {
-  // The client has asked the person, and they have not finished yet or have declined: the link is all that is left.
-  const asked = ctx.mcpReq.inputResponses !== undefined;
   const url = await newLink(deps, conversation, naming);
-  if (opensLinks(conversation) && !asked) {
+  if (opensLinks(conversation) && !hasAsked(ctx)) {
     if (conversation.client.era === "modern") return inputRequired(naming, url);
     const params = { ...question(naming, url), elicitationId: randomUUID() };
     // The result says all that matters, whatever the answer.
@@ -120,9 +123,10 @@ export async function consentNeeded(
   conversation: Conversation,
   naming: Naming,
   method: string,
+  ctx: ServerContext,
 ): Promise<JsonObject> {
   const url = await newLink(deps, conversation, naming);
-  if (opensLinks(conversation)) {
+  if (opensLinks(conversation) && !hasAsked(ctx)) {
     if (conversation.client.era === "modern") return inputRequired(naming, url);
     const { message } = question(naming, url);
     throw new UrlElicitationRequiredError(

@@ -21,6 +21,7 @@ import { endSessions, memberSessions } from "./member-sessions.ts";
 import { modernClients } from "./modern-clients.ts";
 import { type Naming, namingsOf } from "./names.ts";
 import { type NoticeDeps, notices } from "./notices.ts";
+import { OpenCalls } from "./open-calls.ts";
 import { OpenRequests } from "./open-requests.ts";
 import { ParkedCalls } from "./parked-calls.ts";
 import { replicaLink } from "./replica-link.ts";
@@ -45,9 +46,11 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     ...toMembers,
     onOpened: (...opened) => sessionWideState.onOpened(...opened),
   });
+  const openCalls = new OpenCalls(deps);
   const calls = memberCalls({
     ...toMembers,
     sessions,
+    open: openCalls,
     onOutcome: ({ member }, outcome) => deps.metrics.memberCalls.inc({ route: member.route.id, outcome }),
   });
   const client: NoticeDeps = {
@@ -152,9 +155,19 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
 
   const open = new OpenRequests(
     deps,
-    (concerns) => void clientNotices.streams.refreshSome(concerns),
+    (concerns) => {
+      void openCalls.endSome(concerns);
+      void clientNotices.streams.refreshSome(concerns);
+    },
     (grantId) => parked.cancelGrant(grantId),
   );
+
+  const following = [
+    deps.onRoutesChanged(() => void openCalls.endSome(() => true)),
+    deps.notifications.subscribe((change) => {
+      if (change.table === "aggregate_session") void clientNotices.streams.refresh(change.name);
+    }),
+  ];
 
   return {
     async middleware(ctx, next) {
@@ -187,6 +200,7 @@ export function createAggregation(deps: AggregationDeps): Aggregation {
     drain: () => clientNotices.streams.end(),
     async close() {
       link.close();
+      for (const stop of following) stop();
       open.close();
       sessionWideState.close();
       clientNotices.streams.close();

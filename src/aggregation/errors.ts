@@ -19,6 +19,16 @@ const tooMany = {
   aggregated_sessions_per_user: "Too many of your sessions were begun; try again later",
 } as const;
 
+/** The person has removed the member from the application, or lost access to it, while it was called. Its message is for the client. */
+export class MemberRemoved extends Error {
+  /** JSON-RPC. */
+  readonly code = ProtocolErrorCode.InternalError;
+
+  constructor({ member }: Naming) {
+    super(`${member.route.name} may no longer be used here; the call was ended, and may have had an effect`);
+  }
+}
+
 /** A person uses more of this replica than one may at once. Answered with 429. */
 export class TooMany extends Error {
   /** Value of the metric's label. */

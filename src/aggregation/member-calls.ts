@@ -11,6 +11,7 @@ import { type Connection, type MemberClientDeps, NotConnected, resume } from "./
 import type { MemberSessions } from "./member-sessions.ts";
 import { streamEnded } from "./member-transport.ts";
 import type { Naming } from "./names.ts";
+import type { OpenCalls } from "./open-calls.ts";
 import { namedError, type Relay } from "./relays.ts";
 import type { MemberSession } from "./session.ts";
 
@@ -18,6 +19,8 @@ import type { MemberSession } from "./session.ts";
 export interface MemberCall {
   readonly method: string;
   readonly params?: JsonObject;
+  /** In addition to those that the client has sent. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Aborting it cancels the member's work. */
   readonly signal?: AbortSignal;
   /** ms; default: as long as calls may take */
@@ -47,6 +50,7 @@ export interface MemberCalls {
 export function memberCalls(
   deps: MemberClientDeps & {
     readonly sessions: MemberSessions;
+    readonly open: Pick<OpenCalls, "add">;
     readonly onOutcome: (naming: Naming, outcome: CallOutcome) => void;
   },
 ): MemberCalls {
@@ -66,7 +70,7 @@ export function memberCalls(
         resetTimeoutOnProgress: true,
         allowInputRequired: call.returnQuestions === true,
         ...(relay?.progress ? { onprogress: (progress) => relay.progress?.({ ...progress }) } : {}),
-        headers: conversation.parameterHeaders,
+        headers: { ...conversation.parameterHeaders, ...call.headers },
       } satisfies RequestOptions);
     } catch (error) {
       throw call.signal?.aborted ? error : translated(error, conversation, naming, session, connection);
@@ -76,7 +80,10 @@ export function memberCalls(
   }
 
   return {
-    async call(conversation, naming, call) {
+    async call(conversation, naming, wanted) {
+      const { signal: removed, leave } = deps.open.add(conversation, naming);
+      const signal = wanted.signal ? AbortSignal.any([wanted.signal, removed]) : removed;
+      const call = { ...wanted, signal };
       try {
         const session = await deps.sessions.of(conversation, naming);
         let result: JsonObject;
@@ -93,13 +100,14 @@ export function memberCalls(
         }
         deps.onOutcome(naming, "ok");
         return result;
-      } catch (error) {
-        if (error instanceof SessionLost) {
-          deps.onOutcome(naming, "failed");
-          throw error.failure;
-        }
+      } catch (failed) {
+        const cause = failed instanceof SessionLost ? failed.failure : failed;
+        // What the member answers to a call that was cut is of no interest.
+        const error: unknown = removed.aborted ? removed.reason : cause;
         deps.onOutcome(naming, outcomeOf(error));
         throw error;
+      } finally {
+        leave();
       }
     },
   };

@@ -1,3 +1,4 @@
+import { retryHeader } from "../config/header-names.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { createEnvoyFetch } from "../egress/envoy-fetch.ts";
 import type { ExternalTokens } from "../external-tokens/external-tokens.ts";
@@ -30,9 +31,17 @@ export function createMemberFetch(deps: {
     headers.set("x-request-id", call.requestId);
     // If this process traces, too, its span takes their place.
     for (const [name, value] of Object.entries(call.trace ?? {})) headers.set(name, value);
+    const response = await envoy.fetch(input, { ...init, headers });
+    if (response.headers.get(retryHeader) === null || !isRepeatable(input, init)) return response;
+    // The server has rejected its token unseen, and another one is ready.
+    await response.body?.cancel();
     return envoy.fetch(input, { ...init, headers });
   };
   return { memberFetch, close: envoy.close };
+}
+
+function isRepeatable(input: string | URL | Request, init: RequestInit | undefined): boolean {
+  return !(input instanceof Request) && (init?.body == null || typeof init.body === "string");
 }
 
 /** The URL of a member's MCP endpoint, as in listings: its `from` with `mcp.server.path`, or with the path that discovery finds. */

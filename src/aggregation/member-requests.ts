@@ -19,6 +19,8 @@ export interface AskingRequest {
   /** The name or URI as the client knows it. */
   readonly outer: string;
   readonly rewrite: (naming: Naming, result: JsonObject) => JsonObject;
+  /** Headers of the call that the client has not sent. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** Passes requests on to members, and what members ask in return to the client. */
@@ -156,6 +158,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
     const result = await deps.calls.call(conversation, naming, {
       method: request.method,
       params: request.params,
+      ...(request.headers && { headers: request.headers }),
       signal: ctx.mcpReq.signal,
       relay: streamRelay(conversation, naming, ctx),
     });
@@ -168,7 +171,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
         return await asking(conversation, naming, request, ctx);
       } catch (error) {
         if (!(error instanceof ConsentNeeded)) throw error;
-        return consentNeeded(deps, conversation, naming, request.method);
+        return consentNeeded(deps, conversation, naming, request.method, ctx);
       }
     },
 

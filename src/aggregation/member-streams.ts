@@ -25,6 +25,8 @@ export interface MemberStream {
   readonly session: MemberSession;
   /** The member no longer knows the session, or has closed the stream for good. */
   ended(): boolean;
+  /** Calls back once, when it has ended by itself. */
+  onEnded(listener: () => void): void;
   close(): Promise<void>;
 }
 
@@ -60,9 +62,11 @@ async function openGet(
         ...(await ask(method, { ...params }, mcpReq.signal)),
       });
   });
-  let closed = false;
-  connection.client.onclose = () => {
-    closed = true;
+  const end = new StreamEnd();
+  connection.client.onclose = () => end.reached();
+  // The SDK connects a few times again, and says only so that it has given up.
+  connection.client.onerror = ({ message }) => {
+    if (message.startsWith("Maximum reconnection attempts")) end.reached();
   };
   try {
     await connection.openStream();
@@ -70,7 +74,15 @@ async function openGet(
     await connection.close();
     throw error;
   }
-  return { session, ended: () => closed || connection.refusal.status === 404, close: connection.close };
+  return {
+    session,
+    ended: () => end.isReached || connection.refusal.status === 404,
+    onEnded: (listener) => end.listen(listener),
+    close: () => {
+      end.listen(undefined);
+      return connection.close();
+    },
+  };
 }
 
 /** MCP 2026-07-28, "Subscriptions". */
@@ -86,7 +98,7 @@ async function openListen(
   const connection = await resume(deps, conversation, naming, session, "wanted", (client) => {
     client.fallbackNotificationHandler = async ({ method, params }) => notify(method, { ...params });
   });
-  let ended = false;
+  const end = new StreamEnd();
   try {
     const subscription = await connection.client.listen({
       ...(tools && "tools" in able ? { toolsListChanged: true } : {}),
@@ -94,12 +106,35 @@ async function openListen(
       ...(resources && "resources" in able ? { resourcesListChanged: true } : {}),
       ...(uris.length > 0 ? { resourceSubscriptions: [...uris] } : {}),
     });
-    void subscription.closed.then(() => {
-      ended = true;
-    });
+    void subscription.closed.then(() => end.reached());
   } catch (error) {
     await connection.close();
     throw error;
   }
-  return { session, ended: () => ended, close: connection.close };
+  return {
+    session,
+    ended: () => end.isReached,
+    onEnded: (listener) => end.listen(listener),
+    close: () => {
+      end.listen(undefined);
+      return connection.close();
+    },
+  };
+}
+
+/** The end of a stream, which somebody may wait for. */
+class StreamEnd {
+  isReached = false;
+  #listener: (() => void) | undefined;
+
+  reached(): void {
+    this.isReached = true;
+    this.listen(this.#listener);
+  }
+
+  /** @param listener undefined: nobody waits any more */
+  listen(listener: (() => void) | undefined): void {
+    this.#listener = this.isReached ? undefined : listener;
+    if (this.isReached) listener?.();
+  }
 }

@@ -19,6 +19,7 @@ import { type ClientRequest, noResponse, parameterHeaders } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
+import { headerMismatch } from "./parameter-headers.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
 import { createSession, findSession, type SessionState } from "./session.ts";
 
@@ -99,8 +100,6 @@ export function modernClients(deps: ModernDeps) {
   };
 }
 
-/** JSON-RPC: a parameter and the header that mirrors it differ. */
-const headerMismatch = -32_020;
 /** MCP 2026-07-28, "Standard Headers" and "Sending Messages": errors with an HTTP status of their own. */
 const statusOf: Readonly<Record<number, number>> = {
   [ProtocolErrorCode.MethodNotFound]: 404,

@@ -5,8 +5,9 @@ import {
   type ServerContext,
 } from "@modelcontextprotocol/server";
 import { mapAtOnce } from "../util/at-once.ts";
-import { accessTo, type ConsentDeps, connectTool } from "./consent.ts";
+import { accessTo, type ConsentDeps, connectTool, consentNeeded } from "./consent.ts";
 import type { Conversation } from "./conversation.ts";
+import { ConsentNeeded } from "./errors.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import {
   type ListEntry,
@@ -19,6 +20,7 @@ import {
 } from "./lists.ts";
 import type { MemberRequests } from "./member-requests.ts";
 import { innerName, type Naming, outerName } from "./names.ts";
+import { parameterHeaders } from "./parameter-headers.ts";
 import { levels } from "./relays.ts";
 import { rewritten } from "./rewrite.ts";
 import { jsonBytes } from "./session.ts";
@@ -64,6 +66,8 @@ const templates: ListKind = {
 
 /** Answers the requests of clients, in every revision: finds the member that a request is for, and passes it on. */
 export function requestHandler(deps: RequestDeps) {
+  const headers = parameterHeaders();
+
   async function list(conversation: Conversation, kind: ListKind, params: JsonObject, ctx: ServerContext) {
     const { usable, reachable } = await accessTo(deps, conversation);
     const start = positionOf(params.cursor);
@@ -79,6 +83,7 @@ export function requestHandler(deps: RequestDeps) {
           ? await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal)
           : { kind: "consent" };
         deps.onList(conversation, naming, list);
+        if (kind === tools) headers.learn(conversation, naming, list);
         const entries = { member: naming.member.route.id, items: itemsOf(kind, naming, list) };
         filled.add(entries);
         return entries;
@@ -97,11 +102,12 @@ export function requestHandler(deps: RequestDeps) {
     const { usable, reachable } = await accessTo(deps, conversation);
     if (!reachable.has(resolved.naming)) throw unknown(kind, outer);
     const { naming } = resolved;
-    if (resolved.kind === "connect" || !usable.has(naming)) return { kind: "connect" as const, naming };
+    if (resolved.kind === "connect") return { kind: "connect" as const, naming };
+    if (!usable.has(naming)) return { kind: "consent" as const, naming };
     if (resolved.kind === "name") return resolved;
     const list = await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal);
     if (list.kind === "unavailable") throw list.error;
-    if (list.kind === "consent") return { kind: "connect" as const, naming };
+    if (list.kind === "consent") return { kind: "consent" as const, naming };
     const names = list.items.flatMap(({ item }) => stringOf(item.name) ?? []);
     const name = names.find((one) => outerName(naming, one) === outer);
     if (name === undefined) throw unknown(kind, outer);
@@ -133,7 +139,7 @@ export function requestHandler(deps: RequestDeps) {
     }
     const outer = String(ref.name);
     const found = await named(conversation, prompts, outer, ctx);
-    if (found.kind === "connect") throw unknown(prompts, outer);
+    if (found.kind !== "name") throw unknown(prompts, outer);
     const { naming, name } = found;
     return deps.requests.plain(
       conversation,
@@ -164,14 +170,22 @@ export function requestHandler(deps: RequestDeps) {
         const outer = required(params, "name");
         const found = await named(conversation, tools, outer, ctx);
         if (found.kind === "connect") return deps.requests.connect(conversation, found.naming, ctx);
+        if (found.kind === "consent") return consentNeeded(deps, conversation, found.naming, method, ctx);
         const { naming, name } = found;
         const call = { method, params: { ...params, name }, outer, rewrite: rewritten.toolResult };
-        return deps.requests.asking(conversation, naming, call, ctx);
+        return headers.calling(
+          conversation,
+          naming,
+          call.params,
+          (headers) => deps.requests.asking(conversation, naming, { ...call, headers }, ctx),
+          () => deps.lists.ofMember(conversation, naming, tools, ctx.mcpReq.signal),
+        );
       }
       case "prompts/get": {
         const outer = required(params, "name");
         const found = await named(conversation, prompts, outer, ctx);
         if (found.kind === "connect") throw unknown(prompts, outer);
+        if (found.kind === "consent") return consentNeeded(deps, conversation, found.naming, method, ctx);
         const { naming, name } = found;
         const call = { method, params: { ...params, name }, outer, rewrite: rewritten.promptResult };
         return deps.requests.asking(conversation, naming, call, ctx);
@@ -187,9 +201,11 @@ export function requestHandler(deps: RequestDeps) {
         const outer = required(params, "uri");
         if (Buffer.byteLength(outer) > maxUriBytes) throw invalid(`uri is longer than ${maxUriBytes} bytes`);
         const { naming, uri } = await located(conversation, outer);
-        return method === "resources/subscribe"
-          ? deps.sessionWide.subscribe(conversation, naming, outer, uri)
-          : deps.sessionWide.unsubscribe(conversation, naming, outer, uri);
+        const change = method === "resources/subscribe" ? "subscribe" : "unsubscribe";
+        return deps.sessionWide[change](conversation, naming, outer, uri).catch((error: unknown) => {
+          if (!(error instanceof ConsentNeeded)) throw error;
+          return consentNeeded(deps, conversation, naming, method, ctx);
+        });
       }
       case "completion/complete":
         return complete(conversation, params, ctx);

@@ -56,6 +56,7 @@ export interface Session {
   readonly handle: string;
   /** As this replica knows it: others may have changed it since. */
   readonly state: SessionState;
+  readonly version: number;
   /**
    * Changes the session unless it already is what `change` wants (undefined). False: it has ended.
    * @throws ProtocolError if it would become too long, Error if it is changed all the time, and the store's errors
@@ -68,6 +69,11 @@ export interface SessionOwner {
   readonly userId: string;
   readonly grantId: string;
   readonly routeId: string;
+}
+
+/** Whether the next use of a session extends its life. */
+export function isToBeExtended({ expiresAt }: { readonly expiresAt: Date }): boolean {
+  return expiresAt.getTime() - Date.now() < lifeMs - extendAfterMs;
 }
 
 /**
@@ -116,7 +122,7 @@ export async function findSession(
   )
     return undefined;
   const session = new StoredSession(store, handle, found);
-  if (found.expiresAt.getTime() - Date.now() < lifeMs - extendAfterMs)
+  if (isToBeExtended(found))
     await store.update(handle, found.version, found.state, new Date(Date.now() + lifeMs)).then((done) => {
       if (done) session.changed(found.version + 1, found.state);
     });
@@ -148,6 +154,10 @@ class StoredSession implements Session {
 
   get state(): SessionState {
     return this.#known.state;
+  }
+
+  get version(): number {
+    return this.#known.version;
   }
 
   changed(version: number, state: SessionState): void {

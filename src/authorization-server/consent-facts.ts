@@ -40,20 +40,19 @@ export async function describeMembers(
   deps: Pick<AuthorizationServerDeps, "routes" | "mayReach" | "upstreamTokens">,
   person: Subject,
   route: Route,
-  noticeOf: (person: Subject, member: Route) => Promise<ConsentNotice | undefined>,
+  noticesOf: (person: Subject, members: readonly Route[]) => Promise<readonly (ConsentNotice | undefined)[]>,
 ): Promise<readonly ConsentMember[] | undefined> {
   if (aggregateOf(route) === undefined) return undefined;
   const states = await memberStates(deps, person.userId, offeredMembers(deps, person, route));
-  return Promise.all(
-    states.map(async ({ route: member, state }) => {
-      const notice = state === "missing" ? await noticeOf(person, member) : undefined;
-      const { name, description, resource, logoUrl } = member;
-      return {
-        ...{ key: memberName(member), name, description, resource, logoUrl, state },
-        ...(state === "missing" && { upstream: upstreamFacts(member, notice) }),
-      };
-    }),
-  );
+  const missing = states.flatMap(({ route: member, state }) => (state === "missing" ? [member] : []));
+  const notices = await noticesOf(person, missing);
+  return states.map(({ route: member, state }) => {
+    const { name, description, resource, logoUrl } = member;
+    return {
+      ...{ key: memberName(member), name, description, resource, logoUrl, state },
+      ...(state === "missing" && { upstream: upstreamFacts(member, notices[missing.indexOf(member)]) }),
+    };
+  });
 }
 
 /** The scopes to grant, as the step's check determined them; the client may have requested others. */

@@ -7,12 +7,12 @@ import { notAllowedPage } from "../pages/sign-in-pages.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
 import type { ConsentNotice } from "../upstream-oauth/upstream-oauth.ts";
-import { withDeadline } from "../util/deadline.ts";
+import { mapInTime, pagePace } from "../util/map-in-time.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { consentFacts, describeMembers } from "./consent-facts.ts";
 import { type Finish, redirect, rejectExpired, rejectForged, type Step } from "./interaction.ts";
 import { deniedByPolicy } from "./interaction-policy.ts";
-import { offeredMembers, readChoice, upstreamTimeoutMs } from "./member-consent.ts";
+import { offeredMembers, readChoice } from "./member-consent.ts";
 
 /** The user's consent to the MCP client: its page and its form. */
 export function createConsentStep(
@@ -29,8 +29,8 @@ export function createConsentStep(
     if (!deps.mayReach(person, route)) return notAllowed(ctx, { ...step, client, csrf });
     const { state } = await upstreamTokens.connectionState(person.userId, route);
     metrics.consents.inc({ kind: "client", outcome: "started" });
-    const notice = state === "missing" ? await noticeOf(person, route) : undefined;
-    const members = await describeMembers(deps, person, route, noticeOf);
+    const [notice] = state === "missing" ? await noticesOf(person, [route]) : [];
+    const members = await describeMembers(deps, person, route, noticesOf);
     const facts = consentFacts({
       config: routes().config,
       client,
@@ -86,10 +86,13 @@ export function createConsentStep(
     sendPage(ctx, 403, page);
   }
 
-  /** Where the upstream's consent would lead, if known before the timeout; the connect page looks it up again. */
-  async function noticeOf({ userId }: Subject, route: Route): Promise<ConsentNotice | undefined> {
-    const notice = deps.upstreamNotice?.(userId, route);
-    return notice && withDeadline(notice, upstreamTimeoutMs, () => undefined);
+  /** Where the consent of each upstream would lead, if known in time; the connect page looks it up again. */
+  async function noticesOf(
+    { userId }: Subject,
+    asked: readonly Route[],
+  ): Promise<readonly (ConsentNotice | undefined)[]> {
+    const ask = async (one: Route) => deps.upstreamNotice?.(userId, one);
+    return mapInTime(asked, { ...pagePace, allMs: pagePace.eachMs }, ask, () => undefined);
   }
 
   /** @param step.route undefined if it no longer exists: the authorization then fails with its next step */

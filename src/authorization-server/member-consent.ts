@@ -3,7 +3,7 @@ import { membersOf } from "../config/aggregates.ts";
 import type { Route } from "../model/route.ts";
 import type { Subject } from "../model/subject.ts";
 import type { GrantedMember } from "../store/granted-members.ts";
-import { withDeadline } from "../util/deadline.ts";
+import { mapInTime, pagePace } from "../util/map-in-time.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 
 /** What a person has decided about the members of an aggregated route, by `memberName`. */
@@ -15,9 +15,6 @@ export interface MemberChoice {
 
 /** How many members a consent page lists: the form of a longer list could exceed `limits.body_bytes`. */
 const maxListed = 400;
-
-/** How long a page waits for a slow upstream, ms. */
-export const upstreamTimeoutMs = 3_000;
 
 /**
  * The name of a member in forms, URLs and consents: a route that has moved to another upstream is another member. The names reveal
@@ -91,16 +88,22 @@ export interface MemberState {
   readonly state: "connected" | "not_needed" | "missing" | "unavailable";
 }
 
-/** The states of a person's connections. A server that does not answer in time is unavailable. Rejects if the store does. */
+/**
+ * The states of a person's connections. A server that does not answer in time, or could not be asked in the time for all, is unavailable.
+ * Rejects if the store does.
+ */
 export function memberStates(
   { upstreamTokens }: Pick<AuthorizationServerDeps, "upstreamTokens">,
   userId: string,
   members: readonly Route[],
 ): Promise<MemberState[]> {
-  return Promise.all(
-    members.map(async (route) => {
-      const found = upstreamTokens.connectionState(userId, route).then(({ state }) => state);
-      return { route, state: await withDeadline(found, upstreamTimeoutMs, () => "unavailable" as const) };
-    }),
+  return mapInTime(
+    members,
+    pagePace,
+    async (route): Promise<MemberState> => {
+      const { state } = await upstreamTokens.connectionState(userId, route);
+      return { route, state };
+    },
+    (route) => ({ route, state: "unavailable" }),
   );
 }

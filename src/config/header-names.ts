@@ -5,6 +5,12 @@
  */
 export const consentHeader = "x-mcp-auth-consent";
 
+/**
+ * On a 503 of the gateway in place of an upstream's 401 or 403: the upstream has rejected the request unseen, and another credential is
+ * ready. The aggregated endpoint repeats the request at once.
+ */
+export const retryHeader = "x-mcp-auth-retry";
+
 /** Headers in which proxies and identity providers send the identity of the caller: only the gateway may set them. */
 const prefixes = [
   "x-pomerium-",

@@ -1,4 +1,4 @@
-import { mcpCors } from "../config/header-names.ts";
+import { mcpCors, retryHeader } from "../config/header-names.ts";
 import type { Route } from "../model/route.ts";
 import { denialBody } from "../policy/policy.ts";
 import { bearerChallenge } from "../server/http/bearer-challenge.ts";
@@ -61,6 +61,11 @@ export function unavailable(requestId: string, retryAfterSeconds: number, descri
     headers: [...common, ["retry-after", String(retryAfterSeconds)]],
     body: denialBody("temporarily_unavailable", description, requestId),
   };
+}
+
+/** The same, for a request that can be repeated without asking anybody. */
+function atOnce(response: Replacement): Replacement {
+  return { ...response, headers: [...response.headers, [retryHeader, "1"]] };
 }
 
 /** Neither a retry nor consent would help. The upstream's own challenge is dropped. */
@@ -150,7 +155,9 @@ function replacementFor(
       // A 401 would end clients that cannot refresh their external token: they get a 503 and can repeat the call.
       return asked.refreshable
         ? challenge(asked, "the server asked for a fresh token; try again", [])
-        : unavailable(requestId, 0, "the server asked for a fresh token, which is ready now; try again");
+        : atOnce(
+            unavailable(requestId, 0, "the server asked for a fresh token, which is ready now; try again"),
+          );
     case "unavailable":
       return unavailable(requestId, outcome.retryAfterSeconds, notUsable(outcome.reason));
     case "give_up":

@@ -29,6 +29,7 @@ export function bridgeConfiguration(placed: readonly Placed[], bridge: string, t
     max_sessions: 32,
     max_sessions_per_user: 16,
     session_idle_seconds: 900,
+    start_ahead: true,
     pass_environment: passedVariables,
     servers,
   };

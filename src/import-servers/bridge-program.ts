@@ -4,7 +4,8 @@ export const fastmcpVersion = "4.2.3";
 /**
  * The bridge: FastMCP's proxy, once per server, in one process. FastMCP has no configuration file for several separate endpoints
  * (`fastmcp run servers.json` merges all servers into one), hence a program. What it adds: a token, a process per MCP session,
- * sessions bound to their user, 404 after a process has ended, and a limit of processes. It speaks the revisions with sessions only: with 2026-07-28,
+ * sessions bound to their user and ended with an `initialize` that nobody waits for, 404 after a process has ended, a limit of processes, and
+ * servers that are installed before the first session. It speaks the revisions with sessions only: with 2026-07-28,
  * which has none, each request would start a process.
  */
 export const bridgeProgram = `# /// script
@@ -16,6 +17,7 @@ export const bridgeProgram = `# /// script
 Usage: uv run --script bridge.py [bridge.json]
 """
 
+import asyncio
 import base64
 import contextlib
 import hmac
@@ -30,7 +32,7 @@ from fastmcp import FastMCP
 from fastmcp.client.transports import StdioTransport
 from fastmcp.server.dependencies import get_context, get_http_headers
 from fastmcp.server.middleware import Middleware
-from fastmcp.server.providers.proxy import ProxyMetadataMiddleware, ProxyProvider, ProxyTool, StatefulProxyClient
+from fastmcp.server.providers.proxy import ProxyClient, ProxyMetadataMiddleware, ProxyProvider, ProxyTool, StatefulProxyClient
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -126,6 +128,25 @@ async def unheard(_):
     """Takes a response that nobody waits for."""
 
 
+async def nothing():
+    """A request without a body."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def start_ahead():
+    """Starts each server once, and ends it: npx and uvx install it then, which may take longer than a client waits."""
+    for name, server in config["servers"].items():
+        try:
+            await asyncio.wait_for(start(Process(name, server, set())), 600)
+        except Exception as error:
+            print(f"{name} cannot be started: {error!r}", file=sys.stderr, flush=True)
+
+
+async def start(process):
+    async with ProxyClient(process, roots=None):
+        pass
+
+
 class Guard:
     """Admits only Envoy, which sends the token, and only its own user to a session.
 
@@ -152,7 +173,35 @@ class Guard:
                 status, code, message = refusal
                 error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
                 return await JSONResponse(error, status)(scope, receive, send)
+            if session == "":
+                return await self.begin(scope, receive, send)
         await self.app(scope, receive, send)
+
+    async def begin(self, scope, receive, send):
+        """Ends the session of a client that has disconnected before it was answered: it knows no id, and nobody would use the session."""
+        session, answered, gone = None, False, False
+
+        async def heard():
+            nonlocal gone
+            message = await receive()
+            gone = gone or (message["type"] == "http.disconnect" and not answered)
+            return message
+
+        async def note(message):
+            nonlocal session, answered
+            if message["type"] == "http.response.start":
+                session = dict(message["headers"]).get(b"mcp-session-id")
+            await send(message)
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        try:
+            # A copy: the router changes it.
+            await self.app(dict(scope), heard, note)
+        finally:
+            if session is not None and gone:
+                headers = [*scope["headers"], (b"mcp-session-id", session)]
+                ended = {**scope, "method": "DELETE", "headers": headers}
+                await asyncio.shield(self.app(ended, nothing, unheard))
 
     def refusal(self, headers):
         if not hmac.compare_digest(headers.get(b"authorization", b""), expected):
@@ -180,7 +229,11 @@ async def lifespan(_):
     async with contextlib.AsyncExitStack() as stack:
         for app in apps.values():
             await stack.enter_async_context(app.lifespan(app))
+        ahead = asyncio.create_task(start_ahead()) if config["start_ahead"] else None
         yield
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.wait([ahead])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { UpstreamTokens } from "../upstream-tokens/upstream-tokens.ts";
+import { withDeadline } from "../util/deadline.ts";
+import { mapInTime, pagePace } from "../util/map-in-time.ts";
 
 /** How an MCP client is shown to users. */
 export interface ClientFacts {
@@ -64,11 +66,8 @@ export function reachableRoutes(
   );
 }
 
-/** In ms: a server that does not respond must not delay the whole list. */
-const stateTimeoutMs = 3000;
-
 /**
- * Checks the user's connections. Refreshes expired tokens first.
+ * Checks the user's connections. Refreshes expired tokens first. A server that does not answer in time is unavailable.
  * Rejects only if the store does.
  */
 export function serverStates(
@@ -76,22 +75,20 @@ export function serverStates(
   userId: string,
   routes: readonly Route[],
 ): Promise<ServerState[]> {
-  return Promise.all(
-    routes.map(async (route) => {
-      const found = upstreamTokens.connectionState(userId, route).then(({ state }) => state);
-      const path = listedPath(route) ?? endpointPath?.(route) ?? "";
-      const [state, below] = await Promise.all([
-        withTimeout<ServerState["state"]>(found, "unavailable"),
-        withTimeout(Promise.resolve(path), ""),
+  const { atOnce, eachMs, allMs } = pagePace;
+  return mapInTime(
+    routes,
+    // Each of the two answers has its own time: one that is late does not take the other with it.
+    { atOnce, eachMs: allMs, allMs },
+    async (route): Promise<ServerState> => {
+      const found = upstreamTokens.connectionState(userId, route);
+      const path = Promise.resolve(listedPath(route) ?? endpointPath?.(route) ?? "");
+      const [{ state }, below] = await Promise.all([
+        withDeadline(found, eachMs, () => ({ state: "unavailable" }) as const),
+        withDeadline(path, eachMs, () => ""),
       ]);
       return { route, url: route.resource + below, state };
-    }),
+    },
+    (route) => ({ route, url: route.resource + (listedPath(route) ?? ""), state: "unavailable" }),
   );
-}
-
-function withTimeout<T>(value: Promise<T>, fallback: T): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve(fallback), stateTimeoutMs);
-    value.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
 }

@@ -39,6 +39,10 @@ export interface AggregateSessions {
    * @param from `store`: as it is now; otherwise cached while change notifications arrive
    */
   find<State>(handle: string, from?: "cache" | "store"): Promise<AggregateSession<State> | undefined>;
+  /** The versions of those of the sessions that have not ended, by handle. One statement, and nothing is decrypted: for comparison only. */
+  versions(
+    handles: readonly string[],
+  ): Promise<ReadonlyMap<string, Pick<AggregateSession<unknown>, "version" | "expiresAt">>>;
   /** Replaces exactly this version. False: it was changed concurrently, or has ended; find it again. */
   update<State>(handle: string, version: number, state: State, expiresAt: Date): Promise<boolean>;
   /** False: there was none. */
@@ -150,6 +154,25 @@ export function aggregateSessions(
     async find<State>(handle: string, from = "cache") {
       const name = hashedHandle(handle);
       return ofHandle<State>(handle, await (from === "store" ? cache.read(name) : cache.find(name)));
+    },
+
+    async versions(handles) {
+      const names = new Map(handles.map((handle) => [hashedHandle(handle), handle]));
+      if (names.size === 0) return new Map();
+      const rows = await database.read("aggregate_session.versions", (db) =>
+        db
+          .selectFrom(table)
+          .select(["handle_name", "version", "expires_at"])
+          .where("handle_name", "in", [...names.keys()])
+          .where(unexpired)
+          .execute(),
+      );
+      return new Map(
+        rows.map(({ handle_name: name, version, expires_at: at }) => [
+          names.get(name) ?? "",
+          { version, expiresAt: clock.fromDatabase(at) },
+        ]),
+      );
     },
 
     async update(handle, version, state, expiresAt) {

@@ -77,6 +77,26 @@ describe.each(["2025-11-25", "2025-11-25, second SDK", "2026-07-28"] as const)("
   });
 });
 
+it("is asked to open the link by each request for a member that the user has removed, or that lost its connection", async () => {
+  const person = await client("2025-11-25");
+  const [{ uri } = { uri: "" }] = (await person.listResources()).filter((one) => one.uri.includes("notes"));
+  const shortened = (await person.toolNames()).find((name) => name.startsWith("notes__long_")) ?? "";
+  const needed = { code: -32042, message: expect.stringContaining("Notes is not connected") };
+  try {
+    for (const what of ["granted", "connected"] as const) {
+      members[0][what] = false;
+      await expect(person.call("notes__whoami")).rejects.toMatchObject(needed);
+      await expect(person.call(shortened)).rejects.toMatchObject(needed);
+      await expect(person.getPrompt("notes__greet", { city: "paris" })).rejects.toMatchObject(needed);
+      if (what === "connected") await expect(person.follow(uri)).rejects.toMatchObject(needed);
+      members[0][what] = true;
+    }
+  } finally {
+    members[0].granted = members[0].connected = true;
+    await person.close();
+  }
+});
+
 it("gives the link in the result to a client that cannot open it", async () => {
   const person = await client("2025-06-18");
   members[0].connected = false;

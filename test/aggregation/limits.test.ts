@@ -141,6 +141,7 @@ it("a session is never longer than a mebibyte", async () => {
     },
     update: async () => writes.push("update") > 0,
     find: async () => undefined,
+    versions: async () => new Map(),
     remove: async () => true,
   };
   const owner = { userId: "alice", grantId: "g1", routeId: "all" };

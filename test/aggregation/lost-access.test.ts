@@ -1,3 +1,4 @@
+import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { ParkedCall, ParkedCalls } from "../../src/aggregation/parked-calls.ts";
 import { responded, withSession } from "./raw-client.ts";
@@ -16,7 +17,7 @@ beforeAll(async () => {
     { id: "raw", url: member.url },
     { id: "other", url: other.url },
   ];
-  replicas = await startReplicas(members);
+  replicas = await startReplicas(members, { count: 2 });
 });
 afterAll(async () => {
   await replicas.close();
@@ -82,6 +83,32 @@ it("when one member is removed from a grant, the stream goes on without it", asy
   members[0].granted = false;
   replicas.change({ table: "grant", grantId: "g1" });
   await expect.poll(ended, wait).toEqual([true, true]);
+});
+
+it.each([
+  ["the person removes a member from the application", () => (members[1].granted = false)],
+  [
+    "the person's groups no longer give access to a member",
+    () => (replicas.access.mayReach = (_person, { id }) => id !== "other"),
+  ],
+])("when %s, calls of it that are under way on any replica end, and others go on", async (_what, lose) => {
+  const client = await withSession(replicas);
+  const begin = async (name: string, replica: number) => {
+    const params = { name, arguments: {} };
+    const response = await responded(client.send("POST", { method: "tools/call", params }, replica));
+    return { response, body: text(response).catch(() => "cut") };
+  };
+  const lasting = await Promise.all([begin("raw__wait", 0), begin("raw__wait", 1)]);
+  const removed = await Promise.all([begin("other__wait", 0), begin("other__wait", 1)]);
+  await expect.poll(() => [member.calls.size, other.calls.size], wait).toEqual([2, 2]);
+  lose();
+  replicas.change({ table: "grant", grantId: "g1" });
+  for (const { body } of removed)
+    expect(await body).toContain('"message":"other may no longer be used here; the call was ended');
+  await expect.poll(() => other.calls.size, wait).toBe(0);
+  expect(member.calls.size).toBe(2);
+  for (const { response } of lasting) response.destroy();
+  await expect.poll(() => member.calls.size, wait).toBe(0);
 });
 
 it("when a person's groups no longer give access to a member, the stream goes on without it", async () => {

@@ -64,6 +64,13 @@ test("the response of a member is read up to 16 MiB, and the client hears that i
   expect(new MemberFailed(naming, cause, {}).message).toBe(`${route.name} sent a response that is too long`);
 });
 
+test("a member that says that a request can be repeated gets it once more, no more often", async () => {
+  const { member, url } = toA;
+  const answer = await gateway.call(await gateway.aggregateToken(), { member, url: `${url}again` });
+  expect(answer).toMatchObject({ body: { status: 503 } });
+  expect(gateway.seen.map((one) => one.url)).toEqual(["/again", "/again"]);
+});
+
 test("with aggregation.through, members are called over TLS, and the certificate must be valid for the member's host", async () => {
   const token = await gateway.aggregateToken();
   const { envoyPort, ca } = gateway.address;

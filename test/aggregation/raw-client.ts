@@ -7,7 +7,7 @@ export interface RawClient {
   readonly headers: Readonly<Record<string, string>>;
   post(message: object, headers?: Record<string, string>): Promise<Response>;
   /** A request whose response the caller reads, or not. */
-  send(method: "GET" | "POST", message?: object): ClientRequest;
+  send(method: "GET" | "POST" | "DELETE", message?: object, replica?: number): ClientRequest;
 }
 
 const accept = { accept: "application/json, text/event-stream", "content-type": "application/json" };
@@ -22,8 +22,8 @@ export function rawClient(replicas: TestReplicas, more: Record<string, string> =
         headers: { ...headers, ...own },
         body: JSON.stringify({ jsonrpc: "2.0", id: 1, ...message }),
       }),
-    send(method, message) {
-      const sent = request(replicas.url(), { method, headers, agent: false });
+    send(method, message, replica = 0) {
+      const sent = request(replicas.url(replica), { method, headers, agent: false });
       sent.on("error", () => {});
       return sent.end(message && JSON.stringify({ jsonrpc: "2.0", id: 1, ...message }));
     },

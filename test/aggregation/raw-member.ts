@@ -7,6 +7,8 @@ export interface RawMember {
   /** Streams that are open, and how many were ever opened. */
   readonly streams: Set<ServerResponse>;
   opened(): number;
+  /** False: streams are refused. */
+  streaming: boolean;
   /** Calls of tools that were begun; they are never answered. */
   readonly calls: Set<ServerResponse>;
   close(): Promise<void>;
@@ -16,6 +18,7 @@ export async function rawMember(onStream: (stream: ServerResponse) => void = () 
   const streams = new Set<ServerResponse>();
   const calls = new Set<ServerResponse>();
   let opened = 0;
+  const state = { streaming: true };
   const listener = await listen(async (req, res) => {
     let text = "";
     for await (const chunk of req) text += chunk;
@@ -26,6 +29,7 @@ export async function rawMember(onStream: (stream: ServerResponse) => void = () 
         .end(JSON.stringify({ jsonrpc: "2.0", id: message.id, ...content }));
     if (req.method === "GET") {
       opened += 1;
+      if (!state.streaming) return res.writeHead(503).end();
       streams.add(res);
       res.once("close", () => streams.delete(res));
       res.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
@@ -51,5 +55,6 @@ export async function rawMember(onStream: (stream: ServerResponse) => void = () 
         return message.id === undefined ? res.writeHead(202).end() : reply({ result: {} });
     }
   });
-  return { url: `${listener.url}/mcp`, streams, opened: () => opened, calls, close: () => listener.close() };
+  const close = () => listener.close();
+  return Object.assign(state, { url: `${listener.url}/mcp`, streams, opened: () => opened, calls, close });
 }

@@ -3,6 +3,7 @@ import type { AggregateCall, AggregationDeps } from "../../src/aggregation/aggre
 import { createAggregation } from "../../src/aggregation/create-aggregation.ts";
 import { createApp } from "../../src/server/http/public-endpoint.ts";
 import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
 import type { Change } from "../../src/store/notifications/notifications.ts";
 import type { PersonFacts } from "../../src/store/people.ts";
 import type { ReplicaMessages } from "../../src/store/replica-messages.ts";
@@ -38,6 +39,8 @@ export interface TestReplicas {
   readonly metrics: Metrics;
   /** How many responses have been sent, or abandoned by their clients. */
   readonly closed: () => number;
+  /** How often versions of sessions were compared. */
+  readonly compared: () => number;
   /** Notifies the replicas of a change in the database. */
   change(change: Change): void;
   readonly rows: Map<string, AggregateSession<unknown>>;
@@ -59,7 +62,19 @@ export async function startReplicas(
   let current = members;
   let routes = tableOf(members, options.aggregate);
   const rows = new Map<string, AggregateSession<unknown>>();
-  const sessions = memorySessions(rows, () => access.reading());
+  let compared = 0;
+  const changes = new Set<(change: Change) => void>();
+  const notify = (change: Change) => {
+    for (const listener of changes) listener(change);
+  };
+  const sessions = memorySessions(rows, {
+    reading: () => access.reading(),
+    comparing: () => {
+      compared += 1;
+    },
+    changed: (handle) =>
+      queueMicrotask(() => notify({ table: "aggregate_session", name: hashedHandle(handle) })),
+  });
   const sent: TestReplicas["sent"] = [];
   const messages = memoryMessages(sent);
   const links: string[] = [];
@@ -68,7 +83,7 @@ export async function startReplicas(
     level: "info",
     destination: { write: (line: string) => void lines.push(line) },
   });
-  const changes = new Set<(change: Change) => void>();
+  const reloads = new Set<() => void>();
   const access: TestReplicas["access"] = {
     person: (userId) => ({ userId, groups: [], claims: {} }),
     mayReach: () => true,
@@ -78,6 +93,10 @@ export async function startReplicas(
   let closed = 0;
   const deps: AggregationDeps = {
     routes: () => routes,
+    onRoutesChanged(listener) {
+      reloads.add(listener);
+      return () => void reloads.delete(listener);
+    },
     logger,
     metrics,
     sessions,
@@ -147,15 +166,15 @@ export async function startReplicas(
     access,
     metrics,
     closed: () => closed,
-    change(change) {
-      for (const listener of changes) listener(change);
-    },
+    compared: () => compared,
+    change: notify,
     rows,
     lines,
     sent,
     async reload(changed, aggregate) {
       current = changed;
       routes = tableOf(changed, aggregate);
+      for (const listener of reloads) listener();
     },
     async stop(replica) {
       await replicas[replica]?.listener.close();
@@ -208,8 +227,13 @@ function callBy(userId: string, grantId: string, route: AggregateCall["route"]):
 
 function memorySessions(
   rows: Map<string, AggregateSession<unknown>>,
-  reading: () => Promise<void> | void,
+  hooks: {
+    readonly reading: () => Promise<void> | void;
+    readonly comparing: () => void;
+    readonly changed: (handle: string) => void;
+  },
 ): AggregateSessions {
+  const { reading, comparing, changed } = hooks;
   const copy = (value: unknown) => JSON.parse(JSON.stringify(value));
   return {
     async create<State>(session: Omit<AggregateSession<State>, "version">, keepPerGrant: number) {
@@ -219,7 +243,10 @@ function memorySessions(
       const dropped = older
         .sort((one, other) => one.expiresAt.getTime() - other.expiresAt.getTime())
         .slice(0, Math.max(0, older.length - keepPerGrant + 1));
-      for (const { handle } of dropped) rows.delete(handle);
+      for (const { handle } of dropped) {
+        rows.delete(handle);
+        changed(handle);
+      }
       return dropped.map(({ state }) => copy(state));
     },
     async find(handle) {
@@ -227,13 +254,27 @@ function memorySessions(
       const found = rows.get(handle);
       return found && { ...found, state: copy(found.state) };
     },
+    async versions(handles) {
+      comparing();
+      return new Map(
+        handles.flatMap((handle) => {
+          const found = rows.get(handle);
+          return found ? [[handle, { version: found.version, expiresAt: found.expiresAt }] as const] : [];
+        }),
+      );
+    },
     async update(handle, version, state, expiresAt) {
       const found = rows.get(handle);
       if (found?.version !== version) return false;
       rows.set(handle, { ...found, state: copy(state), version: version + 1, expiresAt });
+      changed(handle);
       return true;
     },
-    remove: async (handle) => rows.delete(handle),
+    async remove(handle) {
+      const removed = rows.delete(handle);
+      if (removed) changed(handle);
+      return removed;
+    },
   };
 }
 

@@ -9,7 +9,12 @@ it("looking for a session's streams does not hash the handles of all that are op
   let read = 0;
   const table = {};
   // Streams that are never opened need no more.
-  const deps = { routes: () => table, metrics: createMetrics() } as unknown as ClientStreamDeps;
+  const onRoutesChanged = () => () => {};
+  const deps = {
+    routes: () => table,
+    onRoutesChanged,
+    metrics: createMetrics(),
+  } as unknown as ClientStreamDeps;
   const streams = new ClientStreams(deps);
   const add = (name: string, grantId: string) => {
     const session = {

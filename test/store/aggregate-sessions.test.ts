@@ -50,6 +50,20 @@ describeStore("sessions of aggregated routes", (store) => {
     }
   });
 
+  it("tells the versions of many sessions at once, of those that have not ended", async () => {
+    await create("v1");
+    await create("v2");
+    await create("ended", { seconds: -1 });
+    await store().aggregateSessions.update("v2", 1, { members: [] }, inSeconds(600));
+    const versions = await store().aggregateSessions.versions(["v1", "v2", "ended", "unknown"]);
+    expect([...versions].map(([handle, { version }]) => [handle, version]).toSorted()).toEqual([
+      ["v1", 1],
+      ["v2", 2],
+    ]);
+    expect(versions.get("v2")?.expiresAt.getTime()).toBeGreaterThan(Date.now() + 500_000);
+    expect(await store().aggregateSessions.versions([])).toEqual(new Map());
+  });
+
   it("keeps a bounded number per grant: the sessions that were used last", async () => {
     const of = { grantId: "bounded", keepPerGrant: 3 };
     await create("another grant's", { grantId: "other" });

@@ -21,7 +21,7 @@ describe("members of an aggregated route that a user has allowed", () => {
         notes: { member: notes, route: { name: "Notes" } },
         tickets: { member: tickets, route: { name: "Tickets" } },
       },
-      aggregates: { "all.test": { routes: ["notes", "tickets"] } },
+      aggregates: { "all.test": { routes: ["notes", "tickets", "everything"] } },
     });
     client = await stack.connect("2025-11-25");
   }, 240_000);
@@ -62,6 +62,35 @@ describe("members of an aggregated route that a user has allowed", () => {
     await expect.poll(() => client.toolNames(), poll).toContain("tickets__whoami");
     expect((await client.call("tickets__whoami")).text).toBe("tickets");
   });
+
+  it.each([
+    ["2025-11-25", "alice", "ally"],
+    ["2026-07-28", "bob", "bobby"],
+  ] as const)(
+    "a client of %s gets the result of its call although the server no longer accepts the token, and the link in the first call after all are revoked",
+    async (kind, user, account) => {
+      const person = await stack.connect(kind, { user });
+      expect((await person.call("everything__whoami")).text).toBe(account);
+      await stack.upstream.killAccessTokens(account);
+      expect((await person.call("everything__whoami")).text).toBe(account);
+
+      await stack.upstream.revokeGrants(account);
+      const call = person.call("everything__whoami");
+      if (kind === "2025-11-25") {
+        await expect(call).rejects.toMatchObject({
+          code: -32042,
+          data: { elicitations: [{ mode: "url", message: "Connect Everything to continue" }] },
+        });
+      } else {
+        // The user accepts, and does not finish.
+        expect(await call).toMatchObject({
+          isError: true,
+          text: expect.stringContaining("try again: https"),
+        });
+        expect(person.asked.map(({ params }) => params.message)).toEqual(["Connect Everything to continue"]);
+      }
+    },
+  );
 
   it("a service account gets those that its operator names", async () => {
     const printed = await stack.command(

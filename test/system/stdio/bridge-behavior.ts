@@ -13,9 +13,10 @@ export function bridgeBehavior(page: () => StdioPage): void {
   const token = () =>
     parseEnv(readFileSync(join(page().folder, "gateway/secrets.env"), "utf8")).MCP_BRIDGE_TOKEN ?? "";
   const json = { "content-type": "application/json", accept: "application/json, text/event-stream" };
-  const initialize = (headers: Record<string, string>) =>
+  const initialize = (headers: Record<string, string>, signal?: AbortSignal) =>
     fetch(page().bridge("time"), {
       method: "POST",
+      ...(signal && { signal }),
       headers: { ...json, ...headers },
       body: JSON.stringify({
         jsonrpc: "2.0",
@@ -104,6 +105,20 @@ export function bridgeBehavior(page: () => StdioPage): void {
     for (let count = 0; count < 16; count++) expect(await begin("greedy")).toContain('"serverInfo"');
     expect(await begin("greedy")).toContain("as many sessions of this server as bridge.json allows");
     expect(await begin("other")).toContain('"serverInfo"');
+  });
+
+  it("a process that starts for a client that has disconnected ends, and keeps no other user out", async () => {
+    const person = Buffer.from(JSON.stringify({ sub: "impatient" })).toString("base64url");
+    const headers = { authorization: `Bearer ${token()}`, "x-pomerium-jwt-assertion": `x.${person}.x` };
+    // More than one user may have: each has ended before the next begins.
+    for (let count = 0; count < 20; count++) {
+      const gone = new AbortController();
+      const begun = await initialize(headers, gone.signal);
+      expect(begun.headers.get("mcp-session-id")).not.toBeNull();
+      gone.abort();
+    }
+    const began = async () => (await initialize(headers)).text();
+    await expect.poll(began, { timeout: 60_000 }).toContain('"serverInfo"');
   });
 
   it("clients of revisions without sessions are told which ones the bridge speaks", async () => {

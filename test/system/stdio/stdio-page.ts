@@ -87,10 +87,10 @@ export async function runStdioPage(): Promise<StdioPage> {
       ["http://localhost:8000", `http://localhost:${port("8000")}`],
       ["127.0.0.1:8100", `127.0.0.1:${port("8100")}`],
       ["127.0.0.1:9090", `127.0.0.1:${port("9090")}`],
-      // One more, which tells what it learns from its client.
+      // One more, which tells what it learns from its client, and records that it was started.
       [
         '    "time": {',
-        `    "everything": { "command": "npx", "args": ["-y", "@modelcontextprotocol/server-everything@2026.8.31"] },\n    "time": {`,
+        `    "everything": { "command": "sh", "args": ["-c", "echo >> ${join(folder, "started")}; exec npx -y @modelcontextprotocol/server-everything@2026.8.31"] },\n    "time": {`,
       ],
       // The page uses the default listeners, which another test may be using.
       [

@@ -16,6 +16,10 @@ afterAll(() => page?.close());
 const called = async (client: Client, name: string, args: Record<string, unknown> = {}) =>
   JSON.stringify((await client.callTool({ name, arguments: args })).content);
 const connect = async (name: string, login?: "alice" | "bob") => (await page.client(name, login)).connect();
+it("servers are started ahead of their first session, so that npx and uvx have installed them", async () => {
+  await expect.poll(() => existsSync(join(page.folder, "started")), { timeout: 60_000 }).toBe(true);
+});
+
 describe("the servers of docs/stdio.md, through Envoy and the sidecar", () => {
   it("files: started by npx", async () => {
     const client = await connect("files");

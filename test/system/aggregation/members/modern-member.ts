@@ -82,6 +82,17 @@ function tools(server: McpServer, name: string, signals: Signals): void {
     { description: "Echoes", inputSchema: z.object({ text: z.string() }) },
     ({ text }) => say(text),
   );
+  server.registerTool(
+    "store",
+    {
+      description: "Wants a parameter as a header, too",
+      inputSchema: z.object({
+        region: z.string().meta({ "x-mcp-header": "Region" }),
+        options: z.object({ copies: z.int().meta({ "x-mcp-header": "Copies" }) }).optional(),
+      }),
+    },
+    ({ region, options }) => say(`stored in ${region} ${options?.copies ?? 1} times`),
+  );
   server.registerTool(longName, { description: "A long name" }, () => say(`long ${name}`));
   server.registerTool(oddName, { description: "An odd name" }, () => say(`odd ${name}`));
   server.registerTool("broken", { description: "Fails" }, () => ({ ...say("it broke"), isError: true }));
