@@ -43,7 +43,7 @@ export function gatewayBehavior(
     let running: Awaited<ReturnType<typeof startFragile>>;
     beforeAll(async () => {
       running = await startFragile(start, {
-        names: ["nobody.test"],
+        names: ["nobody.test", "all.test"],
         config: (defaults) => withToolPolicy(config?.(defaults) ?? defaults),
       });
     });

@@ -3,6 +3,7 @@ import type { StackConfig } from "../../../../dev/demo/stack-config.ts";
 import { goTool } from "../../../../dev/go-tools.ts";
 import { type E2eOptions, startE2e } from "../../../support/e2e.ts";
 import { type TlsFront, tlsFront } from "../../../support/tls-front.ts";
+import { aggregatedBehavior, withAggregatedRoute } from "../behavior/aggregated-behavior.ts";
 import { gatewayBehavior } from "../behavior/gateway-behavior.ts";
 import { envoyGatewayBehavior } from "./sample-behavior.ts";
 import { envoyStatistic, startEnvoyGateway } from "./start-envoy-gateway.ts";
@@ -50,6 +51,10 @@ if ((await goTool("envoy-gateway")) === undefined) {
     };
   };
   gatewayBehavior("Envoy Gateway with deploy/kubernetes/envoy-gateway.yaml", start, {
-    more: (running) => envoyGatewayBehavior(running, () => front),
+    config: withAggregatedRoute,
+    more(running) {
+      aggregatedBehavior(running);
+      envoyGatewayBehavior(running, () => front);
+    },
   });
 }

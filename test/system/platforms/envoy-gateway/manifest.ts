@@ -8,11 +8,13 @@ import { type KubernetesObject, manifestsIn } from "../../../deploy/manifests.ts
 interface RouteSettings {
   readonly id: string;
   readonly from: URL;
-  readonly to: URL;
+  /** Undefined for an aggregated route. */
+  readonly to: URL | undefined;
   readonly context: Readonly<Record<string, string>>;
 }
 
-const sample = join(import.meta.dirname, "../../../../deploy/kubernetes/envoy-gateway.yaml");
+const root = join(import.meta.dirname, "../../../..");
+const sample = join(root, "deploy/kubernetes/envoy-gateway.yaml");
 const namespace = "mcp";
 /** The version that Envoy Gateway 1.9.1 is released with. */
 export const envoyVersion = "1.39.1";
@@ -28,7 +30,8 @@ const hostProxyRef = { group: "gateway.envoyproxy.io", kind: "EnvoyProxy", name:
 
 /**
  * The objects of `deploy/kubernetes/envoy-gateway.yaml` for a stack: hosts, ports, upstreams and the context of each route are replaced, the
- * objects named `notes` are repeated for every route, and everything else stays. Added: what the sample expects in the cluster.
+ * objects named `notes` are repeated for every route (those of docs/envoy-gateway.md for an aggregated one), and everything else stays.
+ * Added: what the sample expects in the cluster.
  */
 export async function manifestFor(settings: GatewaySettings): Promise<object[]> {
   const contexts = parse(
@@ -37,13 +40,17 @@ export async function manifestFor(settings: GatewaySettings): Promise<object[]> 
   const routes: RouteSettings[] = settings.config.routes.map(({ id, from, to }) => ({
     id: String(id),
     from: new URL(String(from)),
-    to: new URL(String(to)),
+    to: to === undefined ? undefined : new URL(String(to)),
     context: contexts[String(id)],
   }));
   const all = manifestsIn(readFileSync(sample, "utf8"));
   const ofRoute = ({ metadata }: KubernetesObject) => /^notes(?:-|$)/.test(metadata.name);
   const shared = all.filter((one) => !ofRoute(one)).map((one) => sharedFor(one, settings, routes));
-  const repeated = routes.flatMap((route) => all.filter(ofRoute).map((one) => manifestOfRoute(one, route)));
+  const repeated = routes.flatMap((route) =>
+    (route.to === undefined ? aggregatedHere() : all.filter(ofRoute)).map((one) =>
+      manifestOfRoute(one, route),
+    ),
+  );
   return [
     ...clusterObjects(settings),
     ...[...shared, ...repeated].map((one) =>
@@ -53,6 +60,25 @@ export async function manifestFor(settings: GatewaySettings): Promise<object[]> 
       ]),
     ),
   ];
+}
+
+/** The objects that docs/envoy-gateway.md has for an aggregated route, and the copies that it has operators make. */
+export function aggregatedSample(): KubernetesObject[] {
+  const page = readFileSync(join(root, "docs/envoy-gateway.md"), "utf8");
+  const [, text = ""] = /^## Aggregated routes\n.*?^```yaml\n(.*?)^```$/ms.exec(page) ?? [];
+  const copied = manifestsIn(readFileSync(sample, "utf8")).filter(
+    ({ kind, metadata }) =>
+      metadata.name === "notes" && ["SecurityPolicy", "EnvoyExtensionPolicy"].includes(kind),
+  );
+  return [...copied.map((one) => replaced(one, [["notes", "everything"]])), ...manifestsIn(text)];
+}
+
+/** Under the names of the sample's route, and without what ends Envoy Gateway outside Kubernetes. */
+function aggregatedHere(): KubernetesObject[] {
+  return aggregatedSample().map((one) => {
+    const { loadBalancer: _affinity, ...spec } = Object(one.spec);
+    return replaced({ ...one, spec }, [["everything", "notes"]]);
+  });
 }
 
 /** Every string or `"port":NUMBER` of an object, replaced as text. */
@@ -88,16 +114,12 @@ function manifestOfRoute(one: KubernetesObject, { id, from, to, context }: Route
   const made = replaced(one, [
     [/"name":"notes(?=["-])/g, `"name":"${id}`],
     ["notes.example.com", from.hostname],
-    // Envoy Gateway accepts names only.
-    ["notes.vendor.example", to.hostname === "127.0.0.1" ? "localhost" : to.hostname],
-    [/"port":443/g, `"port":${to.port}`],
-    [/"(replaceFullPath|value)":"\/mcp"/g, `"$1":"${to.pathname}"`],
-    ["/mcp/\\\\1", `${to.pathname}/\\\\1`],
+    ...(to === undefined ? [] : upstreamChanges(to)),
   ]);
   const spec = Object(made.spec);
   if (made.kind === "Backend")
     spec.tls =
-      to.protocol === "https:"
+      to?.protocol === "https:"
         ? { sni: to.hostname, caCertificateRefs: [{ group: "", kind: "ConfigMap", name: "upstream-ca" }] }
         : undefined;
   if (made.kind === "SecurityPolicy") {
@@ -109,6 +131,14 @@ function manifestOfRoute(one: KubernetesObject, { id, from, to, context }: Route
   }
   return made;
 }
+
+const upstreamChanges = (to: URL): [from: string | RegExp, to: string][] => [
+  // Envoy Gateway accepts names only.
+  ["notes.vendor.example", to.hostname === "127.0.0.1" ? "localhost" : to.hostname],
+  [/"port":443/g, `"port":${to.port}`],
+  [/"(replaceFullPath|value)":"\/mcp"/g, `"$1":"${to.pathname}"`],
+  ["/mcp/\\\\1", `${to.pathname}/\\\\1`],
+];
 
 /** The namespace, the sidecar in place of the chart's Service, and the secrets that docs/envoy-gateway.md has operators create. */
 function clusterObjects({ ca, grpcPort, httpPort, envoySecret }: GatewaySettings): object[] {

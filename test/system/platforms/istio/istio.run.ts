@@ -1,5 +1,6 @@
 import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
 import { type E2e, type E2eOptions, startE2e } from "../../../support/e2e.ts";
+import { aggregatedBehavior, withAggregatedRoute } from "../behavior/aggregated-behavior.ts";
 import { gatewayBehavior } from "../behavior/gateway-behavior.ts";
 import { type IstioControlPlane, missingForIstio, startIstio } from "./control-plane.ts";
 import { istioGateway } from "./gateway.ts";
@@ -13,7 +14,13 @@ if (missing !== undefined) throw new Error(`make istio needs ${missing}`);
 /** What the tests of Istio alone look at. */
 let istio: RunningIstio;
 
-gatewayBehavior("Istio's ingress gateway", start, { more: (running) => istioBehavior(running, () => istio) });
+gatewayBehavior("Istio's ingress gateway", start, {
+  config: withAggregatedRoute,
+  more(running) {
+    aggregatedBehavior(running);
+    istioBehavior(running, () => istio);
+  },
+});
 
 /** The stack behind Istio: one route's server is on this machine, the other's is outside and has TLS. */
 async function start(options: E2eOptions): Promise<E2e> {

@@ -5,7 +5,8 @@ import { runProgram } from "../../../../dev/demo/sidecar.ts";
 import type { GatewaySettings } from "../../../../dev/demo/stack.ts";
 import { type KubernetesObject, manifestsIn } from "../../../deploy/manifests.ts";
 
-const deploy = join(import.meta.dirname, "../../../../deploy/kubernetes");
+const root = join(import.meta.dirname, "../../../..");
+const deploy = join(root, "deploy/kubernetes");
 
 /** The sample, as `envsubst '$ENVOY_SECRET'` prints it. */
 export function istioSample(envoySecret: string): KubernetesObject[] {
@@ -14,6 +15,19 @@ export function istioSample(envoySecret: string): KubernetesObject[] {
     () => envoySecret,
   );
   return manifestsIn(text);
+}
+
+/** What docs/istio.md has operators add for an aggregated route: to its VirtualService, and to the sidecar's DestinationRule. */
+function additionsFor(envoySecret: string): { readonly route: object; readonly trafficPolicy: object } {
+  const page = readFileSync(join(root, "docs/istio.md"), "utf8").replace(
+    /\$\{ENVOY_SECRET\}/g,
+    () => envoySecret,
+  );
+  const section = /^## Aggregated routes\n(.*?)^## /ms.exec(page)?.[1] ?? "";
+  const [route, , trafficPolicy] = [...section.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text]) =>
+    parse(text ?? ""),
+  );
+  return { route: route[0], trafficPolicy };
 }
 
 /**
@@ -30,19 +44,21 @@ export async function istioManifests(
   const routes = settings.config.routes.map(({ id, from, to }) => ({
     id: String(id),
     host: new URL(String(from)).hostname,
-    to: new URL(String(to)),
+    to: to === undefined ? undefined : new URL(String(to)),
     context: contexts[String(id)] ?? {},
   }));
   const issuer = new URL(String(settings.config.issuer)).hostname;
+  const additions = additionsFor(settings.envoySecret);
   return istioSample(settings.envoySecret).flatMap((object) =>
-    forRoutes(object, { issuer, routes, port: settings.port, endpoints }),
+    forRoutes(object, { issuer, routes, port: settings.port, endpoints, additions }),
   );
 }
 
 interface StackRoute {
   readonly id: string;
   readonly host: string;
-  readonly to: URL;
+  /** Undefined for an aggregated route. */
+  readonly to: URL | undefined;
   readonly context: Readonly<Record<string, string>>;
 }
 
@@ -53,9 +69,11 @@ function forRoutes(
     readonly routes: readonly StackRoute[];
     readonly port: number;
     readonly endpoints: Readonly<Record<string, number>>;
+    readonly additions: ReturnType<typeof additionsFor>;
   },
 ): KubernetesObject[] {
-  const { issuer, routes } = stack;
+  const { issuer, routes, additions } = stack;
+  const withServer = routes.flatMap(({ to, ...route }) => (to === undefined ? [] : [{ ...route, to }]));
   const spec = Object(object.spec);
   const hosts = routes.map(({ host }) => host);
   const named = `${object.kind}/${object.metadata.name}`;
@@ -80,11 +98,30 @@ function forRoutes(
     case "VirtualService/mcp-issuer":
       return [{ ...object, spec: { ...spec, hosts: [issuer] } }];
     case "VirtualService/notes":
-      return routes.map((route) => forRoute(object, route));
+      return [
+        ...withServer.map((route) => forRoute(object, route)),
+        ...routes
+          .filter(({ to }) => to === undefined)
+          .map(({ id, host }) => {
+            const http = [spec.http[0], { ...additions.route, name: id }];
+            return {
+              ...object,
+              metadata: { ...object.metadata, name: id },
+              spec: { ...spec, hosts: [host], http },
+            };
+          }),
+      ];
+    case "DestinationRule/gateway-envoy-mcp-auth":
+      return [
+        {
+          ...object,
+          spec: { ...spec, trafficPolicy: { ...spec.trafficPolicy, ...additions.trafficPolicy } },
+        },
+      ];
     case "DestinationRule/notes":
-      return routes.filter(({ to }) => to.protocol === "https:").map((route) => forRoute(object, route));
+      return withServer.filter(({ to }) => to.protocol === "https:").map((route) => forRoute(object, route));
     case "ServiceEntry/notes":
-      return routes.map((route) => {
+      return withServer.map((route) => {
         const made = forRoute(object, route);
         const [port] = Object(made.spec).ports;
         const name = route.to.protocol === "https:" ? "https" : "http";
@@ -99,8 +136,8 @@ function forRoutes(
           ...object,
           spec: {
             ...spec,
-            configPatches: routes.flatMap(({ id, context }) =>
-              spec.configPatches.map((patch: object) => {
+            configPatches: routes.flatMap(({ id, to, context }) =>
+              spec.configPatches.slice(0, to === undefined ? 1 : undefined).map((patch: object) => {
                 const made = JSON.parse(JSON.stringify(patch).replaceAll('"name":"notes', `"name":"${id}`));
                 const [perRoute] = Object.values<{ check_settings: object }>(
                   made.patch.value.typed_per_filter_config,
@@ -118,7 +155,10 @@ function forRoutes(
 }
 
 /** The object with the route's names in place of the sample's. */
-function forRoute(object: KubernetesObject, { id, host, to }: StackRoute): KubernetesObject {
+function forRoute(
+  object: KubernetesObject,
+  { id, host, to }: Pick<StackRoute, "id" | "host"> & { readonly to: URL },
+): KubernetesObject {
   // A destination is a service of Istio's registry, so it has a name.
   const upstream = to.hostname === "127.0.0.1" ? `${id}.upstream.internal` : to.hostname;
   const port = Number(to.port) || (to.protocol === "https:" ? 443 : 80);

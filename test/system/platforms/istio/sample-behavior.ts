@@ -81,6 +81,8 @@ export function istioBehavior(stackOf: () => E2e, istioOf: () => RunningIstio): 
         '"encode_raw_headers": true',
         '"pack_as_bytes": true',
         '"envoy_mcp_auth.own_body"',
+        // docs/istio.md: sessions of the aggregated route stay at one replica.
+        '"header_name": "mcp-session-id"',
       ])
         expect(dump).toContain(wanted);
       expect(istio.controlPlane.log()).not.toMatch(/ACK ERROR/);

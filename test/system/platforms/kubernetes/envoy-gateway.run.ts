@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { goTool } from "../../../../dev/go-tools.ts";
 import { type KubernetesObject, manifestsIn } from "../../../deploy/manifests.ts";
+import { aggregatedSample } from "../envoy-gateway/manifest.ts";
 import { type KubernetesApiServer, startKubernetesApiServer } from "./api-server.ts";
 import { runContainer } from "./container.ts";
 import { installDefinitions } from "./definitions.ts";
@@ -79,7 +80,8 @@ function endpointsOf(service: string): KubernetesObject {
 describe("Envoy Gateway, from a cluster with the chart and the sample", () => {
   let api: KubernetesApiServer;
   let gateway: Awaited<ReturnType<typeof startEnvoyGateway>>;
-  const objects = manifestsIn(readFileSync(sample, "utf8"));
+  // With an aggregated route, as docs/envoy-gateway.md describes it.
+  const objects = [...manifestsIn(readFileSync(sample, "utf8")), ...aggregatedSample()];
 
   beforeAll(async () => {
     api = await startKubernetesApiServer({ controllers: true });
@@ -103,7 +105,7 @@ describe("Envoy Gateway, from a cluster with the chart and the sample", () => {
     await api?.close();
   });
 
-  it("accepts every object of the sample, with all references resolved", async () => {
+  it("accepts every object of the sample and of an aggregated route, with all references resolved", async () => {
     const conditions = async () => {
       const found: string[] = [];
       for (const { apiVersion, kind, metadata } of objects) {
