@@ -12,8 +12,8 @@ const maxRequestsPerUser = 256;
 /** Requests that are being read at once: in this process, and of one user. The others wait. */
 const maxReading = 256;
 const maxReadingPerUser = 16;
-/** Sessions that clients of one user may begin within a minute, on this replica. */
-const maxSessionsPerMinute = 30;
+/** Sessions that clients of one user may begin within a minute, on this replica: some libraries begin one for every call (LangChain). */
+const maxSessionsPerMinute = 120;
 
 /** What one user may use of this replica. */
 export interface Admission {

@@ -27,9 +27,10 @@ const parts = {
 };
 const direct = `${fixture.url}/mcp`;
 const ways = [
-  { host: "fixture.test", name: "through Envoy" },
-  { host: "one.test", name: "aggregated, one member" },
-  { host: "three.test", name: "aggregated, three members" },
+  { host: "fixture.test", name: "through Envoy", user: "alice" },
+  { host: "one.test", name: "aggregated, one member", user: "alice" },
+  // Another user: the suite begins a session for every scenario, and there is a limit for one user.
+  { host: "three.test", name: "aggregated, three members", user: "bob" },
 ] as const;
 const open = { server: { upstream_auth: "none" } };
 const stack = await startE2e({
@@ -64,8 +65,8 @@ const excused: string[] = [];
 for (const revision of ["2025-11-25", "2026-07-28"]) {
   const expected = await serverSuite(direct, revision, join(folder, `${revision}-direct`));
   const required = await requiredServerScenarios(revision);
-  for (const { host, name: way } of ways) {
-    const proxy = await bearingProxy(stack, host, await stack.externalToken("alice", `https://${host}`));
+  for (const { host, name: way, user } of ways) {
+    const proxy = await bearingProxy(stack, host, await stack.externalToken(user, `https://${host}`));
     const actual = await serverSuite(`${proxy.url}/mcp`, revision, join(folder, `${revision}-${host}`));
     await proxy.close();
     for (const name of new Set([...required, ...expected.keys()])) {
