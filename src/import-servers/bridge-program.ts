@@ -25,6 +25,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 import weakref
 
 import uvicorn
@@ -90,19 +91,31 @@ class OwnProcess(StatefulProxyClient):
         session = get_context().session_id
         if session not in clients:
             client.person = person(get_http_headers(include_all=True).get("x-pomerium-jwt-assertion", ""))
+            client.calls, client.used, client.starts, client.ended = 0, time.monotonic(), False, False
             clients[session] = client
         if not client.is_connected():
-            self.admit(client)
-            await client.__aenter__()
+            await self.admit(client)
+            client.starts = True
+            try:
+                await client.__aenter__()
+            finally:
+                client.starts = False
         return client
 
-    def admit(self, client):
-        """Leaves processes for other users."""
+    async def admit(self, client):
+        """Leaves processes for other users: ends the user's session that has been unused longest. Many clients never end theirs."""
         if client.person is None:
             return
-        others = (one for one in self._caches.values() if one is not client and one.is_connected())
-        if sum(one.person == client.person for one in others) >= config["max_sessions_per_user"]:
-            raise RuntimeError("this user has as many sessions of this server as bridge.json allows; end one")
+        running = [one for one in self._caches.values() if one is not client and (one.starts or one.is_connected())]
+        mine = [one for one in running if one.person == client.person and not one.ended]
+        if len(mine) < config["max_sessions_per_user"]:
+            return
+        unused = [one for one in mine if one.calls == 0 and not one.starts]
+        if not unused:
+            raise RuntimeError("this user has as many sessions of this server as bridge.json allows; all are in use")
+        oldest = min(unused, key=lambda one: one.used)
+        oldest.ended = True
+        await oldest._disconnect(force=True)
 
 
 class Forward(Middleware):
@@ -165,7 +178,7 @@ class Guard:
             if client is not None:
                 if client.person != person(headers.get(b"x-pomerium-jwt-assertion", b"").decode("latin-1")):
                     refusal = (404, -32001, "Session not found")
-                elif client.transport._is_session_dead():
+                elif client.ended or client.transport._is_session_dead():
                     del clients[session]
                     await self.app({**scope, "method": "DELETE"}, receive, unheard)
                     refusal = (404, -32001, "Session not found: the server's process has ended")
@@ -175,6 +188,14 @@ class Guard:
                 return await JSONResponse(error, status)(scope, receive, send)
             if session == "":
                 return await self.begin(scope, receive, send)
+            if client is not None and scope["method"] == "POST":
+                client.calls += 1
+                try:
+                    return await self.app(scope, receive, send)
+                finally:
+                    client.calls, client.used = client.calls - 1, time.monotonic()
+            # A stream must not keep the entry of a session that has ended.
+            client = None
         await self.app(scope, receive, send)
 
     async def begin(self, scope, receive, send):

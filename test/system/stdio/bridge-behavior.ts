@@ -95,16 +95,33 @@ export function bridgeBehavior(page: () => StdioPage): void {
     expect(await list(ofAlice.transport?.sessionId)).toBe(404);
   });
 
-  it("a user cannot take all processes of a server", async () => {
+  it("a user cannot take all processes of a server: the session that was unused longest ends for a new one", async () => {
     const assertion = (sub: string) => `x.${Buffer.from(JSON.stringify({ sub })).toString("base64url")}.x`;
+    const of = (sub: string) => ({
+      authorization: `Bearer ${token()}`,
+      "x-pomerium-jwt-assertion": assertion(sub),
+    });
     const begin = async (sub: string) => {
-      const headers = { authorization: `Bearer ${token()}`, "x-pomerium-jwt-assertion": assertion(sub) };
-      const answer = await initialize(headers);
-      return answer.text();
+      const answer = await initialize(of(sub));
+      expect(await answer.text()).toContain('"serverInfo"');
+      return answer.headers.get("mcp-session-id") ?? "";
     };
-    for (let count = 0; count < 16; count++) expect(await begin("greedy")).toContain('"serverInfo"');
-    expect(await begin("greedy")).toContain("as many sessions of this server as bridge.json allows");
-    expect(await begin("other")).toContain('"serverInfo"');
+    const ping = async (session: string) => {
+      const answer = await fetch(page().bridge("time"), {
+        method: "POST",
+        headers: { ...json, ...of("greedy"), "mcp-session-id": session },
+        body: JSON.stringify({ jsonrpc: "2.0", id: 2, method: "ping" }),
+      });
+      await answer.text();
+      return answer.status;
+    };
+    const sessions: string[] = [];
+    for (let count = 0; count < 16; count++) sessions.push(await begin("greedy"));
+    const [first = "", second = ""] = sessions;
+    expect(await ping(first)).toBe(200);
+    const last = await begin("greedy");
+    expect(await Promise.all([first, second, last].map(ping))).toEqual([200, 404, 200]);
+    await begin("other");
   });
 
   it("a process that starts for a client that has disconnected ends, and keeps no other user out", async () => {
