@@ -25,8 +25,10 @@ type MirroredTools = ReadonlyMap<string, readonly Mirrored[]>;
 const maxKnown = 2_000;
 /** What is remembered of one member, bytes of JSON; a tool beyond it is looked up whenever it is called. */
 const maxKnownBytes = 16 * 1024;
-/** Depth of a schema that is searched. */
+/** What is searched of a schema: its depth, the length of a parameter's name, and the headers of one tool. */
 const maxDepth = 16;
+const maxKeyLength = 256;
+const maxHeaders = 64;
 /** RFC 9110 section 5.1. */
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
 
@@ -34,11 +36,13 @@ const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
 export function mirroredBy(tool: JsonObject): readonly Mirrored[] {
   const found: Mirrored[] = [];
   const search = (schema: unknown, path: readonly string[]) => {
-    if (!isObject(schema) || path.length > maxDepth) return;
+    if (!isObject(schema) || path.length > maxDepth || found.length >= maxHeaders) return;
     const name = stringOf(schema["x-mcp-header"]);
     if (name !== undefined && token.test(name)) found.push({ path, name });
     if (!isObject(schema.properties)) return;
-    for (const [key, property] of Object.entries(schema.properties)) search(property, [...path, key]);
+    // Each header repeats the names above it: long ones would make far more of a schema than the member has sent.
+    for (const [key, property] of Object.entries(schema.properties))
+      if (key.length <= maxKeyLength) search(property, [...path, key]);
   };
   search(tool.inputSchema, []);
   return found;
@@ -98,11 +102,16 @@ export function parameterHeaders(): ParameterHeaders {
   function learn(conversation: Conversation, naming: Naming, list: MemberList): void {
     if (list.kind !== "listed" || !sends(conversation, naming)) return;
     const key = keyOf(conversation, naming);
-    const tools = list.items.flatMap(({ item }) => {
+    const tools = new Map<string, readonly Mirrored[]>();
+    let bytes = 0;
+    for (const { item } of list.items) {
       const mirrored = mirroredBy(item);
-      return mirrored.length > 0 ? [[String(item.name), mirrored] as const] : [];
-    });
-    if (tools.length > 0 && jsonBytes(tools) <= maxKnownBytes) known.set(key, new Map(tools));
+      if (mirrored.length === 0) continue;
+      bytes += jsonBytes([item.name, mirrored]);
+      if (bytes > maxKnownBytes) break;
+      tools.set(String(item.name), mirrored);
+    }
+    if (tools.size > 0) known.set(key, tools);
     else known.delete(key);
   }
 

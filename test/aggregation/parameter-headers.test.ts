@@ -61,3 +61,17 @@ it("headers are made only of parameters that may have them", () => {
   expect(headersOf(mirrored, { region: { toString: "x" }, deep: null })).toEqual({});
   expect(headersOf(mirrored, undefined)).toEqual({});
 });
+
+it("a schema that repeats a long name above many headers does not become longer than the member has sent it", () => {
+  const leaves = Object.fromEntries(
+    Array.from({ length: 5_400 }, (_, index) => [index.toString(36), { "x-mcp-header": "a" }]),
+  );
+  const nested = (key: string) => ({
+    name: "store",
+    inputSchema: { type: "object", properties: { [key]: { type: "object", properties: leaves } } },
+  });
+  const long = nested("k".repeat(100 * 1024));
+  expect(JSON.stringify(long).length).toBeLessThan(256 * 1024);
+  expect(mirroredBy(long).length).toBe(0);
+  expect(mirroredBy(nested("options")).length).toBeLessThan(100);
+});
