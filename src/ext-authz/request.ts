@@ -69,6 +69,8 @@ const singular = new Set([
   ":method",
   ":scheme",
   "content-type",
+  // A server that checks one of them could serve the session of another.
+  "mcp-session-id",
 ]);
 
 /**

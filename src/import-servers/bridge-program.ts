@@ -94,9 +94,10 @@ class OwnProcess(StatefulProxyClient):
             client.calls, client.used, client.starts, client.ended = 0, time.monotonic(), False, False
             clients[session] = client
         if not client.is_connected():
-            await self.admit(client)
+            # Before anything is awaited: sessions that begin at the same time count each other.
             client.starts = True
             try:
+                await self.admit(client)
                 await client.__aenter__()
             finally:
                 client.starts = False
@@ -106,16 +107,17 @@ class OwnProcess(StatefulProxyClient):
         """Leaves processes for other users: ends the user's session that has been unused longest. Many clients never end theirs."""
         if client.person is None:
             return
-        running = [one for one in self._caches.values() if one is not client and (one.starts or one.is_connected())]
-        mine = [one for one in running if one.person == client.person and not one.ended]
-        if len(mine) < config["max_sessions_per_user"]:
-            return
-        unused = [one for one in mine if one.calls == 0 and not one.starts]
-        if not unused:
-            raise RuntimeError("this user has as many sessions of this server as bridge.json allows; all are in use")
-        oldest = min(unused, key=lambda one: one.used)
-        oldest.ended = True
-        await oldest._disconnect(force=True)
+        while True:
+            running = [one for one in self._caches.values() if one is not client and (one.starts or one.is_connected())]
+            mine = [one for one in running if one.person == client.person and not one.ended]
+            if len(mine) < config["max_sessions_per_user"]:
+                return
+            unused = [one for one in mine if one.calls == 0 and not one.starts]
+            if not unused:
+                raise RuntimeError("this user has as many sessions of this server as bridge.json allows; all are in use")
+            oldest = min(unused, key=lambda one: one.used)
+            oldest.ended = True
+            await oldest._disconnect(force=True)
 
 
 class Forward(Middleware):
@@ -173,6 +175,9 @@ class Guard:
         if scope["type"] == "http":
             headers = dict(scope["headers"])
             refusal = self.refusal(headers)
+            # Of several, this would check one, and FastMCP serve another.
+            if [name for name, _ in scope["headers"]].count(b"mcp-session-id") > 1:
+                refusal = refusal or (400, -32600, "Bad Request: several Mcp-Session-Id headers")
             session = headers.get(b"mcp-session-id", b"").decode("latin-1")
             client = clients.get(session) if refusal is None else None
             if client is not None:

@@ -75,6 +75,12 @@ describe("a malformed check is denied with a reason", () => {
       "repeated_header",
       () => raw(["content-type", "a/b"], ["content-type", "c/d"]),
     ],
+    [
+      "two sessions",
+      400,
+      "repeated_header",
+      () => raw(["mcp-session-id", "theirs"], ["mcp-session-id", "mine"]),
+    ],
     ["a non-ASCII header", 400, "bad_header", () => raw(["content-type", "caf\u00e9"])],
     ["a non-ASCII header, joined encoding", 400, "bad_header", () => http({}, { "content-type": "café" })],
     ["a control character in a header", 400, "bad_header", () => raw(["x-a", "a\u0000b"])],

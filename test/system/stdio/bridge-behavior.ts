@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { request } from "node:http";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
@@ -95,6 +96,34 @@ export function bridgeBehavior(page: () => StdioPage): void {
     expect(await list(ofAlice.transport?.sessionId)).toBe(404);
   });
 
+  it("a user cannot enter another user's session with a second session id", async () => {
+    const identity = (sub: string) => `x.${Buffer.from(JSON.stringify({ sub })).toString("base64url")}.x`;
+    const of = (sub: string) => ({
+      authorization: `Bearer ${token()}`,
+      "x-pomerium-jwt-assertion": identity(sub),
+    });
+    const begin = async (sub: string) => (await initialize(of(sub))).headers.get("mcp-session-id") ?? "";
+    const [theirs, mine] = [await begin("victim"), await begin("intruder")];
+    const status = (sessions: string[]) =>
+      new Promise((resolve, reject) => {
+        // Sends each value as a header of its own, unlike fetch.
+        const headers = { ...json, ...of("intruder"), "mcp-session-id": sessions };
+        const sent = request(page().bridge("time"), { method: "POST", headers }, (answer) => {
+          answer.resume();
+          resolve(answer.statusCode);
+        });
+        sent.on("error", reject).end(JSON.stringify({ jsonrpc: "2.0", id: 2, method: "ping" }));
+      });
+    expect(await status([mine])).toBe(200);
+    expect(await status([theirs])).toBe(404);
+    for (const sessions of [
+      [theirs, mine],
+      [mine, theirs],
+      [theirs, ""],
+    ])
+      expect(await status(sessions)).toBe(400);
+  });
+
   it("a user cannot take all processes of a server: the session that was unused longest ends for a new one", async () => {
     const assertion = (sub: string) => `x.${Buffer.from(JSON.stringify({ sub })).toString("base64url")}.x`;
     const of = (sub: string) => ({
@@ -121,6 +150,12 @@ export function bridgeBehavior(page: () => StdioPage): void {
     expect(await ping(first)).toBe(200);
     const last = await begin("greedy");
     expect(await Promise.all([first, second, last].map(ping))).toEqual([200, 404, 200]);
+    await begin("other");
+    // At once, too: each makes room for itself.
+    for (let round = 0; round < 2; round++)
+      sessions.push(...(await Promise.all(Array.from({ length: 8 }, () => begin("greedy")))));
+    const alive = (await Promise.all(sessions.map(ping))).filter((status) => status === 200);
+    expect(alive.length).toBeLessThanOrEqual(16);
     await begin("other");
   });
 
