@@ -32,7 +32,8 @@ export function createMemberFetch(deps: {
     // If this process traces, too, its span takes their place.
     for (const [name, value] of Object.entries(call.trace ?? {})) headers.set(name, value);
     const response = await envoy.fetch(input, { ...init, headers });
-    if (response.headers.get(retryHeader) === null || !isRepeatable(input, init)) return response;
+    const refused = response.status === 503 && response.headers.has(retryHeader);
+    if (!refused || !isRepeatable(input, init)) return response;
     // The server has rejected its token unseen, and another one is ready.
     await response.body?.cancel();
     return envoy.fetch(input, { ...init, headers });

@@ -71,6 +71,13 @@ test("a member that says that a request can be repeated gets it once more, no mo
   expect(gateway.seen.map((one) => one.url)).toEqual(["/again", "/again"]);
 });
 
+test("a member cannot have a request repeated that it has answered", async () => {
+  const { member, url } = toA;
+  const answer = await gateway.call(await gateway.aggregateToken(), { member, url: `${url}done` });
+  expect(answer).toMatchObject({ body: { status: 200 } });
+  expect(gateway.seen.map((one) => one.url)).toEqual(["/done"]);
+});
+
 test("with aggregation.through, members are called over TLS, and the certificate must be valid for the member's host", async () => {
   const token = await gateway.aggregateToken();
   const { envoyPort, ca } = gateway.address;

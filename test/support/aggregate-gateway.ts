@@ -75,6 +75,7 @@ export async function startAggregateGateway(
       seen.push(one);
       if (url.endsWith("/moved")) response.writeHead(307, { location: "/elsewhere" });
       else if (url.endsWith("/again")) response.writeHead(503, { "x-mcp-auth-retry": "1" });
+      else if (url.endsWith("/done")) response.writeHead(200, { "x-mcp-auth-retry": "1" });
       else response.writeHead(200, { "content-type": "application/json" });
       if (url.endsWith("/long")) response.end(Buffer.alloc(17 * 1024 * 1024, " "));
       else response.end(JSON.stringify({ server: name, body: one.body }));
