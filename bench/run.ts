@@ -21,7 +21,8 @@ import { startWorld } from "./world/world.ts";
  *
  *   node bench/run.ts [--only checks,tools-calls] [--rounds 5] [--write FILE]
  *
- * Leaves `.bench/results.json` and `.bench/table.md`; `--write` puts the table between the marks in FILE.
+ * Leaves `.bench/results.json` and `.bench/table.md`; `--write` puts the table between the marks in FILE: `<!-- bench -->` for all suites,
+ * `<!-- bench NAME -->` for one.
  */
 const suites: Readonly<Record<string, Suite>> = {
   checks,
@@ -92,11 +93,13 @@ writeFileSync(join(folder, "table.md"), table);
 console.log(table);
 if (values.write !== undefined) {
   const text = readFileSync(values.write, "utf8");
-  const marked = /(<!-- bench -->\n)[\s\S]*(<!-- \/bench -->)/;
-  writeFileSync(
-    values.write,
-    text.replace(marked, (_, open, close) => `${open}\n${table}\n${close}`),
-  );
+  const all = values.only === Object.keys(suites).join(",");
+  const [open, close] = all
+    ? ["<!-- bench -->", "<!-- /bench -->"]
+    : [`<!-- bench ${values.only} -->`, `<!-- /bench ${values.only} -->`];
+  const [start, end] = [text.indexOf(open), text.indexOf(close)];
+  if (start < 0 || end < start) throw new Error(`${values.write} has no ${open} ... ${close}`);
+  writeFileSync(values.write, `${text.slice(0, start + open.length)}\n\n${table}\n${text.slice(end)}`);
 }
 const errors = tables.flatMap(({ lines }) => lines.filter(({ figures }) => Number(figures.errors ?? 0) > 0));
 if (errors.length > 0) {

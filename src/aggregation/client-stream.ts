@@ -1,3 +1,4 @@
+import { ProtocolError, ProtocolErrorCode } from "@modelcontextprotocol/client";
 import { hashedHandle } from "../store/hashed-handle.ts";
 import { withDeadline } from "../util/deadline.ts";
 import type { AggregationDeps } from "./aggregation.ts";
@@ -15,9 +16,14 @@ import { innerUri } from "./uris.ts";
 /** How long opening a client's stream waits for the streams of members, ms. */
 const openingMs = 3_000;
 
-/** How long after the stream of a member has ended or could not be opened it is opened again, ms: at first, and at most. */
+/**
+ * How long after the stream of a member has ended or could not be opened it is opened again, ms: at first, and at most. On average: the
+ * streams of all clients end together when a member restarts.
+ */
 const reopenMs = 5_000;
 const maxReopenMs = 60_000;
+/** Streams that last this long are in order again, ms. */
+const lastingMs = 60_000;
 
 /** What a client listens to. */
 export interface StreamWants {
@@ -69,6 +75,7 @@ export class ClientStream {
   #closed = false;
   #reopening: NodeJS.Timeout | undefined;
   #reopenMs = reopenMs;
+  #reopenedAt = 0;
   /** The members that it may hear, and what policy says, as of the last comparison. */
   #usable: string | undefined;
   #policy: string | undefined;
@@ -87,17 +94,23 @@ export class ClientStream {
 
   /** Listens to the members. Resolves when their streams are open, or after a while. */
   async open(): Promise<void> {
-    await withDeadline(this.#listen(), openingMs, () => undefined);
+    const listening = this.#listen().then((usable) => {
+      this.#usable ??= usable;
+    });
+    await withDeadline(listening, openingMs, () => undefined);
   }
 
-  /** Opens the streams that are missing, and closes those of members that the client may no longer use. */
-  async #listen(): Promise<void> {
+  /**
+   * Opens the streams that are missing, and closes those of members that the client may no longer use.
+   * @returns the members that it may use
+   */
+  async #listen(): Promise<string> {
     const { usable } = await accessTo(this.#deps, this.#conversation);
     const ids = new Set([...usable].map(({ member }) => member.route.id));
-    this.#usable = JSON.stringify([...ids]);
     this.#policy = this.#policyNow();
     for (const [id, stream] of this.#members) if (!ids.has(id)) this.#drop(id, stream);
     await Promise.all([...usable].map((naming) => this.listenTo(naming)));
+    return JSON.stringify([...ids]);
   }
 
   #policyNow(): string {
@@ -114,11 +127,13 @@ export class ClientStream {
   /** Opens again what has ended or could not be opened, in a while. */
   #reopenLater(): void {
     if (this.#closed || this.#reopening !== undefined) return;
-    this.#reopening = setTimeout(async () => {
+    if (performance.now() - this.#reopenedAt > this.#reopenMs + lastingMs) this.#reopenMs = reopenMs;
+    const wait = this.#reopenMs * (0.5 + Math.random());
+    this.#reopening = setTimeout(() => {
       this.#reopening = undefined;
-      await this.#listen().catch(() => this.#reopenLater());
-      if (this.#reopening === undefined) this.#reopenMs = reopenMs;
-    }, this.#reopenMs).unref();
+      this.#reopenedAt = performance.now();
+      this.#listen().catch(() => this.#reopenLater());
+    }, wait).unref();
     this.#reopenMs = Math.min(2 * this.#reopenMs, maxReopenMs);
   }
 
@@ -138,7 +153,9 @@ export class ClientStream {
     if (before !== undefined) this.#drop(id, before);
     const opened = this.#openMember(naming, stream).catch((error: Error) => {
       this.#deps.logger.debug({ route: id, reason: error.message }, "listening to a member failed");
-      this.#reopenLater();
+      // A member without such streams has none later, either.
+      if (!(error instanceof ProtocolError && error.code === ProtocolErrorCode.MethodNotFound))
+        this.#reopenLater();
       return undefined;
     });
     this.#members.set(id, opened);
@@ -197,7 +214,7 @@ export class ClientStream {
     // Members of 2026-07-28 are told which resources on the stream itself.
     if (this.#wants.uris === "subscribed" && JSON.stringify(subscriptions) !== JSON.stringify(before))
       for (const [id, stream] of this.#members) if (members[id]?.era === "modern") this.#drop(id, stream);
-    await this.#listen();
+    this.#usable = await this.#listen();
     return usable !== undefined && usable !== this.#usable;
   }
 

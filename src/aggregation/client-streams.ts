@@ -113,11 +113,13 @@ export class ClientStreams {
         return this.#stale.has(stream) || stream.policyDiffers();
       };
       await Promise.all(
-        some.filter(differs).map((stream) => this.#refreshOne(stream, stream.conversation.namings)),
+        some.filter(differs).map(async (stream) => {
+          if (await this.#refreshOne(stream, stream.conversation.namings)) stream.changed(allLists);
+        }),
       );
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.#deps.logger.debug({ reason }, "comparing the streams of aggregated routes failed");
+      this.#deps.logger.warn({ reason }, "comparing the streams of aggregated routes failed");
     }
   }
 

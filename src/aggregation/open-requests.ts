@@ -2,6 +2,7 @@ import type { Change } from "../store/notifications/notifications.ts";
 import type { AggregateCall, AggregationDeps } from "./aggregation.ts";
 import { recheck } from "./conversation.ts";
 import type { ClientRequest } from "./http.ts";
+import { untilRead } from "./until-read.ts";
 
 interface OpenRequest {
   readonly call: AggregateCall;
@@ -43,26 +44,38 @@ export class OpenRequests {
   async #follow(change: Change): Promise<void> {
     const concerns = concernedBy(change);
     if (concerns === undefined) return;
-    try {
-      if (change.table === "grant") await this.#endGrant(change.grantId);
-      const some = [...this.#open].filter(({ call }) => concerns(call));
-      const lasting = new Map<string, Promise<boolean>>();
-      for (const { call, end } of some) {
-        const key = JSON.stringify([call.caller.grantId, call.route.id]);
-        const lasts = lasting.get(key) ?? this.#lasts(call);
-        lasting.set(key, lasts);
-        if (!(await lasts)) end();
-      }
-    } catch (error) {
-      // The store is unavailable: streams are refreshed again later, and calls have a time limit.
-      const reason = error instanceof Error ? error.message : String(error);
-      this.#deps.logger.debug({ reason }, "reading what a change concerns failed");
-    }
+    if (change.table === "grant") await this.#endGrant(change.grantId);
+    await this.#compare([...this.#open].filter(({ call }) => concerns(call)));
     this.#onChange(concerns);
   }
 
+  /** Ends those of the requests that would no longer be allowed. */
+  async #compare(some: readonly OpenRequest[]): Promise<void> {
+    const lasting = new Map<string, Promise<boolean>>();
+    await untilRead(
+      some,
+      (entry) => this.#open.has(entry),
+      async ({ call, end }) => {
+        const key = JSON.stringify([call.caller.userId, call.caller.grantId, call.route.id]);
+        const lasts = lasting.get(key) ?? this.#lasts(call);
+        lasting.set(key, lasts);
+        if (!(await lasts)) end();
+      },
+      (left, reason) => {
+        this.#deps.logger.debug({ reason }, "reading what a change concerns failed");
+        return this.#compare(left);
+      },
+    );
+  }
+
   async #endGrant(grantId: string): Promise<void> {
-    if ((await this.#deps.grantedMembers(grantId)).size === 0) this.#onEnded(grantId);
+    try {
+      if ((await this.#deps.grantedMembers(grantId)).size === 0) this.#onEnded(grantId);
+    } catch (error) {
+      // The store is unavailable: parked calls end after ten minutes.
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#deps.logger.debug({ reason }, "reading the members of a grant failed");
+    }
   }
 
   async #lasts(call: AggregateCall): Promise<boolean> {

@@ -29,6 +29,8 @@ const maxKnownBytes = 16 * 1024;
 const maxDepth = 16;
 const maxKeyLength = 256;
 const maxHeaders = 64;
+/** Longest value that is mirrored, characters: Envoy rejects requests with longer headers, whatever the member wants. */
+const maxValueLength = 8 * 1024;
 /** RFC 9110 section 5.1. */
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
 
@@ -57,7 +59,9 @@ export function headersOf(mirrored: readonly Mirrored[], args: unknown): Record<
         args,
       );
       const text = textOf(value);
-      return text === undefined ? [] : [[`mcp-param-${name.toLowerCase()}`, encoded(text)]];
+      return text === undefined || text.length > maxValueLength
+        ? []
+        : [[`mcp-param-${name.toLowerCase()}`, encoded(text)]];
     }),
   );
 }

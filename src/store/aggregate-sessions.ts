@@ -24,7 +24,7 @@ export interface AggregateSession<State> {
 
 /** A session as it is cached, by the hash of its handle. */
 interface CachedSession extends Omit<AggregateSession<unknown>, "handle"> {
-  /** Upper bound of `state` in memory. */
+  /** Of `state` in memory, estimated. */
   readonly bytes: number;
 }
 
@@ -39,7 +39,7 @@ export interface AggregateSessions {
    * @param from `store`: as it is now; otherwise cached while change notifications arrive
    */
   find<State>(handle: string, from?: "cache" | "store"): Promise<AggregateSession<State> | undefined>;
-  /** The versions of those of the sessions that have not ended, by handle. One statement, and nothing is decrypted: for comparison only. */
+  /** The versions of those of the sessions that have not ended, by handle. Nothing is decrypted: for comparison only. */
   versions(
     handles: readonly string[],
   ): Promise<ReadonlyMap<string, Pick<AggregateSession<unknown>, "version" | "expiresAt">>>;
@@ -50,8 +50,10 @@ export interface AggregateSessions {
 }
 
 const table = "aggregate_session";
-/** Of cached sessions, bytes. */
-const maxCachedBytes = 16 * 1024 * 1024;
+/** Of cached sessions, bytes: an estimate, which JSON of empty objects exceeds four times. */
+const maxCachedBytes = 32 * 1024 * 1024;
+/** Sessions that one statement asks about. */
+const batchSize = 1_000;
 const unexpired = sql<boolean>`expires_at > now()`;
 
 /** Sessions of aggregated routes, found by the hash of their id on any replica. */
@@ -157,22 +159,23 @@ export function aggregateSessions(
     },
 
     async versions(handles) {
-      const names = new Map(handles.map((handle) => [hashedHandle(handle), handle]));
-      if (names.size === 0) return new Map();
-      const rows = await database.read("aggregate_session.versions", (db) =>
-        db
-          .selectFrom(table)
-          .select(["handle_name", "version", "expires_at"])
-          .where("handle_name", "in", [...names.keys()])
-          .where(unexpired)
-          .execute(),
-      );
-      return new Map(
-        rows.map(({ handle_name: name, version, expires_at: at }) => [
-          names.get(name) ?? "",
-          { version, expiresAt: clock.fromDatabase(at) },
-        ]),
-      );
+      const found = new Map<string, Pick<AggregateSession<unknown>, "version" | "expiresAt">>();
+      for (let at = 0; at < handles.length; at += batchSize) {
+        const names = new Map(
+          handles.slice(at, at + batchSize).map((handle) => [hashedHandle(handle), handle]),
+        );
+        const rows = await database.read("aggregate_session.versions", (db) =>
+          db
+            .selectFrom(table)
+            .select(["handle_name", "version", "expires_at"])
+            .where("handle_name", "in", [...names.keys()])
+            .where(unexpired)
+            .execute(),
+        );
+        for (const { handle_name: name, version, expires_at: expires } of rows)
+          found.set(names.get(name) ?? "", { version, expiresAt: clock.fromDatabase(expires) });
+      }
+      return found;
     },
 
     async update(handle, version, state, expiresAt) {

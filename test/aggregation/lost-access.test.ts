@@ -28,6 +28,7 @@ afterEach(() => {
   replicas.access.person = (userId) => ({ userId, groups: [], claims: {} });
   replicas.access.mayReach = () => true;
   for (const one of members) one.granted = true;
+  return replicas.reload(members);
 });
 
 /** An open stream, and an open call. */
@@ -73,6 +74,21 @@ it.each([
   await expect.poll(() => [member.streams.size, member.calls.size], wait).toEqual([0, 0]);
 });
 
+it("when the person leaves while the store is unavailable, streams and calls that are open end once it is back", async () => {
+  const { ended } = await working();
+  let asked = 0;
+  replicas.access.person = () => {
+    asked += 1;
+    throw new Error("the store is unavailable");
+  };
+  replicas.change({ table: "browser_session", userId: "alice" });
+  await expect.poll(() => asked, wait).toBeGreaterThan(0);
+  expect(ended()).toEqual([false, false]);
+  replicas.access.person = () => undefined;
+  await expect.poll(ended, wait).toEqual([true, true]);
+  await expect.poll(() => [member.streams.size, member.calls.size], wait).toEqual([0, 0]);
+});
+
 it("when one member is removed from a grant, the stream goes on without it", async () => {
   const { ended } = await working();
   await expect.poll(() => other.streams.size, wait).toBe(1);
@@ -91,6 +107,7 @@ it.each([
     "the person's groups no longer give access to a member",
     () => (replicas.access.mayReach = (_person, { id }) => id !== "other"),
   ],
+  ["a member is taken out of the route", () => replicas.reload(members.slice(0, 1))],
 ])("when %s, calls of it that are under way on any replica end, and others go on", async (_what, lose) => {
   const client = await withSession(replicas);
   const begin = async (name: string, replica: number) => {
@@ -101,7 +118,7 @@ it.each([
   const lasting = await Promise.all([begin("raw__wait", 0), begin("raw__wait", 1)]);
   const removed = await Promise.all([begin("other__wait", 0), begin("other__wait", 1)]);
   await expect.poll(() => [member.calls.size, other.calls.size], wait).toEqual([2, 2]);
-  lose();
+  await lose();
   replicas.change({ table: "grant", grantId: "g1" });
   for (const { body } of removed)
     expect(await body).toContain('"message":"other may no longer be used here; the call was ended');

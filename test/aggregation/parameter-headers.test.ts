@@ -58,6 +58,10 @@ it("headers are made only of parameters that may have them", () => {
     "mcp-param-region": `=?base64?${Buffer.from("a\r\nb: c").toString("base64")}?=`,
     "mcp-param-on": "false",
   });
+  // Envoy would reject the call because of its length.
+  expect(headersOf(mirrored, { region: "x".repeat(8_193), deep: { on: true } })).toEqual({
+    "mcp-param-on": "true",
+  });
   expect(headersOf(mirrored, { region: { toString: "x" }, deep: null })).toEqual({});
   expect(headersOf(mirrored, undefined)).toEqual({});
 });
