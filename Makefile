@@ -34,7 +34,7 @@ conformance: $(packages) ## run the MCP conformance suite (clients, servers, aut
 fleet: $(packages) ## run three Envoys and two sidecars without a shared folder: changes under load, restarts, outages (a minute or two)
 	@LONG=1 vitest run test/system/fleet && exec vitest run --config test/system/run.config.ts system/fleet/
 
-aggregation: $(packages) ## test aggregated routes: every client revision with every member revision, two replicas, members' faults (ten minutes)
+aggregation: $(packages) ## test aggregated routes: every client revision with every member revision, two replicas, members' faults (four minutes)
 	@LONG=1 vitest run test/system/aggregation test/aggregation && exec vitest run --config test/system/run.config.ts system/aggregation/
 
 stdio: $(packages) ## run docs/stdio.md with the bridge and servers of npm and PyPI, attack the bridge, measure a call (five minutes; installs 150 MB once)
