@@ -89,7 +89,7 @@ function report({ servers, aggregate, files, toSet }: ImportResult, given: Impor
   if (toSet.length > 0) lines.push(`set in secrets.env: ${toSet.join(", ")}`);
   const bridge = servers.some(({ kind }) => kind === "stdio") ? "uv run --script bridge.py; " : "";
   lines.push(
-    `next, in ${given.out}: ${bridge}envoy-mcp-auth serve --xds-dir xds, with the variables of secrets.env; envoy -c xds/bootstrap.yaml (docs/stdio.md)`,
+    `next, in ${given.out}: ${bridge}envoy-mcp-auth serve --config routes.yaml --xds-dir xds, with the variables of secrets.env; envoy -c xds/bootstrap.yaml (docs/stdio.md)`,
   );
   return `${lines.join("\n")}\n`;
 }

@@ -52,12 +52,16 @@ export interface ServersFile {
 /** A file that is not a configuration of MCP servers; the message has no content of the file. */
 export class UnreadableServersFile extends Error {}
 
+const example = 'write {"mcpServers": {"NAME": {"command": ...}}}';
+
 /**
  * Reads a configuration in JSON, with comments and trailing commas: `mcpServers` (Claude, Cursor, Windsurf, Gemini CLI, FastMCP,
  * mcp-proxy), `servers` and `mcp.servers` (VS Code), `context_servers` (Zed), `mcp` (opencode), or servers at the top level.
  * @throws UnreadableServersFile
  */
 export function readServersFile(text: string): ServersFile {
+  if (text.replace(/^\uFEFF/, "").trim() === "")
+    throw new UnreadableServersFile(`the file is empty; ${example}`);
   const errors: ParseError[] = [];
   const parsed: unknown = parse(text.replace(/^\uFEFF/, ""), errors, {
     allowTrailingComma: true,
@@ -74,9 +78,7 @@ export function readServersFile(text: string): ServersFile {
   if (!top.success) throw new UnreadableServersFile("the file is not a JSON object");
   const found = serversOf(top.data);
   if (found === undefined)
-    throw new UnreadableServersFile(
-      'there is no mcpServers (or servers) in the file; write {"mcpServers": {"NAME": {"command": ...}}}',
-    );
+    throw new UnreadableServersFile(`there is no mcpServers (or servers) in the file; ${example}`);
 
   const entries = new Map<string, ServerEntry>();
   const leftOut: LeftOut[] = [];

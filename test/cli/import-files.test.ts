@@ -205,6 +205,9 @@ describe("what import writes", () => {
     );
     expect([run.status, run.stderr]).toEqual([0, ""]);
     expect(run.stdout).toContain("one URL for all of them: https://mcp.example.com/all");
+    expect(run.stdout).toContain(
+      "next, in out: uv run --script bridge.py; envoy-mcp-auth serve --config routes.yaml --xds-dir xds,",
+    );
     expect(readdirSync(join(folder, "out")).sort()).toEqual([
       "bridge.json",
       "bridge.py",

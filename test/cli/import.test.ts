@@ -308,6 +308,8 @@ describe("import names each entry that it leaves out, with the fix", () => {
 
   it.each([
     ["not JSON", '{"mcpServers": {\n  "a": {"env": {"KEY": s3cret-value}}}}', "line 2 is not valid JSON"],
+    ["empty", "", 'the file is empty; write {"mcpServers":'],
+    ["empty but for a line", "\uFEFF\n", "the file is empty"],
     ["no servers", "{}", "there is no mcpServers (or servers) in the file"],
     ["a list", "[1]", "the file is not a JSON object"],
   ])("a file that is %s", (_, text, message) => {
