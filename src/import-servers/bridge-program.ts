@@ -150,11 +150,19 @@ async def nothing():
 
 async def start_ahead():
     """Starts each server once, and ends it: npx and uvx install it then, which may take longer than a client waits."""
+    failed = []
     for name, server in config["servers"].items():
+        say(f"starting {name}")
         try:
             await asyncio.wait_for(start(Process(name, server, set())), 600)
         except Exception as error:
-            print(f"{name} cannot be started: {error!r}", file=sys.stderr, flush=True)
+            say(f"{name} cannot be started: {error!r}")
+            failed.append(name)
+    say(f"all servers but {', '.join(failed)} have started" if failed else "all servers have started")
+
+
+def say(line):
+    print(line, file=sys.stderr, flush=True)
 
 
 async def start(process):

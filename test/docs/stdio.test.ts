@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
+import { fastmcpVersion } from "../../src/import-servers/bridge-program.ts";
 import { composeErrors } from "../support/compose-errors.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -30,6 +31,22 @@ function imported(servers: string) {
   expect([run.status, run.stderr]).toEqual([0, ""]);
   return (file: string) => readFileSync(join(folder, "gateway", file), "utf8");
 }
+
+describe("the quick path of docs/stdio.md", () => {
+  it("has the trial provider's values, and lists tools with the bridge's FastMCP", () => {
+    const page = read("docs/stdio.md");
+    const provider = read("dev/demo/trial-provider.ts");
+    const value = (of: string, pattern: RegExp) => pattern.exec(of)?.[1];
+    const secret = value(page, /OIDC_CLIENT_SECRET=(\S+)/);
+    expect(secret).toBe(value(provider, /client_secret: "(.*)"/));
+    expect(value(page, /--client-id (\S+)/)).toBe(value(provider, /client_id: "(.*)"/));
+    expect(value(page, /--sign-in http:\/\/127\.0\.0\.1:(\d+)/)).toBe(
+      value(provider, /port: .* default: "(\d+)"/),
+    );
+    expect(value(page, /--from (\S+)/)).toBe(value(provider, /issuer: .* default: "(.*)"/));
+    expect(value(page, /^uvx fastmcp@(\S+) list/m)).toBe(fastmcpVersion);
+  });
+});
 
 describe("docs/stdio.md beyond its quick path", () => {
   const logs = blocks(section("Logs"), "json")[0] ?? "";

@@ -4,12 +4,26 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 export const parts = ["Envoy", "sidecar", "bridge", "server"] as const;
 export type Part = (typeof parts)[number];
 
+/** Ids of the processes that run in a folder or below it. */
+export function processesIn(folder: string): readonly number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readlinkSync(`/proc/${pid}/cwd`).startsWith(folder);
+      } catch {
+        // Ended in the meantime.
+        return false;
+      }
+    })
+    .map(Number);
+}
+
 /** CPU time so far of the processes that run in a folder or below it, ms; by the kernel's clock of 100 ticks per second. */
 export function cpuTimes(folder: string): Record<Part, number> {
   const times: Record<Part, number> = { Envoy: 0, sidecar: 0, bridge: 0, server: 0 };
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+  for (const pid of processesIn(folder)) {
     try {
-      if (!readlinkSync(`/proc/${pid}/cwd`).startsWith(folder)) continue;
       const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").join(" ");
       const part = partOf(args);
       const [, , , , , , , , , , , user, system] =

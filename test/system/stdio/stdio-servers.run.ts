@@ -1,8 +1,11 @@
-import { existsSync, readFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { freePort } from "../../../dev/demo/free-port.ts";
 import { bridgeBehavior } from "./bridge-behavior.ts";
 import { measureCost } from "./cost.ts";
 import { hasAggregates, runStdioPage, type StdioPage } from "./stdio-page.ts";
@@ -16,8 +19,38 @@ afterAll(() => page?.close());
 const called = async (client: Client, name: string, args: Record<string, unknown> = {}) =>
   JSON.stringify((await client.callTool({ name, arguments: args })).content);
 const connect = async (name: string, login?: "alice" | "bob") => (await page.client(name, login)).connect();
-it("servers are started ahead of their first session, so that npx and uvx have installed them", async () => {
-  await expect.poll(() => existsSync(join(page.folder, "started")), { timeout: 60_000 }).toBe(true);
+it("the page ends when every server was started, so that npx and uvx have installed them; the bridge's log says so", () => {
+  // By the first bridge, and by the one that was started after a server was added.
+  expect(readFileSync(join(page.folder, "started"), "utf8")).toBe("\n\n");
+  const log = readFileSync(join(page.folder, "gateway/bridge.log"), "utf8").split("\n");
+  const said = log.filter((line) => /^(?:starting|all servers) /.test(line));
+  const names = ["files", "memory", "everything", "time"];
+  expect(said).toEqual([...names.map((name) => `starting ${name}`), "all servers have started"]);
+});
+
+it("a bridge names the servers that have not started", async () => {
+  const folder = join(page.folder, "broken");
+  mkdirSync(folder);
+  const config = JSON.parse(readFileSync(join(page.folder, "gateway/bridge.json"), "utf8"));
+  const missing = { command: "/nowhere/server", args: [], env: {} };
+  const { files } = config.servers;
+  const broken = { ...config, port: await freePort(), servers: { missing, files, again: missing } };
+  writeFileSync(join(folder, "bridge.json"), JSON.stringify(broken), { mode: 0o600 });
+  const bridge = spawn(page.uv, ["run", "--script", "../gateway/bridge.py", "bridge.json"], { cwd: folder });
+  onTestFinished(() => void bridge.kill());
+  const said: string[] = [];
+  for await (const line of createInterface(bridge.stderr)) {
+    if (/^(?:starting|all servers|\S+ cannot) /.test(line)) said.push(line);
+    if (line.startsWith("all servers")) break;
+  }
+  expect(said).toEqual([
+    "starting missing",
+    expect.stringMatching(/^missing cannot be started: .*\/nowhere\/server/),
+    "starting files",
+    "starting again",
+    expect.stringMatching(/^again cannot be started: /),
+    "all servers but missing, again have started",
+  ]);
 });
 
 describe("the servers of docs/stdio.md, through Envoy and the sidecar", () => {
@@ -54,6 +87,12 @@ describe("the servers of docs/stdio.md, through Envoy and the sidecar", () => {
     await expect.poll(names, { timeout: 60_000 }).toEqual(expect.arrayContaining(wanted));
     expect(await called(client, "memory__read_graph")).toContain("has one URL");
     expect(await called(client, "time__get_current_time", { timezone: "UTC" })).toContain("UTC");
+  });
+
+  it.runIf(hasAggregates)("the command for a terminal signs in and lists the tools", async () => {
+    const listed = await page.listed();
+    for (const name of ["files__read_text_file", "memory__read_graph", "time__get_current_time"])
+      expect(listed).toContain(name);
   });
 
   it("a killed process ends its session only, and the next session works", async () => {
@@ -93,3 +132,9 @@ it("what a call costs", async () => {
   console.log(table);
   expect(table).toContain("| 8 |");
 }, 900_000);
+
+it("the page's last block ends the bridge, its servers, the sidecar and Envoy", async () => {
+  expect(page.running().length).toBeGreaterThan(3);
+  page.stop();
+  await expect.poll(() => page.running(), { timeout: 60_000 }).toEqual([]);
+});
