@@ -40,8 +40,8 @@ async function bundle(folder: string): Promise<void> {
       ...Object.fromEntries(migrations.map((file) => [`migrations/${basename(file, ".ts")}`, file])),
     },
     platform: "node",
-    // Files are found beside the first's code; the others are seldom loaded.
-    external: [/^@electric-sql\//, /^@aws-sdk\//, /^google-auth-library/],
+    // Files are found beside the first's code; OpenTelemetry's parts find each other as packages only; the others are seldom loaded.
+    external: [/^@electric-sql\//, /^@opentelemetry\//, /^@aws-sdk\//, /^google-auth-library/],
     resolve: { mainFields: ["module", "main"] },
     logLevel: "silent",
   });
