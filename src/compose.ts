@@ -108,7 +108,7 @@ export async function compose(foundation: Foundation) {
     externalTokens,
     fetch: foundation.untrustedFetch ?? createSafeFetch({ limits: () => routes().config.upstreamOAuth }),
   });
-  const members = createMemberFetch({ routes, externalTokens });
+  const members = createMemberFetch({ routes, externalTokens, metadataProofs });
   const portal = createPortal({
     ...{ routes, store, logger, signIn, externalTokens, people, upstreamOAuth, upstreamTokens, mayReach },
     endpointPath: upstreamOAuth.endpointPath,

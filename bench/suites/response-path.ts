@@ -99,6 +99,7 @@ export const responsePath: Suite = async ({ rounds, progress }) => {
     // A filter stands in for the check: it cannot prove what it leaves, and leaves the same for every request.
     metadataProofs: {
       verify: () => true,
+      signHeader: () => "",
       spend: () => true,
       proveUpstreamPath: () => "",
       cookiePrefixes: () => ["mcp_up_"],

@@ -13,12 +13,6 @@ export class ConsentNeeded extends Error {
   }
 }
 
-const tooMany = {
-  aggregated_requests_per_user: "Too many of your requests are being handled; try again later",
-  aggregated_requests_per_session: "Too many requests of this session are being handled; try again later",
-  aggregated_sessions_per_user: "Too many of your sessions were begun; try again later",
-} as const;
-
 /** The person has removed the member from the application, or lost access to it, while it was called. Its message is for the client. */
 export class MemberRemoved extends Error {
   /** JSON-RPC. */
@@ -28,6 +22,12 @@ export class MemberRemoved extends Error {
     super(`${member.route.name} may no longer be used here; the call was ended, and may have had an effect`);
   }
 }
+
+const tooMany = {
+  aggregated_requests_per_user: "Too many of your requests are being handled; try again later",
+  aggregated_requests_per_session: "Too many requests of this session are being handled; try again later",
+  aggregated_sessions_per_user: "Too many of your sessions were begun; try again later",
+} as const;
 
 /** A person uses more of this replica than one may at once. Answered with 429. */
 export class TooMany extends Error {

@@ -12,11 +12,6 @@ export function jsonRpcError(status: number, code: number, message: string, body
   );
 }
 
-/** MCP 2026-07-28, "Standard Headers": parameters of a tool that its schema wants as headers. */
-export function parameterHeaders(request: Request): Record<string, string> {
-  return Object.fromEntries([...request.headers].filter(([name]) => name.startsWith("mcp-param-")));
-}
-
 /** A request of a client, and what must be done when its response has been sent or the client has disconnected. */
 export interface ClientRequest {
   /** Without its body. Aborted when the client disconnects, also before this request was read. */

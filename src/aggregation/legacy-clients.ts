@@ -10,9 +10,10 @@ import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { TooMany } from "./errors.ts";
 import { Exchange, type Exchanges } from "./exchanges.ts";
-import { type ClientRequest, jsonRpcError, noResponse, parameterHeaders } from "./http.ts";
+import { type ClientRequest, jsonRpcError, noResponse } from "./http.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { Naming } from "./names.ts";
+import { sentBy } from "./parameter-headers.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
 import { createSession, findSession, jsonBytes, type Session, type SessionState } from "./session.ts";
 
@@ -152,7 +153,7 @@ function conversationOf(
     session,
     client: { era: "legacy", protocolVersion, capabilities, info },
     ...(logLevel === undefined ? {} : { logLevel }),
-    parameterHeaders: parameterHeaders(request),
+    parameterHeaders: sentBy(request),
   };
 }
 

@@ -1,7 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import { retryHeader } from "../config/header-names.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { createEnvoyFetch } from "../egress/envoy-fetch.ts";
 import type { ExternalTokens } from "../external-tokens/external-tokens.ts";
+import type { MetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import type { Route } from "../model/route.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { MemberFetch } from "./aggregation.ts";
@@ -15,8 +17,9 @@ import type { MemberFetch } from "./aggregation.ts";
 export function createMemberFetch(deps: {
   readonly routes: CurrentRoutes;
   readonly externalTokens: Pick<ExternalTokens, "forMember">;
+  readonly metadataProofs: Pick<MetadataProofs, "openHeader">;
 }): { readonly memberFetch: MemberFetch; close(): Promise<void> } {
-  const { routes, externalTokens } = deps;
+  const { routes, externalTokens, metadataProofs } = deps;
   const envoy = createEnvoyFetch(() => {
     const { listen, through = `http://${listen}`, ca } = routes().config.aggregation;
     return { through, ca };
@@ -32,9 +35,11 @@ export function createMemberFetch(deps: {
     // If this process traces, too, its span takes their place.
     for (const [name, value] of Object.entries(call.trace ?? {})) headers.set(name, value);
     const response = await envoy.fetch(input, { ...init, headers });
-    const refused = response.status === 503 && response.headers.has(retryHeader);
-    if (!refused || !isRepeatable(input, init)) return response;
-    // The server has rejected its token unseen, and another one is ready.
+    const signed = response.status === 503 ? response.headers.get(retryHeader) : null;
+    if (signed === null || !isRepeatable(input, init)) return response;
+    const wanted = { route: member.id, user: call.caller.userId };
+    if (!isDeepStrictEqual(metadataProofs.openHeader("retry", signed), wanted)) return response;
+    // The response path says that the server has rejected its token unseen, and that another one is ready.
     await response.body?.cancel();
     return envoy.fetch(input, { ...init, headers });
   };

@@ -1,6 +1,6 @@
 import type { ServerContext } from "@modelcontextprotocol/server";
 import { hashedHandle } from "../store/hashed-handle.ts";
-import { accessTo, type ConsentDeps, connectedResult, connectResult, consentNeeded } from "./consent.ts";
+import { accessTo, type ConsentDeps, connectedResult, connectResult } from "./consent.ts";
 import type { Conversation } from "./conversation.ts";
 import { ConsentNeeded } from "./errors.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
@@ -166,14 +166,7 @@ export function memberRequests(deps: MemberRequestDeps): MemberRequests {
   }
 
   return {
-    async asking(conversation, naming, request, ctx) {
-      try {
-        return await asking(conversation, naming, request, ctx);
-      } catch (error) {
-        if (!(error instanceof ConsentNeeded)) throw error;
-        return consentNeeded(deps, conversation, naming, request.method, ctx);
-      }
-    },
+    asking,
 
     plain: (conversation, naming, method, params, ctx) =>
       deps.calls.call(conversation, naming, {

@@ -1,6 +1,6 @@
 import type { Conversation } from "./conversation.ts";
 import type { JsonObject } from "./json.ts";
-import { capabilitiesOf, type MemberClientDeps, resume } from "./member-clients.ts";
+import { type Connection, capabilitiesOf, type MemberClientDeps, resume } from "./member-clients.ts";
 import type { Naming } from "./names.ts";
 import type { MemberSession } from "./session.ts";
 
@@ -74,15 +74,7 @@ async function openGet(
     await connection.close();
     throw error;
   }
-  return {
-    session,
-    ended: () => end.isReached || connection.refusal.status === 404,
-    onEnded: (listener) => end.listen(listener),
-    close: () => {
-      end.listen(undefined);
-      return connection.close();
-    },
-  };
+  return streamOf(session, connection, end);
 }
 
 /** MCP 2026-07-28, "Subscriptions". */
@@ -111,13 +103,17 @@ async function openListen(
     await connection.close();
     throw error;
   }
+  return streamOf(session, connection, end);
+}
+
+function streamOf(session: MemberSession, { refusal, close }: Connection, end: StreamEnd): MemberStream {
   return {
     session,
-    ended: () => end.isReached,
+    ended: () => end.isReached || refusal.status === 404,
     onEnded: (listener) => end.listen(listener),
     close: () => {
       end.listen(undefined);
-      return connection.close();
+      return close();
     },
   };
 }

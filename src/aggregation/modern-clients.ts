@@ -15,11 +15,11 @@ import type { AggregateSessions } from "../store/aggregate-sessions.ts";
 import type { AggregateCall } from "./aggregation.ts";
 import type { Conversation } from "./conversation.ts";
 import { TooMany } from "./errors.ts";
-import { type ClientRequest, noResponse, parameterHeaders } from "./http.ts";
+import { type ClientRequest, noResponse } from "./http.ts";
 import { isObject, type JsonObject, stringOf } from "./json.ts";
 import type { Naming } from "./names.ts";
 import type { Listening } from "./notices.ts";
-import { headerMismatch } from "./parameter-headers.ts";
+import { headerMismatch, sentBy } from "./parameter-headers.ts";
 import { type AnswerRequest, serverFor } from "./servers.ts";
 import { createSession, findSession, type SessionState } from "./session.ts";
 
@@ -132,7 +132,7 @@ async function conversationOf(
     session,
     client: { era: "modern", protocolVersion: "2026-07-28", info, capabilities },
     ...(logLevel === undefined ? {} : { logLevel }),
-    parameterHeaders: parameterHeaders(request),
+    parameterHeaders: sentBy(request),
   };
   deps.onDropped(conversation, dropped);
   return conversation;

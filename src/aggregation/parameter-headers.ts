@@ -8,6 +8,8 @@ import { jsonBytes } from "./session.ts";
 
 /* MCP 2026-07-28, "Standard Headers": a tool's schema can want parameters as headers, too. Clients of earlier revisions send none. */
 
+const prefix = "mcp-param-";
+
 /** JSON-RPC: a parameter and the header that mirrors it differ, or the header is missing. */
 export const headerMismatch = -32_020;
 
@@ -33,6 +35,11 @@ const maxHeaders = 64;
 const maxValueLength = 8 * 1024;
 /** RFC 9110 section 5.1. */
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
+
+/** The parameters that a client has sent as headers; names in lower case. */
+export function sentBy(request: Request): Record<string, string> {
+  return Object.fromEntries([...request.headers].filter(([name]) => name.startsWith(prefix)));
+}
 
 /** The parameters of a tool that its schema wants as headers. */
 export function mirroredBy(tool: JsonObject): readonly Mirrored[] {
@@ -61,7 +68,7 @@ export function headersOf(mirrored: readonly Mirrored[], args: unknown): Record<
       const text = textOf(value);
       return text === undefined || text.length > maxValueLength
         ? []
-        : [[`mcp-param-${name.toLowerCase()}`, encoded(text)]];
+        : [[`${prefix}${name.toLowerCase()}`, encoded(text)]];
     }),
   );
 }
@@ -95,16 +102,17 @@ export interface ParameterHeaders {
   ): Promise<JsonObject>;
 }
 
-export function parameterHeaders(): ParameterHeaders {
+export function createParameterHeaders(): ParameterHeaders {
   const known = boundedCache<string, MirroredTools>(maxKnown);
   const keyOf = ({ call }: Conversation, { member }: Naming) =>
     JSON.stringify([call.caller.grantId, member.route.id]);
-  /** Clients of 2026-07-28 read the schema themselves. */
-  const sends = ({ client, session }: Conversation, { member }: Naming) =>
-    client.era === "legacy" && session.state.members[member.route.id]?.era === "modern";
+  /** Clients of 2026-07-28 read the schema themselves: their own headers must stay as they are. */
+  const sends = ({ client }: Conversation) => client.era === "legacy";
+  const wants = ({ session }: Conversation, { member }: Naming) =>
+    session.state.members[member.route.id]?.era === "modern";
 
   function learn(conversation: Conversation, naming: Naming, list: MemberList): void {
-    if (list.kind !== "listed" || !sends(conversation, naming)) return;
+    if (list.kind !== "listed" || !sends(conversation) || !wants(conversation, naming)) return;
     const key = keyOf(conversation, naming);
     const tools = new Map<string, readonly Mirrored[]>();
     let bytes = 0;
@@ -122,13 +130,14 @@ export function parameterHeaders(): ParameterHeaders {
   return {
     learn,
     async calling(conversation, naming, params, call, listTools) {
+      if (!sends(conversation)) return call({});
       const name = String(params.name);
       const mirrored = known.get(keyOf(conversation, naming))?.get(name) ?? [];
       try {
         return await call(headersOf(mirrored, params.arguments));
       } catch (error) {
         if (!(error instanceof ProtocolError) || error.code !== headerMismatch) throw error;
-        if (!sends(conversation, naming)) throw error;
+        if (!wants(conversation, naming)) throw error;
         const list = await listTools();
         learn(conversation, naming, list);
         const tool = list.kind === "listed" && list.items.find(({ item }) => item.name === name);

@@ -20,7 +20,7 @@ import {
 } from "./lists.ts";
 import type { MemberRequests } from "./member-requests.ts";
 import { innerName, type Naming, outerName } from "./names.ts";
-import { parameterHeaders } from "./parameter-headers.ts";
+import { createParameterHeaders } from "./parameter-headers.ts";
 import { levels } from "./relays.ts";
 import { rewritten } from "./rewrite.ts";
 import { jsonBytes } from "./session.ts";
@@ -66,7 +66,7 @@ const templates: ListKind = {
 
 /** Answers the requests of clients, in every revision: finds the member that a request is for, and passes it on. */
 export function requestHandler(deps: RequestDeps) {
-  const headers = parameterHeaders();
+  const headers = createParameterHeaders();
 
   async function list(conversation: Conversation, kind: ListKind, params: JsonObject, ctx: ServerContext) {
     const { usable, reachable } = await accessTo(deps, conversation);
@@ -95,7 +95,7 @@ export function requestHandler(deps: RequestDeps) {
     return { [kind.field]: items, ...(nextCursor === undefined ? {} : { nextCursor }) };
   }
 
-  /** The member and its own name behind the name of a tool or prompt. @throws ProtocolError */
+  /** The member and its own name behind the name of a tool or prompt. @throws ProtocolError, ConsentNeeded */
   async function named(conversation: Conversation, kind: ListKind, outer: string, ctx: ServerContext) {
     const resolved = innerName(conversation.namings, outer);
     if (resolved === undefined) throw unknown(kind, outer);
@@ -103,25 +103,26 @@ export function requestHandler(deps: RequestDeps) {
     if (!reachable.has(resolved.naming)) throw unknown(kind, outer);
     const { naming } = resolved;
     if (resolved.kind === "connect") return { kind: "connect" as const, naming };
-    if (!usable.has(naming)) return { kind: "consent" as const, naming };
+    if (!usable.has(naming)) throw new ConsentNeeded(naming);
     if (resolved.kind === "name") return resolved;
     const list = await deps.lists.ofMember(conversation, naming, kind, ctx.mcpReq.signal);
     if (list.kind === "unavailable") throw list.error;
-    if (list.kind === "consent") return { kind: "consent" as const, naming };
+    if (list.kind === "consent") throw new ConsentNeeded(naming);
     const names = list.items.flatMap(({ item }) => stringOf(item.name) ?? []);
     const name = names.find((one) => outerName(naming, one) === outer);
     if (name === undefined) throw unknown(kind, outer);
     return { kind: "name" as const, naming, name };
   }
 
-  /** The member and its own URI. @throws ProtocolError */
+  /** The member and its own URI. @throws ProtocolError, ConsentNeeded */
   async function located(conversation: Conversation, outer: string) {
     const found = innerUri(conversation.namings, outer);
-    const { usable } = await accessTo(deps, conversation);
-    if (found === undefined || !usable.has(found.naming))
+    const { usable, reachable } = await accessTo(deps, conversation);
+    if (found === undefined || !reachable.has(found.naming))
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Resource not found: ${outer}`, {
         uri: outer,
       });
+    if (!usable.has(found.naming)) throw new ConsentNeeded(found.naming);
     return found;
   }
 
@@ -150,11 +151,11 @@ export function requestHandler(deps: RequestDeps) {
     );
   }
 
-  return async (
+  async function handle(
     conversation: Conversation,
     request: JSONRPCRequest,
     ctx: ServerContext,
-  ): Promise<JsonObject> => {
+  ): Promise<JsonObject> {
     const { method } = request;
     const params: JsonObject = request.params ?? {};
     switch (method) {
@@ -170,7 +171,6 @@ export function requestHandler(deps: RequestDeps) {
         const outer = required(params, "name");
         const found = await named(conversation, tools, outer, ctx);
         if (found.kind === "connect") return deps.requests.connect(conversation, found.naming, ctx);
-        if (found.kind === "consent") return consentNeeded(deps, conversation, found.naming, method, ctx);
         const { naming, name } = found;
         const call = { method, params: { ...params, name }, outer, rewrite: rewritten.toolResult };
         return headers.calling(
@@ -185,7 +185,6 @@ export function requestHandler(deps: RequestDeps) {
         const outer = required(params, "name");
         const found = await named(conversation, prompts, outer, ctx);
         if (found.kind === "connect") throw unknown(prompts, outer);
-        if (found.kind === "consent") return consentNeeded(deps, conversation, found.naming, method, ctx);
         const { naming, name } = found;
         const call = { method, params: { ...params, name }, outer, rewrite: rewritten.promptResult };
         return deps.requests.asking(conversation, naming, call, ctx);
@@ -202,10 +201,7 @@ export function requestHandler(deps: RequestDeps) {
         if (Buffer.byteLength(outer) > maxUriBytes) throw invalid(`uri is longer than ${maxUriBytes} bytes`);
         const { naming, uri } = await located(conversation, outer);
         const change = method === "resources/subscribe" ? "subscribe" : "unsubscribe";
-        return deps.sessionWide[change](conversation, naming, outer, uri).catch((error: unknown) => {
-          if (!(error instanceof ConsentNeeded)) throw error;
-          return consentNeeded(deps, conversation, naming, method, ctx);
-        });
+        return deps.sessionWide[change](conversation, naming, outer, uri);
       }
       case "completion/complete":
         return complete(conversation, params, ctx);
@@ -216,6 +212,20 @@ export function requestHandler(deps: RequestDeps) {
       }
       default:
         throw new ProtocolError(ProtocolErrorCode.MethodNotFound, "Method not found");
+    }
+  }
+
+  return async (
+    conversation: Conversation,
+    request: JSONRPCRequest,
+    ctx: ServerContext,
+  ): Promise<JsonObject> => {
+    try {
+      return await handle(conversation, request, ctx);
+    } catch (error) {
+      // Completions are asked for while the user types: they make no link.
+      if (!(error instanceof ConsentNeeded) || request.method === "completion/complete") throw error;
+      return consentNeeded(deps, conversation, error.naming, request.method, ctx);
     }
   };
 }

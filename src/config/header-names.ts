@@ -7,7 +7,7 @@ export const consentHeader = "x-mcp-auth-consent";
 
 /**
  * On a 503 of the gateway in place of an upstream's 401 or 403: the upstream has rejected the request unseen, and another credential is
- * ready. The aggregated endpoint repeats the request at once.
+ * ready. The aggregated endpoint repeats the request at once. Signed, because upstreams can send headers of this name, too.
  */
 export const retryHeader = "x-mcp-auth-retry";
 

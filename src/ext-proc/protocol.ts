@@ -133,7 +133,10 @@ export interface ExternalProcessorDeps {
   readonly peers: PeerAuthentication;
   readonly store: { readonly elicitationSessions: Pick<ElicitationSessions, "record"> };
   /** Verifies that the metadata comes from one of our checks. */
-  readonly metadataProofs: Pick<MetadataProofs, "verify" | "spend" | "proveUpstreamPath" | "cookiePrefixes">;
+  readonly metadataProofs: Pick<
+    MetadataProofs,
+    "verify" | "spend" | "signHeader" | "proveUpstreamPath" | "cookiePrefixes"
+  >;
   /** Maximum number of concurrent streams that may be legacy streams; the next one gets 503. */
   readonly maxWatchedStreams: number;
   readonly logger: Logger;

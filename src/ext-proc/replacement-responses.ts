@@ -63,9 +63,9 @@ export function unavailable(requestId: string, retryAfterSeconds: number, descri
   };
 }
 
-/** The same, for a request that can be repeated without asking anybody. */
-function atOnce(response: Replacement): Replacement {
-  return { ...response, headers: [...response.headers, [retryHeader, "1"]] };
+/** The same, for a request that can be repeated without asking anybody: `signed` says so to the aggregated endpoint. */
+function atOnce(response: Replacement, signed: string): Replacement {
+  return { ...response, headers: [...response.headers, [retryHeader, signed]] };
 }
 
 /** Neither a retry nor consent would help. The upstream's own challenge is dropped. */
@@ -125,7 +125,8 @@ export async function answerRejection(
     requestId: metadata.requestId,
   };
   deps.logger[outcome.kind === "failed" ? "error" : "info"](line, "upstream rejected a call");
-  const replacement = replacementFor(outcome, { ...metadata, route });
+  const sign = () => deps.metadataProofs.signHeader("retry", { route: route.id, user: metadata.user });
+  const replacement = replacementFor(outcome, { ...metadata, route }, sign);
   return replacement && { replacement, outcome: outcome.kind };
 }
 
@@ -143,6 +144,7 @@ function beforeDeadline(decision: Promise<RejectionOutcome>, ms: number): Promis
 function replacementFor(
   outcome: Outcome,
   asked: Omit<UpstreamResponse["metadata"], "route"> & { readonly route: Route },
+  signRetry: () => string,
 ): Replacement | undefined {
   const { requestId } = asked;
   switch (outcome.kind) {
@@ -157,6 +159,7 @@ function replacementFor(
         ? challenge(asked, "the server asked for a fresh token; try again", [])
         : atOnce(
             unavailable(requestId, 0, "the server asked for a fresh token, which is ready now; try again"),
+            signRetry(),
           );
     case "unavailable":
       return unavailable(requestId, outcome.retryAfterSeconds, notUsable(outcome.reason));

@@ -28,8 +28,8 @@ export type ProvenMetadata = { readonly [name in ProvenField]?: string | number 
 
 /** If the upstream responds later than this, the proof has expired, seconds. */
 const lifeSeconds = 3600;
-/** What a signed header is for: a call that lacks consent, or one for an aggregated route. */
-type HeaderUse = "consent" | "call";
+/** What a signed header is for: a call that lacks consent, one for an aggregated route, or one that can be repeated. */
+type HeaderUse = "consent" | "call" | "retry";
 
 /** How long a signed header is valid, seconds: Envoy sends it on at once, or when the start of the body has arrived. */
 const headerSeconds = 60;
@@ -51,7 +51,7 @@ export interface MetadataProofs {
   /** True on the first call for a proof only: one request has one response. Remembered by this replica only. */
   spend(proof: string): boolean;
   /**
-   * A signed value for one header of a call that Envoy sends to the gateway's HTTP listener: `kid.issued.nonce.content.mac`. No value
+   * A signed value for one header that reaches the gateway's HTTP listener, or its aggregated endpoint, through Envoy: `kid.issued.nonce.content.mac`. No value
    * is created twice, so that each can be spent.
    * @param use a value is valid for the same use only
    */

@@ -88,7 +88,8 @@ it("is asked to open the link by each request for a member that the user has rem
       await expect(person.call("notes__whoami")).rejects.toMatchObject(needed);
       await expect(person.call(shortened)).rejects.toMatchObject(needed);
       await expect(person.getPrompt("notes__greet", { city: "paris" })).rejects.toMatchObject(needed);
-      if (what === "connected") await expect(person.follow(uri)).rejects.toMatchObject(needed);
+      await expect(person.read(uri)).rejects.toMatchObject(needed);
+      await expect(person.follow(uri)).rejects.toMatchObject(needed);
       members[0][what] = true;
     }
   } finally {

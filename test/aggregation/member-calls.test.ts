@@ -64,12 +64,22 @@ test("the response of a member is read up to 16 MiB, and the client hears that i
   expect(new MemberFailed(naming, cause, {}).message).toBe(`${route.name} sent a response that is too long`);
 });
 
-test("a member that says that a request can be repeated gets it once more, no more often", async () => {
+test("a request that can be repeated, as the gateway says, is sent once more, no more often", async () => {
   const { member, url } = toA;
   const answer = await gateway.call(await gateway.aggregateToken(), { member, url: `${url}again` });
   expect(answer).toMatchObject({ body: { status: 503 } });
   expect(gateway.seen.map((one) => one.url)).toEqual(["/again", "/again"]);
 });
+
+test.each(["forged", "another"])(
+  "a member cannot have a request repeated: only the gateway signs that it can be, for one member (%s)",
+  async (path) => {
+    const { member, url } = toA;
+    const answer = await gateway.call(await gateway.aggregateToken(), { member, url: `${url}${path}` });
+    expect(answer).toMatchObject({ body: { status: 503 } });
+    expect(gateway.seen.map((one) => one.url)).toEqual([`/${path}`]);
+  },
+);
 
 test("a member cannot have a request repeated that it has answered", async () => {
   const { member, url } = toA;

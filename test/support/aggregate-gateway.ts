@@ -74,12 +74,18 @@ export async function startAggregateGateway(
       const one = { server: name, url, method, headers, body: await text(request) };
       seen.push(one);
       if (url.endsWith("/moved")) response.writeHead(307, { location: "/elsewhere" });
-      else if (url.endsWith("/again")) response.writeHead(503, { "x-mcp-auth-retry": "1" });
-      else if (url.endsWith("/done")) response.writeHead(200, { "x-mcp-auth-retry": "1" });
+      else if (url.endsWith("/again")) response.writeHead(503, { "x-mcp-auth-retry": signedRetry(name) });
+      else if (url.endsWith("/done")) response.writeHead(200, { "x-mcp-auth-retry": signedRetry(name) });
+      else if (url.endsWith("/forged")) response.writeHead(503, { "x-mcp-auth-retry": "1" });
+      else if (url.endsWith("/another"))
+        response.writeHead(503, { "x-mcp-auth-retry": signedRetry("another") });
       else response.writeHead(200, { "content-type": "application/json" });
       if (url.endsWith("/long")) response.end(Buffer.alloc(17 * 1024 * 1024, " "));
       else response.end(JSON.stringify({ server: name, body: one.body }));
     });
+  /** As if the response path had answered. */
+  const signedRetry = (route: string) =>
+    checks.metadataProofs.signHeader("retry", { route, user: "idp/alice" });
   const [a, b] = await Promise.all([server("a"), server("b")]);
   const own = {
     issuer: "https://auth.test",
