@@ -1,7 +1,7 @@
 import { promises as fs } from "node:fs";
 import path from "node:path";
 import { type Kysely, sql } from "kysely";
-import { FileMigrationProvider, Migrator } from "kysely/migration";
+import { FileMigrationProvider, type Migration, Migrator } from "kysely/migration";
 import { pino } from "pino";
 import { openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
@@ -28,13 +28,14 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
     await sql`select set_config('statement_timeout', '0', true)`.execute(tx);
     // The first error: the migrator reports a later one, from the aborted transaction.
     let cause: unknown;
-    const guarded = Object.entries(migrations).map(([name, { up }]) => [
+    const guarded = Object.entries(migrations).map(([name, migration]) => [
       name,
       {
         up: async (on: Kysely<unknown>) => {
           try {
             await sql`select set_config('lock_timeout', ${tableLockTimeout}, true)`.execute(on);
-            await up(on);
+            await migration.up(on);
+            await createIndexes(on, migration);
           } catch (error) {
             cause = error;
             throw error;
@@ -52,6 +53,15 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
     if (error) throw cause ?? error;
     return (results ?? []).map((result) => result.migrationName);
   });
+}
+
+/** Indexes that a migration exports beside `up`: name and what follows it in `create index`. */
+async function createIndexes(
+  db: Kysely<unknown>,
+  migration: Migration & { indexes?: unknown },
+): Promise<void> {
+  for (const [name, definition] of Object.entries(migration.indexes ?? {}))
+    await sql`create index if not exists ${sql.ref(name)} ${sql.raw(definition)}`.execute(db);
 }
 
 async function executedMigrations(db: Kysely<Tables>): Promise<Set<string>> {
