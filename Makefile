@@ -62,7 +62,7 @@ fuzz: $(packages) ## send 100,000 mutated messages to the whole stack; FUZZ_INPU
 faults: $(packages) ## inject failures into three replicas under load, one after another (ten minutes)
 	@exec node test/system/faults/faults.ts
 
-bench: $(packages) ## run the benchmarks of docs/performance.md (8 minutes)
+bench: $(packages) ## run the benchmarks of docs/performance.md (10 minutes, longer on a noisy machine)
 	@exec node bench/run.ts
 
 memory: $(packages) ## measure one sidecar's memory over 200,000 connections and a million checks (half an hour)

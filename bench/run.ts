@@ -1,9 +1,10 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, totalmem } from "node:os";
+import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { markdown } from "./report/markdown.ts";
-import type { Table, Target } from "./report/report.ts";
+import type { Table } from "./report/report.ts";
+import type { Target } from "./report/target.ts";
 import { aggregation } from "./suites/aggregation.ts";
 import { checks } from "./suites/checks.ts";
 import { coldPaths } from "./suites/cold-paths.ts";
@@ -13,13 +14,14 @@ import { scale } from "./suites/scale.ts";
 import type { Suite } from "./suites/suite.ts";
 import { toolsCalls } from "./suites/tools-calls.ts";
 import { pinnedCores } from "./world/cores.ts";
+import { describeNoise, watchNoise } from "./world/noise.ts";
 import { startProcess } from "./world/start-process.ts";
 import { startWorld } from "./world/world.ts";
 
 /*
  * Measures what docs/performance.md claims: real processes, loopback only, in bounded time.
  *
- *   node bench/run.ts [--only checks,tools-calls] [--rounds 5] [--write FILE]
+ *   node bench/run.ts [--only checks,tools-calls] [--rounds 7] [--write FILE]
  *
  * Leaves `.bench/results.json` and `.bench/table.md`; `--write` puts the table between the marks in FILE: `<!-- bench -->` for all suites,
  * `<!-- bench NAME -->` for one.
@@ -36,13 +38,12 @@ const suites: Readonly<Record<string, Suite>> = {
 const { values } = parseArgs({
   options: {
     only: { type: "string", default: Object.keys(suites).join(",") },
-    rounds: { type: "string", default: "5" },
+    rounds: { type: "string", default: "7" },
     write: { type: "string" },
   },
 });
 const startedAt = performance.now();
-/** What else the machine was doing; above 0.5 single figures are worth little, and ratios less than they should. */
-const [loadBefore = 0] = loadavg();
+const noise = watchNoise();
 const progress = (line: string) =>
   console.error(`${((performance.now() - startedAt) / 1000).toFixed(0).padStart(4)} s  ${line}`);
 
@@ -86,7 +87,7 @@ const machine = `${cpus().length} × ${cpu?.model ?? "?"}, ${Math.round(totalmem
   cores.measured === undefined
     ? "processes not pinned"
     : `what is measured on core ${cores.measured}, load generator, Envoy, upstream and Postgres on core ${cores.rest}`
-}. Load average before the run: ${loadBefore.toFixed(1)}${loadBefore > 0.5 ? " (**the machine was busy with other work**)" : ""}. ${new Date().toISOString().slice(0, 10)}, ${took} s.`;
+}. ${describeNoise(noise())} ${new Date().toISOString().slice(0, 10)}, ${took} s.`;
 const table = markdown({ tables, targets }, machine);
 writeFileSync(join(folder, "results.json"), JSON.stringify({ machine, targets, tables }, null, 2));
 writeFileSync(join(folder, "table.md"), table);

@@ -1,20 +1,31 @@
 import type { Figure } from "./figure.ts";
 import type { Report, Table } from "./report.ts";
+import { keeping, type Target, verdict } from "./target.ts";
 
 /** The report as Markdown: targets first, then every table. Figures as `median (least–most)`. */
 export function markdown({ tables, targets }: Report, machine: string): string {
-  const rows = targets.map(
-    ({ name, wanted, measured, met }) => `| ${name} | ${wanted} | ${measured} | ${met ? "yes" : "**no**"} |`,
-  );
   return [
     machine,
     "",
     "| target | wanted | measured | met |",
     "|---|---|---|---|",
-    ...rows,
+    ...targets.map(targetLine),
     ...tables.flatMap(tableLines),
     "",
   ].join("\n");
+}
+
+const answers = { met: "yes", missed: "**no**", undecided: "**undecided**" } as const;
+
+function targetLine(target: Target): string {
+  const { name, wanted, measured, unit = "" } = target;
+  const { atLeast, atMost, everyRound } = wanted;
+  const limit = atLeast === undefined ? `≤ ${atMost}` : `≥ ${atLeast}`;
+  const rounds = measured.values.length;
+  const [from, to] = everyRound ? [measured.least, measured.most] : measured.surely;
+  const range = rounds === 1 ? "" : ` (${number(from)}–${number(to)})`;
+  const kept = everyRound ? `, within it in ${keeping(wanted, measured)} of ${rounds} rounds` : "";
+  return `| ${name} | ${limit}${unit}${everyRound ? " in every round" : ""} | ${number(measured.median)}${unit}${range}${kept} | ${answers[verdict(target)]} |`;
 }
 
 function tableLines({ title, note, lines }: Table): string[] {
@@ -37,7 +48,7 @@ function cell(value: Figure | number | string | undefined): string {
   if (value === undefined) return "";
   if (typeof value === "string") return value;
   if (typeof value === "number") return number(value);
-  return value.rounds === 1
+  return value.values.length === 1
     ? number(value.median)
     : `${number(value.median)} (${number(value.least)}–${number(value.most)})`;
 }

@@ -1,5 +1,6 @@
 import type { Round } from "../load/load.ts";
 import { type Figure, figure } from "./figure.ts";
+import type { Target } from "./target.ts";
 
 /** One line of a table: what was measured and what came out, by column. */
 export interface Line {
@@ -12,13 +13,6 @@ export interface Table {
   /** How it was measured, one sentence or two. */
   readonly note: string;
   readonly lines: readonly Line[];
-}
-/** One demand of the list of targets. */
-export interface Target {
-  readonly name: string;
-  readonly wanted: string;
-  readonly measured: string;
-  readonly met: boolean;
 }
 export interface Report {
   readonly tables: readonly Table[];
@@ -42,12 +36,12 @@ export function roundsLine(name: string, rounds: readonly Round[], against?: rea
   };
 }
 
-/** Median of the ratios of rounds that ran one after the other: what disturbed one disturbed the other. */
+/** The ratios of rounds that ran one after the other: what disturbed one disturbed the other. */
 export function ratio(rounds: readonly Round[], against: readonly Round[], key: keyof Round): Figure {
   return figure(rounds.map((round, index) => round[key] / (against[index]?.[key] ?? Number.NaN)));
 }
 
-/** Median of the differences of rounds that ran one after the other. */
+/** The differences of rounds that ran one after the other. */
 export function difference(rounds: readonly Round[], against: readonly Round[], key: keyof Round): Figure {
   return figure(rounds.map((round, index) => round[key] - (against[index]?.[key] ?? Number.NaN)));
 }

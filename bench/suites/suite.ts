@@ -1,4 +1,5 @@
-import type { Table, Target } from "../report/report.ts";
+import type { Table } from "../report/report.ts";
+import type { Target } from "../report/target.ts";
 import type { Cores } from "../world/cores.ts";
 import type { World } from "../world/world.ts";
 
