@@ -16,7 +16,9 @@ const lastPart = 0.2;
 const atOnce = 50;
 const ofRouteAtOnce = 25;
 /** Tokens that have been found and wait. */
-const maxWaiting = 1_000;
+const maxWaiting = 200;
+/** After this many failures of a route in a round, without a success, the rest of its tokens waits for the next one. */
+const maxFailures = 10;
 /** A round that takes longer begins again, with what is most urgent by then, ms. */
 const roundMs = 25_000;
 
@@ -33,7 +35,11 @@ export function startRefreshingAhead(
   const stopping = new AbortController();
   let timer: NodeJS.Timeout | undefined;
 
-  async function refreshOne({ version, because, ...key }: DueToken): Promise<void> {
+  /** @param failures of this round, by route */
+  async function refreshOne(
+    { version, because, ...key }: DueToken,
+    failures: Map<string, number>,
+  ): Promise<void> {
     const route = routes().byId(key.routeId);
     const name = connectionKeyName(key);
     if (!route || refresher.backoff(name, Date.now())) return;
@@ -41,6 +47,7 @@ export function startRefreshingAhead(
     const connection = await cache.load(key, name);
     if (connection.token?.version !== version) return;
     const result = await refresher.refresh(connection, connection.token, route);
+    failures.set(route.id, result.kind === "unavailable" ? (failures.get(route.id) ?? 0) + 1 : 0);
     if (because === "token_expires" || result.kind !== "refreshed") return;
     const final = finalExpiry(connection.token, result.connection.token);
     if (final) await store.upstreamTokens.setRefreshFinal(key, final);
@@ -51,15 +58,20 @@ export function startRefreshingAhead(
     const signal = AbortSignal.any([leased, stopping.signal, AbortSignal.timeout(roundMs)]);
     const places = new Places(atOnce);
     const underWay = new Set<Promise<void>>();
+    const failures = new Map<string, number>();
+    const isFailing = ({ routeId }: DueToken) => (failures.get(routeId) ?? 0) >= maxFailures;
     const begin = async (token: DueToken) => {
       const leave = await places
         .wait(signal, { key: token.routeId, max: ofRouteAtOnce })
         .catch(() => undefined);
       if (!leave) return;
-      await refreshOne(token).finally(leave);
+      // A server that does not answer must not hold up the tokens of others.
+      if (isFailing(token)) leave();
+      else await refreshOne(token, failures).finally(leave);
     };
     for await (const page of store.upstreamTokens.dueForRefresh({ aheadMs, lastPart, usedWithin })) {
       for (const token of page) {
+        if (isFailing(token)) continue;
         const refreshing = begin(token)
           .catch((error: unknown) =>
             logger.warn({ err: error, route: token.routeId }, "a background refresh failed"),

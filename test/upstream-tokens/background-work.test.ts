@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { StoredUpstreamTokens } from "../../src/store/upstream-tokens.ts";
 import { createUpstreamTokens } from "../../src/upstream-tokens/create-upstream-tokens.ts";
+import type { Replica } from "../support/stack.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice, type OAuthClientStack, startOAuthClient } from "../upstream-oauth/start-oauth-client.ts";
 
@@ -25,6 +27,14 @@ describe("in the background", () => {
   function refreshAhead(replica: Parameters<typeof createUpstreamTokens>[0] = stack) {
     const tokens = createUpstreamTokens({ ...replica, refreshAheadEveryMs: 20 });
     stack.beforeClose(() => tokens.close());
+  }
+  /** The replica with another search. */
+  function searching(replica: Replica, dueForRefresh: StoredUpstreamTokens["dueForRefresh"]): Replica {
+    const { store } = replica;
+    return {
+      ...replica,
+      store: { ...store, upstreamTokens: { ...store.upstreamTokens, dueForRefresh } },
+    };
   }
   /** Overwrites the expiry of a stored token, and the time of its last refresh. */
   async function expiring(userId: string, expiry: { expiresAt?: Date; refreshExpiresAt?: Date }) {
@@ -84,22 +94,14 @@ describe("in the background", () => {
     await lastUsed(alice, 8);
     await stack.reconfigure(route(), `${settings}, refresh_ahead: {used_within: 0}}`);
     const version = (await stored())?.version;
-    const names: string[] = [];
-    refreshAhead({
-      ...stack,
-      store: {
-        ...stack.store,
-        backgroundWork: {
-          ...stack.store.backgroundWork,
-          run: (name, everyMs, work) => {
-            names.push(name);
-            return stack.store.backgroundWork.run(name, everyMs, work);
-          },
-        },
-      },
-    });
-    await stack.upstreamTokens.find({ userId: bob, kind: "person" }, stack.route());
-    expect(names).toEqual([]);
+    let rounds = 0;
+    const routes = () => {
+      rounds++;
+      return stack.routes();
+    };
+    refreshAhead({ ...stack, routes });
+    await expect.poll(() => rounds).toBeGreaterThan(5);
+    expect(await stack.query("select * from background_work")).toEqual([]);
     await stack.reconfigure(route(), `${settings}, refresh_ahead: {used_within: 9d}}`);
     await expect.poll(async () => (await stored())?.version).not.toBe(version);
   });
@@ -122,29 +124,55 @@ describe("in the background", () => {
     expect((await stored())?.version).toBe(once);
   });
 
+  it("a server that does not answer is asked for some tokens of a round, and does not hold up the others", async () => {
+    const broken = await scriptedUpstream();
+    stack.beforeClose(broken.close);
+    await stack.reconfigure(
+      `${route()}\n  - {id: broken, from: https://broken.test, to: ${broken.mcp}, mcp: {server: {}}}`,
+    );
+    const token = await stored();
+    if (!token) throw new Error("nothing stored");
+    for (let user = 0; user < 60; user++)
+      await stack.store.upstreamTokens.put(
+        {
+          ...token,
+          ...{ userId: `company/${user}`, routeId: "broken", upstream: broken.mcp },
+          ...{ issuer: broken.url, tokenEndpoint: `${broken.url}/token`, expiresAt: inMinutes(-1) },
+        },
+        { action: "upstream_token.obtained" },
+      );
+    const released = Promise.withResolvers<void>();
+    broken.beforeToken = () => released.promise;
+    broken.tokenAnswers.push(...Array.from({ length: 60 }, () => ({ status: 500, body: "no" })));
+    const version = await expiring(alice, { expiresAt: inMinutes(-2) });
+    let rounds = 0;
+    refreshAhead(
+      searching(stack, async function* (search) {
+        if (++rounds === 1) yield* stack.store.upstreamTokens.dueForRefresh(search);
+      }),
+    );
+    await expect.poll(async () => (await stored())?.version).not.toBe(version);
+    released.resolve();
+    await expect.poll(() => rounds).toBeGreaterThan(1);
+    expect(broken.tokenRequests.length).toBeGreaterThanOrEqual(10);
+    expect(broken.tokenRequests.length).toBeLessThan(60);
+  });
+
   it("one replica at a time searches, of those with the same routes", async () => {
     const there = await stack.replica();
     const searches = { here: 0, there: 0 };
     let atOnce = 0;
     let most = 0;
-    const counted = (replica: typeof there, who: keyof typeof searches) => ({
-      ...replica,
-      store: {
-        ...replica.store,
-        upstreamTokens: {
-          ...replica.store.upstreamTokens,
-          async *dueForRefresh(search: Parameters<typeof replica.store.upstreamTokens.dueForRefresh>[0]) {
-            searches[who]++;
-            most = Math.max(most, ++atOnce);
-            yield* replica.store.upstreamTokens.dueForRefresh(search);
-            atOnce--;
-          },
-        },
-      },
-    });
+    const counted = (replica: Replica, who: keyof typeof searches) =>
+      searching(replica, async function* (search) {
+        searches[who]++;
+        most = Math.max(most, ++atOnce);
+        yield* replica.store.upstreamTokens.dueForRefresh(search);
+        atOnce--;
+      });
     refreshAhead(counted(stack, "here"));
     refreshAhead(counted(there, "there"));
-    await expect.poll(() => Math.min(searches.here, searches.there), { timeout: 20_000 }).toBeGreaterThan(2);
+    await expect.poll(() => Math.min(searches.here, searches.there)).toBeGreaterThan(2);
     expect(most).toBe(1);
   });
 
@@ -190,8 +218,8 @@ describe("in the background", () => {
     it("are ended in batches, a part of each upstream's", async () => {
       await stack.query(`
         insert into upstream_token (user_id, route_id, upstream, sealed, key_id, refreshable)
-        select 'company/' || i, 'r' || (i % 3), 'https://' || (i % 3) || '.test/', sealed, key_id, false
-        from upstream_token, generate_series(1, 210) as i`);
+        select 'company/' || i, 'r' || (i / 60), 'https://' || (i / 60) || '.test/', sealed, key_id, false
+        from upstream_token, generate_series(0, 62) as i`);
       await stack.reconfigure(other);
       await end();
       await aDayOn();
