@@ -37,7 +37,7 @@ describe("settings that would fail or have no effect at runtime are rejected", (
     for (const value of ["0", "1h"])
       expect(withTop(`upstream_oauth: {refresh_ahead: {used_within: ${value}}}`)).toEqual([]);
     expect(withTop("upstream_oauth: {refresh_ahead: {used_within: 10m}}")).toEqual([
-      "3:46 error upstream_oauth.refresh_ahead.used_within: the duration is shorter than an hour -> write 1h or more, or 0 for no background refresh",
+      "3:47 error upstream_oauth.refresh_ahead.used_within: the duration is shorter than an hour -> write 1h or more, or 0 for no background refresh",
     ]);
   });
 
