@@ -197,6 +197,7 @@ describe("in the background", () => {
       await stack.store.backgroundWork.run("orphans", 0, async () => {
         expect(await elsewhere.disconnectOrphans()).toBe(0);
       });
+      expect(await stack.query("select * from orphaned_upstream")).toEqual([]);
       expect(await end()).toBe(0);
       expect(await stored()).toBeDefined();
     });
