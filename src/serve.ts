@@ -281,17 +281,31 @@ function createPrivateApp(
   return app;
 }
 
-/** Removes expired rows about every five minutes, with jitter to spread the replicas. */
+/**
+ * Recurring work about every five minutes, with jitter to spread the replicas. One replica at a time does each kind, and none holds up the
+ * others.
+ */
 function scheduleHousekeeping({ store, upstreamTokens, signIn, logger }: Components): NodeJS.Timeout {
+  const alone = <T>(name: string, work: (signal: AbortSignal) => Promise<T>) =>
+    store.backgroundWork.run(name, housekeepingMs / 2, work);
+  const run = (what: string, work: Promise<object | undefined>) =>
+    work.then(
+      (done) => done && logger.debug(done, `${what} finished`),
+      (error: Error) => logger.warn({ reason: error.message }, `${what} failed`),
+    );
   const housekeeping = setInterval(
     () => {
-      Promise.all([
-        store.removeExpired(new Date()),
-        upstreamTokens.disconnectOrphans(),
-        signIn.recheckOwners(),
-      ]).then(
-        ([removed, orphans]) => logger.debug({ removed, orphans }, "expired rows removed"),
-        (error: Error) => logger.warn({ reason: error.message }, "removing expired rows failed"),
+      void run(
+        "removing expired rows",
+        alone("expired_rows", async () => ({ removed: await store.removeExpired(new Date()) })),
+      );
+      void run(
+        "ending the connections of removed routes",
+        upstreamTokens.disconnectOrphans().then((orphans) => ({ orphans })),
+      );
+      void run(
+        "rechecking the owners of delegated connections",
+        alone("owners", async (signal) => ({ count: await signIn.recheckOwners(signal) })),
       );
     },
     housekeepingMs * (0.8 + 0.4 * Math.random()),

@@ -100,6 +100,7 @@ export function buildConfig(
       timeoutMs: input.upstream_oauth.timeout * 1000,
       maxResponseBytes: input.upstream_oauth.max_response_bytes,
       pendingTtl: input.upstream_oauth.pending_ttl,
+      refreshAhead: { usedWithin: input.upstream_oauth.refresh_ahead.used_within },
       proxies: readEgressProxies(input.egress, env),
     },
     check: { deadlineMs: input.check.deadline * 1000, maxHeaderBytes: input.check.max_header_bytes },

@@ -247,6 +247,15 @@ export function configSchema(f: Fields) {
       timeout: f.duration(0.1).default(5),
       max_response_bytes: f.size(kib, 16 * kib * kib).default(kib * kib),
       pending_ttl: f.duration(60).default(600),
+      refresh_ahead: f.section({
+        used_within: f
+          .duration()
+          .refine((seconds) => seconds === 0 || seconds >= 3600, {
+            error: "the duration is shorter than an hour",
+            params: { fix: "write 1h or more, or 0 for no background refresh" },
+          })
+          .default(7 * day),
+      }),
     }),
     egress: f.section({
       https_proxy: f.secret().optional(),

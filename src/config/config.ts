@@ -165,6 +165,10 @@ export interface Config {
     readonly timeoutMs: number;
     readonly maxResponseBytes: number;
     readonly pendingTtl: number;
+    readonly refreshAhead: {
+      /** Only connections that were used in these last seconds are refreshed in the background; 0: none. */
+      readonly usedWithin: number;
+    };
     /** For all outbound calls of the gateway. */
     readonly proxies: EgressProxies;
   };

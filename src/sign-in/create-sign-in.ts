@@ -4,7 +4,7 @@ import { hideUrl } from "../server/http/request.ts";
 import { createSignInFlow } from "./authorization-flow.ts";
 import { createHandover, returnPath } from "./host-handover.ts";
 import { createOpenidClients } from "./providers.ts";
-import { createRecheck } from "./recheck.ts";
+import { createRecheck, recheckOwners } from "./recheck.ts";
 import { createBrowserSessions } from "./sessions.ts";
 import type { SignIn, SignInDeps } from "./sign-in.ts";
 import { createBackChannelLogout, createSignOut } from "./sign-out.ts";
@@ -64,9 +64,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
     recheck,
     refreshTokens,
     onPersonRejected,
-    async recheckOwners() {
-      for (const owner of await deps.store.delegations.owners()) await recheck(owner);
-    },
+    recheckOwners: (signal) => recheckOwners(deps, recheck, signal),
     csrfToken: sessions.csrfToken,
     csrfMatches: sessions.csrfMatches,
     close: sessions.close,

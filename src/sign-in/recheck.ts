@@ -2,6 +2,7 @@ import { ClientError, ResponseBodyError, refreshTokenGrant } from "openid-client
 import type { SignInProvider } from "../config/config.ts";
 import { nextChange } from "../store/notifications/notifications.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
+import { mapAtOnce } from "../util/at-once.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import { identityFromClaims, type OpenidClients, personClaims, tokensOf } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
@@ -165,6 +166,31 @@ export function createRecheck(
     refreshTokens: oncePerUser(refreshTokens),
     onPersonRejected: (listener) => void onRejected.push(listener),
   };
+}
+
+/** Users per statement, and rechecks at once: the provider also serves sign-ins. */
+const ownersPerPage = 500;
+const ownersAtOnce = 5;
+
+/** Rechecks owners of delegated connections whose last check is old enough; returns how many. One that fails does not delay the others. */
+export async function recheckOwners(
+  { routes, store, logger }: SignInDeps,
+  recheck: SignIn["recheck"],
+  signal?: AbortSignal,
+): Promise<number> {
+  let checked = 0;
+  const enough = () => signal?.aborted ?? false;
+  for (let after: string | undefined = ""; after !== undefined && !enough(); ) {
+    const before = new Date(Date.now() - routes().config.signIn.recheck * 1000);
+    const page = await store.delegations.ownersToCheck(before, after, ownersPerPage);
+    const check = (userId: string) =>
+      recheck(userId).catch((error: unknown) => {
+        logger.warn({ err: error, userId }, "rechecking the owner of a delegated connection failed");
+      });
+    checked += (await mapAtOnce(page.owners, ownersAtOnce, check, enough)).length;
+    after = page.next;
+  }
+  return checked;
 }
 
 /** Concurrent requests for the same user share one answer. */

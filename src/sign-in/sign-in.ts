@@ -46,8 +46,8 @@ export interface SignIn {
    * Refreshes the provider's expired tokens. One replica asks, the others wait for its result; a rejection is handled as in `recheck`.
    */
   refreshTokens(old: Pick<SignInSession, "userId" | "tokensAt">): Promise<Recheck>;
-  /** Rechecks all users who have delegated connections, since no token refresh does. To be called periodically. */
-  recheckOwners(): Promise<void>;
+  /** Rechecks all users who have delegated connections, since no token refresh does; returns how many. To be called periodically, on one replica. */
+  recheckOwners(signal?: AbortSignal): Promise<number>;
   /** Calls `listener`, without awaiting it, for each user whom the provider rejects, after their sessions and grants have ended. */
   onPersonRejected(listener: (userId: string) => Promise<unknown>): void;
   /** Hidden-field value that binds a form to the session of this request; undefined without a session cookie. */

@@ -87,8 +87,15 @@ export interface Delegations {
   endAllOf(ownerId: string, reason: string): Promise<number>;
   ofGrant(grantId: string): Promise<Delegation[]>;
   ofOwner(ownerId: string): Promise<Delegation[]>;
-  /** User ids of all owners with delegations. */
-  owners(): Promise<string[]>;
+  /**
+   * User ids of owners with delegations whose sign-in was last checked before this time, from one page of owners.
+   * @param after as `next` of the page before; "" for the first
+   */
+  ownersToCheck(
+    checkedBefore: Date,
+    after: string,
+    limit: number,
+  ): Promise<{ readonly owners: readonly string[]; readonly next?: string }>;
 }
 
 const table = "delegation";
@@ -201,17 +208,23 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
     ofGrant: (grantId) => list("grant_id", grantId),
     ofOwner: (ownerId) => list("owner_id", ownerId),
 
-    async owners() {
-      const rows = await database.read("delegation.owners", (db) =>
-        db
-          .selectFrom(table)
-          .select("owner_id")
-          .distinct()
-          .where("delegated_at", "is not", null)
-          .where(unexpired)
-          .execute(),
+    async ownersToCheck(checkedBefore, after, limit) {
+      // Jumps in the index from one owner to the next.
+      const { rows } = await database.read("delegation.owners", (db) =>
+        sql<{ owner_id: string; due: boolean }>`
+          with recursive found as (
+            (select owner_id from delegation where owner_id > ${after} order by owner_id limit 1)
+            union all
+            select (select owner_id from delegation where owner_id > found.owner_id order by owner_id limit 1)
+            from found where found.owner_id is not null)
+          select owner_id,
+            coalesce((select checked_at from sign_in_session where user_id = found.owner_id) < ${checkedBefore}, false)
+              and exists (select from delegation
+                where owner_id = found.owner_id and delegated_at is not null and expires_at > now()) as due
+          from found where owner_id is not null limit ${limit}`.execute(db),
       );
-      return rows.map((row) => row.owner_id);
+      const owners = rows.filter(({ due }) => due).map((row) => row.owner_id);
+      return { owners, next: rows.length === limit ? rows.at(-1)?.owner_id : undefined };
     },
   };
 }

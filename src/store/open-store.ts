@@ -5,6 +5,7 @@ import { systemReason } from "../util/unusable-setting.ts";
 import { aggregateSessions } from "./aggregate-sessions.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
+import { backgroundWork } from "./background-work.ts";
 import { browserSessions } from "./browser-sessions.ts";
 import { clientRegistrations } from "./client-registrations.ts";
 import { createDatabase, type Database, type InSpan, type StoreMetrics } from "./database.ts";
@@ -21,6 +22,7 @@ import { clientIssuers, routeIssuers } from "./issuers.ts";
 import { migrateDatabase } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
 import { usedValues } from "./one-time-values.ts";
+import { orphanedUpstreams } from "./orphaned-upstreams.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
@@ -137,10 +139,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       );
   });
   const keys = signingKeys(database, encryptor, macs);
+  const background = backgroundWork(database, { exclusive: url === undefined });
   return {
     upstreamTokens: upstreamTokens(database, encryptor, macs, (key, error) =>
       logger.warn({ err: error, route: key.routeId }, "removed a connection that cannot be decrypted"),
     ),
+    orphanedUpstreams: orphanedUpstreams(database),
     pendingAuthorizations: pendingAuthorizations(database, encryptor, macs),
     clientRegistrations: clientRegistrations(database, encryptor, macs, listener, {
       leaseMs: options.registrationLeaseMs ?? 15_000,
@@ -163,6 +167,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     usedValues: usedValues(database),
     elicitationSessions: elicitationSessions(database, macs),
     notifications: listener,
+    backgroundWork: background,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
     auditEvents: (filter) => readAuditEvents(database, filter),
     async ping() {
@@ -182,6 +187,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       return rewritten;
     },
     async close() {
+      await background.close();
       await listener.close();
       await database.close();
     },

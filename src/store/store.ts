@@ -1,6 +1,7 @@
 import type { AggregateSessions } from "./aggregate-sessions.ts";
 import type { AuditEvent, AuditFilter, RecordedAuditEvent } from "./audit-events.ts";
 import type { AuthorizationServerRecords } from "./authorization-server-records.ts";
+import type { BackgroundWork } from "./background-work.ts";
 import type { BrowserSessions } from "./browser-sessions.ts";
 import type { ClientRegistrations } from "./client-registrations.ts";
 import type { Delegations } from "./delegations.ts";
@@ -10,6 +11,7 @@ import type { StoredGrantedMembers } from "./granted-members.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
 import type { Notifications } from "./notifications/notifications.ts";
 import type { UsedValues } from "./one-time-values.ts";
+import type { OrphanedUpstreams } from "./orphaned-upstreams.ts";
 import type { PendingAuthorizations } from "./pending-authorizations.ts";
 import type { ReplicaMessages } from "./replica-messages.ts";
 import type { SignInSessions } from "./sign-in-sessions.ts";
@@ -19,6 +21,7 @@ import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
 
 export interface Store {
   readonly upstreamTokens: StoredUpstreamTokens;
+  readonly orphanedUpstreams: OrphanedUpstreams;
   readonly pendingAuthorizations: PendingAuthorizations;
   readonly clientRegistrations: ClientRegistrations;
   readonly clientIssuers: ClientIssuers;
@@ -35,6 +38,7 @@ export interface Store {
   readonly usedValues: UsedValues;
   readonly elicitationSessions: ElicitationSessions;
   readonly notifications: Notifications;
+  readonly backgroundWork: BackgroundWork;
   /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;
   /** Oldest first. */

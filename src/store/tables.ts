@@ -26,7 +26,10 @@ export interface UpstreamTokenTable extends Encrypted, Bound {
   connected_at: Generated<Date>;
   updated_at: Generated<Date>;
   last_used_at: Date | null;
+  /** Written by versions before `orphaned_upstream`. */
   orphaned_at: Date | null;
+  dormant_at: Date | null;
+  refresh_final_at: Date | null;
   refused_version: number | null;
   refused_count: number | null;
   refused_since: Date | null;
@@ -35,6 +38,18 @@ export interface UpstreamTokenTable extends Encrypted, Bound {
 /** All tables for Kysely; `migrations/` creates them. */
 export interface Tables {
   upstream_token: UpstreamTokenTable;
+  orphaned_upstream: {
+    route_id: string;
+    upstream: string;
+    orphaned_at: Generated<Date>;
+    ending: Generated<boolean>;
+  };
+  background_work: {
+    name: string;
+    owner: string | null;
+    lease_until: Date | null;
+    started_at: Date;
+  };
   upstream_demand: Bound & {
     user_id: string;
     route_id: string;

@@ -4,6 +4,7 @@ import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import { endDelegations } from "./delegations.ts";
 import { disconnectsOf, lockDisconnects, recordDisconnect } from "./disconnects.ts";
+import { dueTokens } from "./due-tokens.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
@@ -53,6 +54,7 @@ export function upstreamTokens(
       mac: macs.sign(table, { user_id: userId, route_id: routeId, upstream, ...clear }),
       lease_owner: null,
       lease_until: null,
+      dormant_at: null,
       version: nextVersion,
       updated_at: now,
     };
@@ -300,7 +302,8 @@ export function upstreamTokens(
       await database.writeAtOnce("upstream_token.record_use", (db) =>
         db
           .updateTable(table)
-          .set({ last_used_at: now })
+          // Its token may still be valid: from now on, it is refreshed ahead again.
+          .set({ last_used_at: now, dormant_at: null })
           .where("user_id", "=", key.userId)
           .where("route_id", "=", key.routeId)
           .where("upstream", "=", key.upstream)
@@ -308,5 +311,6 @@ export function upstreamTokens(
       );
     },
     ...upstreamTokenQueries(database),
+    ...dueTokens(database),
   };
 }

@@ -1,8 +1,8 @@
-import { sql } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { DisconnectScope } from "./disconnects.ts";
+import type { DueTokens } from "./due-tokens.ts";
 import type { RequiredScopesTable } from "./required-scopes.ts";
 
 /** A decrypted upstream token with everything required to use, refresh and revoke it. */
@@ -64,7 +64,7 @@ export interface PutBasis extends PersonState {
 export type ConnectionSummary = ConnectionKey &
   Pick<UpstreamToken, "expiresAt" | "connectedAt" | "updatedAt"> & { readonly refreshable: boolean };
 
-export interface StoredUpstreamTokens extends RequiredScopesTable {
+export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
   /** Stores the token of a consent, replaces any existing one, and clears the required scopes. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
@@ -115,36 +115,14 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
   listForUser(userId: string): Promise<UpstreamToken[]>;
   /** Connections as an operator may see them, without decrypting anything. */
   list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
-  /** Records that the connection was used now, without a new version or a notification. */
+  /** Records that the connection was used now, and is not dormant, without a new version or a notification. */
   recordUse(key: ConnectionKey): Promise<void>;
-  /**
-   * Connections that belong to no route for `graceSeconds`, for every replica that called this in the meantime: a replica that still
-   * has the route restarts the time.
-   * @param routes the routes of this replica; connections below them also belong to them
-   */
-  orphans(
-    routes: readonly Pick<ConnectionKey, "routeId" | "upstream">[],
-    graceSeconds: number,
-    limit: number,
-  ): Promise<ConnectionKey[]>;
-  /**
-   * Connections with a refresh token whose access token expires before `before` and that are not leased.
-   * @param lastPart only tokens in this last fraction of their lifetime (1: any), so that short-lived ones are not refreshed constantly
-   */
-  dueForRefresh(
-    before: Date,
-    limit: number,
-    lastPart?: number,
-  ): Promise<(ConnectionKey & { version: number })[]>;
 }
 
 const table = "upstream_token";
-const now = sql<Date>`now()`;
 
-/** Queries over many connections, for operators, the background refresh and the cleanup of orphans. Nothing is decrypted. */
-export function upstreamTokenQueries(
-  database: Database,
-): Pick<StoredUpstreamTokens, "list" | "orphans" | "dueForRefresh"> {
+/** Queries over many connections, for operators. Nothing is decrypted. */
+export function upstreamTokenQueries(database: Database): Pick<StoredUpstreamTokens, "list"> {
   const { clock } = database;
   return {
     async list({ userId, routeId }) {
@@ -172,58 +150,6 @@ export function upstreamTokenQueries(
         refreshable: row.refreshable,
         connectedAt: clock.fromDatabase(row.connected_at),
         updatedAt: clock.fromDatabase(row.updated_at),
-      }));
-    },
-
-    async orphans(routes, graceSeconds, limit) {
-      const rows = await database.write("upstream_token.orphans", async (tx) => {
-        const known = sql<boolean>`exists (
-          select from jsonb_array_elements(${JSON.stringify(routes)}::jsonb) as route
-          where route->>'routeId' = route_id
-            and (route->>'upstream' = upstream or starts_with(upstream, rtrim(route->>'upstream', '/') || '/')))`;
-        await tx
-          .updateTable(table)
-          .set({ orphaned_at: null })
-          .where("orphaned_at", "is not", null)
-          .where(known)
-          .execute();
-        await tx
-          .updateTable(table)
-          .set({ orphaned_at: now })
-          .where("orphaned_at", "is", null)
-          .where((e) => e.not(known))
-          .execute();
-        return tx
-          .selectFrom(table)
-          .select(["user_id", "route_id", "upstream"])
-          .where("orphaned_at", "<=", sql<Date>`now() - ${graceSeconds} * interval '1 second'`)
-          .limit(limit)
-          .execute();
-      });
-      return rows.map((row) => ({ userId: row.user_id, routeId: row.route_id, upstream: row.upstream }));
-    },
-
-    async dueForRefresh(before, limit, lastPart = 1) {
-      const rows = await database.read("upstream_token.due_for_refresh", (db) =>
-        db
-          .selectFrom(table)
-          .select(["user_id", "route_id", "upstream", "version"])
-          .where("refreshable", "=", true)
-          .where("expires_at", "<", clock.toDatabase(before))
-          .where(sql<boolean>`expires_at - ${lastPart}::float8 * (expires_at - updated_at) <= now()`)
-          .where((e) => e.or([e("lease_until", "is", null), e("lease_until", "<=", now)]))
-          .where((e) => e.or([e("refresh_expires_at", "is", null), e("refresh_expires_at", ">", now)]))
-          // Valid tokens first, by expiry; then expired ones, newest first, so that old ones do not starve the others.
-          .orderBy(sql`expires_at < now()`)
-          .orderBy(sql`abs(extract(epoch from expires_at - now()))`)
-          .limit(limit)
-          .execute(),
-      );
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        version: row.version,
       }));
     },
   };

@@ -4,6 +4,7 @@ import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
+import { createOrphans } from "./orphans.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
@@ -18,10 +19,6 @@ export interface Disconnect {
   /** Ends connections whose route was removed longer than the grace period ago; returns how many. */
   endOrphans(): Promise<number>;
 }
-
-/** A route that was removed by mistake keeps its connections for this time. */
-const graceSeconds = 86_400;
-const batch = 100;
 
 export function createDisconnect(
   deps: UpstreamTokensDeps & { cache: ConnectionCache; refresher: Pick<Refresher, "endBackoff"> },
@@ -80,6 +77,8 @@ export function createDisconnect(
     return ended;
   }
 
+  const orphans = createOrphans(deps, (key) => end(key, "the route was removed"));
+
   return {
     end: (key, reason) => end(key, reason, "connection"),
     async endAllTo(key, route) {
@@ -98,15 +97,9 @@ export function createDisconnect(
       await store.delegations.endAllOf(userId, reason);
       return endEach(await store.upstreamTokens.listForUser(userId), reason, "connection");
     },
-    async endOrphans() {
+    endOrphans() {
       remember();
-      const knownRoutes = routes().config.routes.map(({ id, upstream }) => ({ routeId: id, upstream }));
-      const orphans = await store.upstreamTokens.orphans(
-        knownRoutes,
-        deps.orphanGraceSeconds ?? graceSeconds,
-        batch,
-      );
-      return endEach(orphans, "the route was removed");
+      return orphans.end();
     },
   };
 }

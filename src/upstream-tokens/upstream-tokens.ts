@@ -164,7 +164,7 @@ export interface UpstreamTokens {
   end(key: ConnectionKey, reason?: string): Promise<boolean>;
   /** The same for all connections of a removed user; returns how many. */
   disconnectAll(userId: string): Promise<number>;
-  /** The same for connections whose route was removed a day ago; call it periodically. */
+  /** The same for connections whose route was removed a day ago, on one replica at a time; call it periodically on each. */
   disconnectOrphans(): Promise<number>;
   /** Decides how to answer an upstream's rejection, and refreshes the token if possible. Rejects only if the store does. */
   handleRejection(rejection: UpstreamRejection): Promise<RejectionOutcome>;
@@ -177,7 +177,13 @@ export interface UpstreamTokensDeps {
   readonly routes: CurrentRoutes;
   readonly store: Pick<
     Store,
-    "upstreamTokens" | "signInSessions" | "delegations" | "notifications" | "audit"
+    | "upstreamTokens"
+    | "orphanedUpstreams"
+    | "backgroundWork"
+    | "signInSessions"
+    | "delegations"
+    | "notifications"
+    | "audit"
   >;
   readonly upstreamOAuth: Pick<
     UpstreamOAuth,

@@ -1119,7 +1119,7 @@ describe("a token that is obtained while the database is unavailable", () => {
       const moved = await scriptedUpstream();
       await stack.reconfigure(`  - {id: files, from: https://mcp.test, to: ${moved.mcp}, mcp: {server: {}}}`);
       expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
-      await stack.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      await stack.query("update orphaned_upstream set orphaned_at = orphaned_at - interval '25 hours'");
       const agree = async (end: () => Promise<unknown>) => {
         const begun = await begin();
         await end();

@@ -33,6 +33,14 @@ describe("settings that would fail or have no effect at runtime are rejected", (
     ]);
   });
 
+  it("a background refresh for minutes of usage, which is recorded every few minutes", () => {
+    for (const value of ["0", "1h"])
+      expect(withTop(`upstream_oauth: {refresh_ahead: {used_within: ${value}}}`)).toEqual([]);
+    expect(withTop("upstream_oauth: {refresh_ahead: {used_within: 10m}}")).toEqual([
+      "3:47 error upstream_oauth.refresh_ahead.used_within: the duration is shorter than an hour -> write 1h or more, or 0 for no background refresh",
+    ]);
+  });
+
   it("scopes of a provider without openid, Pomerium's idp_scopes too", () => {
     const problem =
       "without the scope openid the provider issues no ID token, and sign-in fails -> add openid";

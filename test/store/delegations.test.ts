@@ -5,7 +5,7 @@ import { askForDelegation } from "../support/ask-for-delegation.ts";
 import { backends } from "./backends.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
-import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
+import { audit, connection, inSeconds, signIn, upstreamToken } from "./samples.ts";
 
 const { userId: ownerId, routeId, upstream } = connection;
 const account = "service-account/ci";
@@ -47,8 +47,24 @@ describeStore("delegated connections", (store) => {
     ]);
     const mine = await store().delegations.ofOwner(ownerId);
     expect(mine.find(({ grantId }) => grantId === which.grantId)).toMatchObject({ account, upstream });
-    expect(await store().delegations.owners()).toEqual([ownerId]);
     expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.created" }]);
+  });
+
+  it("have owners to check again, each once, in pages: those who were last checked earlier", async () => {
+    const checkedAt = new Date();
+    for (const userId of ["company/bob", ownerId])
+      await store().signInSessions.put({ ...signIn(userId), checkedAt });
+    await store().signInSessions.put({ ...signIn("company/nobody"), checkedAt: inSeconds(-9_000) });
+    const toCheck = (checkedBefore: Date, after = "", limit = 10) =>
+      store().delegations.ownersToCheck(checkedBefore, after, limit);
+    expect(await toCheck(inSeconds(60))).toEqual({ owners: [] });
+    await give();
+    which = await ask(store());
+    await give();
+    expect(await toCheck(inSeconds(60))).toEqual({ owners: [ownerId] });
+    expect(await toCheck(checkedAt)).toEqual({ owners: [] });
+    expect(await toCheck(inSeconds(60), "", 1)).toEqual({ owners: [ownerId], next: ownerId });
+    expect(await toCheck(inSeconds(60), ownerId, 1)).toEqual({ owners: [] });
   });
 
   it("are requested and audited together with their grant, or there is no grant", async () => {

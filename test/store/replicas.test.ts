@@ -54,6 +54,79 @@ describe("two replicas on one Postgres", () => {
     expect(taken.filter(Boolean)).toHaveLength(1);
   });
 
+  describe("background work", () => {
+    const everyMs = 60_000;
+    const done = async () => "done";
+
+    it("is begun by one of them, once in its interval", async () => {
+      const [first, second] = await Promise.all(
+        [here, there].map((store) => store.backgroundWork.run("work", everyMs, done)),
+      );
+      expect([first, second].filter(Boolean)).toEqual(["done"]);
+      for (const store of [here, there])
+        expect(await store.backgroundWork.run("work", everyMs, done)).toBeUndefined();
+      expect(await there.backgroundWork.run("other work", everyMs, done)).toBe("done");
+      await backend.query("update background_work set started_at = started_at - interval '1 minute'");
+      expect(await there.backgroundWork.run("work", everyMs, done)).toBe("done");
+    });
+
+    it("is done by one at a time, and by the other one after a failure", async () => {
+      const [begun, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const long = here.backgroundWork.run("work", 0, () => {
+        begun.resolve();
+        return released.promise;
+      });
+      await begun.promise;
+      for (const store of [here, there])
+        expect(await store.backgroundWork.run("work", 0, done)).toBeUndefined();
+      released.reject(new Error("failed"));
+      await expect(long).rejects.toThrow("failed");
+      expect(await there.backgroundWork.run("work", 0, done)).toBe("done");
+    });
+
+    it("of one that has died is taken over when its lease has expired; if it lives, it stops", async () => {
+      vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+      const [begun, stopped] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      let reason = "";
+      const long = here.backgroundWork.run("work", 0, (signal) => {
+        begun.resolve();
+        signal.addEventListener("abort", () => {
+          reason = String(signal.reason);
+          stopped.resolve();
+        });
+        return stopped.promise;
+      });
+      await begun.promise;
+      const lease = await backend.query(
+        "select lease_until <= now() + interval '1 minute' as short from background_work",
+      );
+      expect(lease).toEqual([{ short: true }]);
+      await backend.query("update background_work set lease_until = now()");
+      const ending = Promise.withResolvers<void>();
+      const taken = there.backgroundWork.run("work", 0, () => ending.promise);
+      await expect
+        .poll(() => backend.query("select lease_until > now() as taken from background_work"))
+        .toEqual([{ taken: true }]);
+      vi.advanceTimersByTime(20_000);
+      await expect.poll(() => reason).toContain("another replica");
+      await long;
+      ending.resolve();
+      await taken;
+    });
+
+    it("of one that stops is aborted and left to the other", async () => {
+      const begun = Promise.withResolvers<void>();
+      const long = here.backgroundWork.run("work", 0, (signal) => {
+        begun.resolve();
+        return new Promise((resolve) => signal.addEventListener("abort", resolve));
+      });
+      await begun.promise;
+      await here.close();
+      await long;
+      expect(await there.backgroundWork.run("work", 0, done)).toBe("done");
+    });
+  });
+
   it("gives the code to only one of 20 concurrent callers on both", async () => {
     await here.authorizationServerRecords.upsert({ model: "RefreshToken", id: "r", payload: {} });
     const won = await Promise.all(

@@ -223,6 +223,10 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
       },
     },
   ],
+  "0016_background_work": async (): Promise<WrittenRow[]> => [
+    { table: "orphaned_upstream", values: { route_id: "removed", upstream: connection.upstream } },
+    { table: "background_work", values: { name: "orphans", started_at: new Date() } },
+  ],
   "0010_bound_rows": async () => [
     {
       table: "used_value",

@@ -1,6 +1,8 @@
 import { expect, it } from "vitest";
 import { connectionKeyName } from "../../src/model/connection.ts";
 import type { Change } from "../../src/store/notifications/notifications.ts";
+import type { RouteUpstream } from "../../src/store/orphaned-upstreams.ts";
+import type { StoredUpstreamTokens } from "../../src/store/upstream-tokens.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, connection, inSeconds, upstreamToken } from "./samples.ts";
@@ -9,6 +11,14 @@ describeStore("upstream tokens", (store) => {
   const key = { ...connection, routeId: "tokens" };
   const token = (over = {}) => upstreamToken({ ...key, ...over });
   const put = () => store().upstreamTokens.put(token(), audit("upstream_token.obtained"));
+  /** Pages of routes of this user's connections that are due. */
+  async function due(user: string, search: Partial<Parameters<StoredUpstreamTokens["dueForRefresh"]>[0]>) {
+    const pages: string[][] = [];
+    const found = store().upstreamTokens.dueForRefresh({ aheadMs: 50_000, usedWithin: 86_400, ...search });
+    for await (const page of found)
+      pages.push(page.filter(({ userId }) => userId === user).map(({ routeId }) => routeId));
+    return pages.filter((page) => page.length > 0);
+  }
 
   it("returns a stored token by user, route and upstream", async () => {
     const written = token({ dpopKey: { kty: "EC" }, refreshExpiresAt: inSeconds(3_600) });
@@ -124,33 +134,60 @@ describeStore("upstream tokens", (store) => {
   });
 
   it("lists the connections due for refresh: soonest first, expired ones last, without leased and non-refreshable ones", async () => {
-    const due = (routeId: string, seconds: number, over = {}) =>
+    const putDue = (routeId: string, seconds: number, over = {}) =>
       store().upstreamTokens.put(
         token({ userId: "due", routeId, expiresAt: inSeconds(seconds), ...over }),
         audit("upstream_token.obtained"),
       );
-    await due("long dead", -9_000);
-    await due("dead", -60);
-    await due("second", 40);
-    await due("first", 20);
-    await due("later", 9_000);
-    await due("no refresh token", 20, { refreshToken: undefined });
-    await due("refresh token expired", 20, { refreshExpiresAt: inSeconds(-5) });
-    const leased = await due("leased", 20);
+    await putDue("long dead", -9_000);
+    await putDue("dead", -60);
+    await putDue("second", 40);
+    await putDue("first", 20);
+    await putDue("later", 9_000);
+    await putDue("no refresh token", 20, { refreshToken: undefined });
+    await putDue("refresh token expired", 20, { refreshExpiresAt: inSeconds(-5) });
+    const leased = await putDue("leased", 20);
     await store().upstreamTokens.takeLease(
       { ...key, userId: "due", routeId: "leased" },
       leased,
       "a",
       inSeconds(30),
     );
-    const names = async (limit: number, lastPart?: number) =>
-      (await store().upstreamTokens.dueForRefresh(inSeconds(50), limit, lastPart))
-        .filter(({ userId }) => userId === "due")
-        .map(({ routeId }) => routeId);
+    const names = async (pageSize: number, lastPart?: number) =>
+      (await due("due", { pageSize, lastPart })).flat();
     expect(await names(100)).toEqual(["first", "second", "dead", "long dead"]);
-    expect(await names(1)).toEqual(["first"]);
+    expect(await names(1)).toEqual(["first", "second", "dead", "long dead"]);
     // The valid ones have just been created.
     expect(await names(100, 0.2)).toEqual(["dead", "long dead"]);
+  });
+
+  it("a connection that has not been used lately is not due, until it is used or there is a new token", async () => {
+    const dormant = { ...key, userId: "dormant" };
+    const connect = () =>
+      store().upstreamTokens.put(
+        token({ ...dormant, expiresAt: inSeconds(30) }),
+        audit("upstream_token.obtained"),
+      );
+    const isDue = async (usedWithin?: number) => (await due("dormant", { usedWithin })).length > 0;
+    await connect();
+    expect(await isDue()).toBe(true);
+    expect(await isDue(0)).toBe(false);
+    // Found once, and not again.
+    expect(await isDue()).toBe(false);
+    await store().upstreamTokens.recordUse(dormant);
+    expect(await isDue()).toBe(true);
+    expect(await isDue(0)).toBe(false);
+    const version = await connect();
+    expect(await isDue()).toBe(true);
+    expect(await isDue(0)).toBe(false);
+    await store().upstreamTokens.takeLease(dormant, version, "a", inSeconds(30));
+    await store().upstreamTokens.replace(
+      token({ ...dormant, expiresAt: inSeconds(40) }),
+      version,
+      "a",
+      audit("upstream_token.refreshed"),
+    );
+    expect(await isDue()).toBe(true);
   });
 
   it("notifies of every change, and of a failed refresh", async () => {
@@ -210,19 +247,46 @@ describeStore("upstream tokens", (store) => {
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
   });
 
-  it("lists connections of removed routes after the grace period, if no replica has the route", async () => {
-    await put();
-    const here = { routeId: key.routeId, upstream: key.upstream };
-    const moved = { ...here, upstream: "https://elsewhere.example/mcp" };
-    const orphans = async (places: (typeof here)[], grace: number) => {
-      const found = await store().upstreamTokens.orphans(places, grace, 100);
-      return found.filter(({ routeId }) => routeId === key.routeId);
-    };
-    expect(await orphans([here], 0)).toEqual([]);
-    expect(await orphans([moved], 3600)).toEqual([]);
-    expect(await orphans([moved], 0)).toEqual([key]);
-    // A replica that still has the route.
-    expect(await orphans([here, moved], 0)).toEqual([]);
-    expect(await orphans([], 3600)).toEqual([]);
+  it("lists upstreams that have connections, each once, in byte order and in pages", async () => {
+    // Database collations usually sort these the other way.
+    for (const routeId of ["a-z", "aB", "ab"])
+      for (const userId of ["company/alice", "company/bob"])
+        await store().upstreamTokens.put(token({ userId, routeId }), audit("upstream_token.obtained"));
+    const found: string[] = [];
+    for (let after: RouteUpstream | undefined, more = true; more; ) {
+      const page = await store().orphanedUpstreams.connected(after, 2);
+      found.push(...page.map(({ routeId }) => routeId));
+      after = page.at(-1);
+      more = page.length === 2;
+    }
+    expect(found.filter((routeId) => routeId.startsWith("a"))).toEqual(["a-z", "aB", "ab"]);
+    expect(found).toEqual([...new Set(found)].sort());
+  });
+
+  it("lists connections of orphaned upstreams after the grace period, some of each", async () => {
+    const { orphanedUpstreams } = store();
+    const all = await orphanedUpstreams.connected(undefined, 100);
+    const users = (routeId: string, found: readonly { routeId: string; userId: string }[]) =>
+      found.filter((one) => one.routeId === routeId).map(({ userId }) => userId);
+    await orphanedUpstreams.add(all);
+    expect(await orphanedUpstreams.connections(3_600, 100)).toEqual([]);
+    const found = await orphanedUpstreams.connections(0, 1_000);
+    expect(users("aB", found).sort()).toEqual(["company/alice", "company/bob"]);
+    const some = await orphanedUpstreams.connections(0, all.length);
+    expect(new Set(some.map(({ routeId }) => routeId))).toEqual(new Set(all.map(({ routeId }) => routeId)));
+    expect(users("aB", some)).toHaveLength(1);
+    // A replica has its route.
+    await orphanedUpstreams.remove(all.filter(({ routeId }) => routeId === "aB"));
+    expect(users("aB", await orphanedUpstreams.connections(0, 1_000))).toEqual([]);
+    expect((await orphanedUpstreams.list(undefined, 100)).length).toBe(all.length - 1);
+    await orphanedUpstreams.remove(all);
+  });
+
+  it("an orphaned upstream without connections is forgotten", async () => {
+    const gone = { routeId: "gone", upstream: "https://gone.example/mcp" };
+    await store().orphanedUpstreams.add([gone]);
+    expect(await store().orphanedUpstreams.list(undefined, 100)).toEqual([gone]);
+    expect(await store().orphanedUpstreams.connections(0, 100)).toEqual([]);
+    expect(await store().orphanedUpstreams.list(undefined, 100)).toEqual([]);
   });
 });

@@ -624,7 +624,7 @@ describe("upstream tokens", () => {
         return { body: {} };
       });
       const aDayOn = () =>
-        stack.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+        stack.query("update orphaned_upstream set orphaned_at = orphaned_at - interval '25 hours'");
       expect(await stack.upstreamTokens.disconnectOrphans()).toBe(0);
       await stack.reconfigure(
         "  - {id: other, from: https://other.test, to: http://127.0.0.1:1, mcp: {server: {}}}",
@@ -650,7 +650,7 @@ describe("upstream tokens", () => {
       );
       const newcomer = await stack.replica();
       await newcomer.upstreamTokens.disconnectOrphans();
-      await stack.query("update upstream_token set orphaned_at = orphaned_at - interval '25 hours'");
+      await stack.query("update orphaned_upstream set orphaned_at = orphaned_at - interval '25 hours'");
       expect(await newcomer.upstreamTokens.disconnectOrphans()).toBe(1);
       expect(await stored()).toBeUndefined();
     });
