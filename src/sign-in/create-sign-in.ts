@@ -65,7 +65,8 @@ export function createSignIn(deps: SignInDeps): SignIn {
     refreshTokens,
     onPersonRejected,
     async recheckOwners() {
-      for (const owner of await deps.store.delegations.owners()) await recheck(owner);
+      for await (const owners of deps.store.delegations.owners())
+        for (const owner of owners) await recheck(owner);
     },
     csrfToken: sessions.csrfToken,
     csrfMatches: sessions.csrfMatches,

@@ -2,6 +2,7 @@ import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import { notify } from "./notifications/notifications.ts";
+import { pageSize, pagesOf } from "./pages.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
@@ -86,9 +87,11 @@ export interface Delegations {
   /** Ends all delegations of a person and returns their number. A disconnect ends those of its connection by itself. */
   endAllOf(ownerId: string, reason: string): Promise<number>;
   ofGrant(grantId: string): Promise<Delegation[]>;
+  /** The same of several grants, at most a page of them, by grant id; grants without delegations are left out. */
+  ofGrants(grantIds: readonly string[]): Promise<ReadonlyMap<string, readonly Delegation[]>>;
   ofOwner(ownerId: string): Promise<Delegation[]>;
-  /** User ids of all owners with delegations. */
-  owners(): Promise<string[]>;
+  /** User ids of all owners with delegations, in pages. */
+  owners(): AsyncIterable<readonly string[]>;
 }
 
 const table = "delegation";
@@ -127,12 +130,13 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
     };
   }
 
-  async function list(column: "grant_id" | "owner_id", value: string): Promise<Delegation[]> {
+  async function list(column: "grant_id" | "owner_id", ...values: readonly string[]): Promise<Delegation[]> {
+    if (values.length === 0) return [];
     const rows = await database.read("delegation.list", (db) =>
       db
         .selectFrom(table)
         .selectAll()
-        .where(column, "=", value)
+        .where(column, "in", values)
         .where(unexpired)
         .orderBy("account")
         .orderBy("route_id")
@@ -201,17 +205,23 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
     ofGrant: (grantId) => list("grant_id", grantId),
     ofOwner: (ownerId) => list("owner_id", ownerId),
 
-    async owners() {
-      const rows = await database.read("delegation.owners", (db) =>
-        db
-          .selectFrom(table)
-          .select("owner_id")
-          .distinct()
-          .where("delegated_at", "is not", null)
-          .where(unexpired)
-          .execute(),
+    ofGrants: async (grantIds) => Map.groupBy(await list("grant_id", ...grantIds), ({ grantId }) => grantId),
+
+    async *owners() {
+      const pages = pagesOf<{ owner_id: string }>((after) =>
+        database.read("delegation.owners", (db) => {
+          const query = db
+            .selectFrom(table)
+            .select("owner_id")
+            .distinct()
+            .where("delegated_at", "is not", null)
+            .where(unexpired)
+            .orderBy("owner_id")
+            .limit(pageSize);
+          return (after ? query.where("owner_id", ">", after.owner_id) : query).execute();
+        }),
       );
-      return rows.map((row) => row.owner_id);
+      for await (const rows of pages) yield rows.map((row) => row.owner_id);
     },
   };
 }

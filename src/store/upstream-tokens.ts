@@ -1,9 +1,11 @@
-import { sql } from "kysely";
+import { type Kysely, type Selectable, sql } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { DisconnectScope } from "./disconnects.ts";
+import { comesAfter, pageSize, pagesOf } from "./pages.ts";
 import type { RequiredScopesTable } from "./required-scopes.ts";
+import type { Tables, UpstreamTokenTable } from "./tables.ts";
 
 /** A decrypted upstream token with everything required to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
@@ -113,8 +115,13 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
     disconnected?: DisconnectScope,
   ): Promise<UpstreamToken | undefined>;
   listForUser(userId: string): Promise<UpstreamToken[]>;
-  /** Connections as an operator may see them, without decrypting anything. */
-  list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
+  /** A user's connections, without decrypting anything. */
+  list(filter: { readonly userId: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
+  /** Connections in pages, by user and route, or those of one route by upstream and user: constant memory, however many there are. */
+  pages(filter: {
+    readonly userId?: string;
+    readonly routeId?: string;
+  }): AsyncIterable<readonly ConnectionSummary[]>;
   /** Records that the connection was used now, without a new version or a notification. */
   recordUse(key: ConnectionKey): Promise<void>;
   /**
@@ -140,39 +147,64 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
 
 const table = "upstream_token";
 const now = sql<Date>`now()`;
+const summaryColumns = [
+  "user_id",
+  "route_id",
+  "upstream",
+  "expires_at",
+  "refreshable",
+  "connected_at",
+  "updated_at",
+] as const;
+type SummaryRow = Pick<Selectable<UpstreamTokenTable>, (typeof summaryColumns)[number]>;
 
 /** Queries over many connections, for operators, the background refresh and the cleanup of orphans. Nothing is decrypted. */
 export function upstreamTokenQueries(
   database: Database,
-): Pick<StoredUpstreamTokens, "list" | "orphans" | "dueForRefresh"> {
+): Pick<StoredUpstreamTokens, "list" | "pages" | "orphans" | "dueForRefresh"> {
   const { clock } = database;
+
+  function select(db: Kysely<Tables>, { userId, routeId }: { userId?: string; routeId?: string }) {
+    let query = db.selectFrom(table).select(summaryColumns);
+    if (userId !== undefined) query = query.where("user_id", "=", userId);
+    if (routeId !== undefined) query = query.where("route_id", "=", routeId);
+    return query;
+  }
+
+  function summary(row: SummaryRow): ConnectionSummary {
+    return {
+      userId: row.user_id,
+      routeId: row.route_id,
+      upstream: row.upstream,
+      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+      refreshable: row.refreshable,
+      connectedAt: clock.fromDatabase(row.connected_at),
+      updatedAt: clock.fromDatabase(row.updated_at),
+    };
+  }
+
   return {
-    async list({ userId, routeId }) {
-      const rows = await database.read("upstream_token.list_all", (db) => {
-        let query = db
-          .selectFrom(table)
-          .select([
-            "user_id",
-            "route_id",
-            "upstream",
-            "expires_at",
-            "refreshable",
-            "connected_at",
-            "updated_at",
-          ]);
-        if (userId !== undefined) query = query.where("user_id", "=", userId);
-        if (routeId !== undefined) query = query.where("route_id", "=", routeId);
-        return query.orderBy("user_id").orderBy("route_id").execute();
-      });
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
-        refreshable: row.refreshable,
-        connectedAt: clock.fromDatabase(row.connected_at),
-        updatedAt: clock.fromDatabase(row.updated_at),
-      }));
+    async list(filter) {
+      const rows = await database.read("upstream_token.list_all", (db) =>
+        select(db, filter).orderBy("user_id").orderBy("route_id").execute(),
+      );
+      return rows.map(summary);
+    },
+
+    async *pages(filter) {
+      // Either order is that of an index whose first columns the filter names.
+      const columns =
+        filter.userId === undefined && filter.routeId !== undefined
+          ? (["route_id", "upstream", "user_id"] as const)
+          : (["user_id", "route_id", "upstream"] as const);
+      const pages = pagesOf<SummaryRow>((after) =>
+        database.read("upstream_token.page", (db) => {
+          let query = select(db, filter).limit(pageSize);
+          for (const column of columns) query = query.orderBy(column);
+          return (after ? query.where(comesAfter(columns, after)) : query).execute();
+        }),
+      );
+      for await (const rows of pages) yield rows.map(summary);
     },
 
     async orphans(routes, graceSeconds, limit) {

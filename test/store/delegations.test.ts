@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import type { Change } from "../../src/store/notifications/notifications.ts";
 import type { Store } from "../../src/store/store.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
+import { rowsOf } from "../support/rows-of.ts";
 import { backends } from "./backends.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
@@ -47,7 +48,7 @@ describeStore("delegated connections", (store) => {
     ]);
     const mine = await store().delegations.ofOwner(ownerId);
     expect(mine.find(({ grantId }) => grantId === which.grantId)).toMatchObject({ account, upstream });
-    expect(await store().delegations.owners()).toEqual([ownerId]);
+    expect(await rowsOf(store().delegations.owners())).toEqual([ownerId]);
     expect(await actionsOf(store(), which.grantId)).toMatchObject([{ action: "delegation.created" }]);
   });
 
