@@ -5,7 +5,7 @@ import type { Kysely } from "kysely";
  * do not need the indexes.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
-  // When a record was last found to be in use (src/store/expired-people.ts).
+  // When a record was last found to be in use (src/store/expired-rows.ts).
   await db.schema.alterTable("sign_in_session").addColumn("kept_at", "timestamptz").execute();
 }
 

@@ -9,7 +9,7 @@ import type { ListingOptions } from "./listing.ts";
 export function standardOutput(stream: Writable): Pick<ListingOptions, "out" | "drained"> {
   let open = true;
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
+    if (error.code !== "EPIPE" && error.code !== "ECONNRESET") throw error;
     open = false;
   });
   return {

@@ -1,7 +1,6 @@
-import { type RawBuilder, sql } from "kysely";
+import { type RawBuilder, sql, type Transaction } from "kysely";
 import type { Logger } from "pino";
 import type { Database } from "./database.ts";
-import { expiredPeople, type RemoveBatch } from "./expired-people.ts";
 import type { Tables } from "./tables.ts";
 
 /** Rows that one statement removes. */
@@ -10,6 +9,14 @@ const batchSize = 500;
 const maxBatches = 200;
 /** No batch begins after this time of a round, ms. */
 const maxMs = 60_000;
+const dayMs = 86_400_000;
+/** A person's record is kept for this time after the last sign-in or recheck. */
+const keptDays = 90;
+/** When a record that is in use is looked at again. */
+const againDays = 7;
+
+/** Removes the next batch of one kind of expired rows; `full`: there may be more. */
+type RemoveBatch = (size: number) => Promise<{ readonly removed: number; readonly full: boolean }>;
 
 interface Kind {
   readonly table: keyof Tables;
@@ -68,7 +75,7 @@ export async function removeExpired(
 
 /** Every kind of expired rows, each with a condition that one index covers (migration 0017). */
 function expiredKinds(database: Database, at: Date, auditRetentionDays: number): readonly Kind[] {
-  const ago = (days: number) => new Date(at.getTime() - days * 86_400_000);
+  const ago = (days: number) => new Date(at.getTime() - days * dayMs);
   const before = (table: keyof Tables, column: string, limit: Date, and?: RawBuilder<unknown>): Kind => ({
     table,
     removeBatch: rowsBefore(database, { table, column, limit, and }),
@@ -88,7 +95,7 @@ function expiredKinds(database: Database, at: Date, auditRetentionDays: number):
       removeBatch: rowsWhere(
         database,
         "client_registration",
-        () => sql`${unregistered} and lease_until is null`,
+        () => sql`${unregistered} and lease_until is null order by lease_until`,
       ),
     },
     before("authorization_server_record", "expires_at", at),
@@ -144,6 +151,7 @@ function rowsWhere(
 ): RemoveBatch {
   return (size) =>
     database.write(`${table}.remove_expired`, async (tx) => {
+      await readInOrder(tx);
       const { rows } = await sql<{ at: Date | null }>`
         delete from ${sql.table(table)}
         where ctid = any(array(
@@ -152,5 +160,56 @@ function rowsWhere(
       const times = rows.flatMap(({ at }) => at?.getTime() ?? []);
       if (times.length > 0) latest?.onRemoved(new Date(Math.max(...times)));
       return { removed: rows.length, full: rows.length === size };
+    });
+}
+
+/**
+ * Makes the planner read an index in its order, for the rest of the transaction: when it expects few rows and there are millions, it
+ * would sort them all for each batch.
+ */
+async function readInOrder(tx: Transaction<Tables>): Promise<void> {
+  await sql`select set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`.execute(tx);
+}
+
+/**
+ * Removes sign-in records that have not been checked for 90 days, unless sessions, grants or delegations depend on them. Those that are
+ * kept are looked at again a week later, and not in every round: `kept_at` moves them on in the index, for all replicas.
+ */
+function expiredPeople(database: Database, at: Date): RemoveBatch {
+  const limit = new Date(at.getTime() - keptDays * dayMs);
+  const keptAt = new Date(limit.getTime() + againDays * dayMs);
+  const lastNeeded = sql`greatest(checked_at, kept_at)`;
+  let from: Date | undefined;
+  return (size) =>
+    database.write("sign_in_session.remove_expired", async (tx) => {
+      await readInOrder(tx);
+      const { rows: found } = await sql<{ user_id: string; at: Date }>`
+        select user_id, ${lastNeeded} as at from sign_in_session
+        where ${lastNeeded} < ${limit} ${from === undefined ? sql`` : sql`and ${lastNeeded} >= ${from}`}
+        order by ${lastNeeded} limit ${size} for update skip locked`.execute(tx);
+      if (found.length === 0) return { removed: 0, full: false };
+      const users = sql.join(found.map((row) => row.user_id));
+      // A statement of its own, which sees what was stored before the records were locked. Each of the questions asks for one row, so
+      // that it is answered by an index whatever the planner expects.
+      const { rows: removed } = await sql`
+        delete from sign_in_session
+        where user_id in (${users})
+          and (
+            select 1 from browser_session
+            where browser_session.user_id = sign_in_session.user_id and browser_session.expires_at > ${at}
+            limit 1) is null
+          and (
+            select 1 from authorization_server_record
+            where model = 'Grant' and authorization_server_record.user_id = sign_in_session.user_id
+              and (authorization_server_record.expires_at is null or authorization_server_record.expires_at > ${at})
+            limit 1) is null
+          and (
+            select 1 from delegation
+            where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at}
+            limit 1) is null
+        returning user_id`.execute(tx);
+      await sql`update sign_in_session set kept_at = ${keptAt} where user_id in (${users})`.execute(tx);
+      from = found.at(-1)?.at;
+      return { removed: removed.length, full: found.length === size };
     });
 }
