@@ -60,10 +60,9 @@ describe("listings in pages", () => {
         listed.push(...page.map(nameOf));
         const [first, last] = [page[0], page.at(-1)];
         // What was listed goes, as with `connections revoke`; others come on both sides, and all change their place in the table.
-        for (const one of [first, last])
-          await backend.query(
-            `delete from upstream_token where user_id = '${one?.userId}' and route_id = '${one?.routeId}'`,
-          );
+        await backend.query(
+          `delete from upstream_token where user_id = '${first?.userId}' and route_id = '${first?.routeId}'`,
+        );
         await backend.query(`
         insert into upstream_token (user_id, route_id, upstream, sealed, key_id, refreshable)
         select side || n || '${last?.userId}', 'r2', 'https://up', 's', 'k', false
