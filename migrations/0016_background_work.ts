@@ -29,7 +29,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 }
 
 /** Byte order: a range of upstreams can be skipped, whatever the database's collation. */
-const upstreams = `on upstream_token (route_id collate "C", upstream collate "C")`;
+const upstreams = `on upstream_token (route_id collate "C", upstream collate "C", user_id)`;
 
 export const indexes = {
   upstream_token_due: `on upstream_token (expires_at)

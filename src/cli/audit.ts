@@ -1,5 +1,6 @@
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
-import { type CommandOptions, withStore } from "./command.ts";
+import { withStore } from "./command.ts";
+import type { ListingOptions } from "./listing.ts";
 
 /** Events per read. */
 const pageSize = 1000;
@@ -10,16 +11,16 @@ const pageSize = 1000;
  * @returns the exit code
  */
 export function runAudit(
-  options: CommandOptions & { readonly which: Omit<AuditFilter, "limit"> },
+  options: Omit<ListingOptions, "json"> & { readonly which: Omit<AuditFilter, "limit"> },
 ): Promise<number> {
-  const { which, out } = options;
+  const { which, out, drained } = options;
   return withStore(options, async ({ store }) => {
     let { after } = which;
     for (;;) {
       const events = await store.auditEvents({ ...which, after, limit: pageSize });
-      for (const event of events) out(`${JSON.stringify(auditRecord(event))}\n`);
+      out(events.map((event) => `${JSON.stringify(auditRecord(event))}\n`).join(""));
       after = events.at(-1)?.id;
-      if (events.length < pageSize) return 0;
+      if (events.length < pageSize || !(await drained())) return 0;
     }
   });
 }

@@ -1,9 +1,9 @@
-import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
+import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
 import { type CommandOptions, withStore } from "./command.ts";
 
-/** In ms; one transaction deletes everything. */
-const timeoutMs = 120_000;
+/** In ms; one transaction deletes everything: of ten million users, it takes minutes. */
+const timeoutMs = 600_000;
 
 /**
  * The command `end-access`: all users have to sign in and all clients to authorize again. Needed after a restore from a backup, which
@@ -16,7 +16,9 @@ export function runEndAccess(options: CommandOptions & { readonly reason: string
   const { reason, out } = options;
   const work: Parameters<typeof withStore>[1] = async (context) => {
     const keys = await createSigningKeys(context);
-    const accounts = await createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
+    const accounts: Pick<ServiceAccount, "name" | "routeIds">[] = [];
+    const all = createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
+    for await (const page of all) accounts.push(...page.map(({ name, routeIds }) => ({ name, routeIds })));
     keys.close();
     const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
     out(

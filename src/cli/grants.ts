@@ -1,5 +1,19 @@
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { GrantSummary } from "../store/authorization-server-records.ts";
 import type { Store } from "../store/store.ts";
-import { type CommandOptions, printTable, withStore } from "./command.ts";
+import { withStore } from "./command.ts";
+import { type Columns, type ListingOptions, printPages } from "./listing.ts";
+
+type Listed = GrantSummary & { readonly members: readonly string[] };
+
+const columns: Columns<Listed> = [
+  ["grant", "grant_id", (one) => one.grantId],
+  ["user", "user_id", (one) => one.userId],
+  ["client", "client_id", (one) => one.clientId],
+  ["granted", "granted_at", (one) => one.createdAt],
+  ["last used", "last_used_at", (one) => one.lastUsedAt],
+  ["members", "members", (one) => one.members],
+];
 
 /**
  * The commands `grants list` and `grants revoke`. Revoking all grants of a user signs the user out first: in a browser that is still
@@ -9,50 +23,48 @@ import { type CommandOptions, printTable, withStore } from "./command.ts";
  */
 export function runGrants(
   action: "list" | "revoke",
-  options: CommandOptions & {
+  options: ListingOptions & {
     readonly which: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string };
   },
 ): Promise<number> {
   const { which, out, err } = options;
   return withStore(options, async ({ store, routes }) => {
     const { authorizationServerRecords: records } = store;
-    const reason = "revoked by an operator";
-    const everything = action === "revoke" && !which.grantId && !which.clientId;
-    const signedOut = everything && which.userId ? await signOut(store, which.userId, reason) : false;
-    if (signedOut) out(`signed out ${which.userId}\n`);
-    const all = await records.grants(which);
-    const grants = all.filter(({ grantId }) => which.grantId === undefined || grantId === which.grantId);
     if (action === "list") {
-      const members = await store.grantedMembers.ofGrants(grants.map(({ grantId }) => grantId));
-      // A route that has moved to another upstream since is not allowed any more.
-      const membersOf = (grantId: string) =>
-        [...(members.get(grantId) ?? [])]
-          .flatMap(([routeId, upstream]) => (routes().byId(routeId)?.upstream === upstream ? [routeId] : []))
-          .toSorted();
-      out(
-        printTable(
-          ["grant", "user", "client", "granted", "last used", "members"],
-          grants.map((grant) => [
-            grant.grantId,
-            grant.userId,
-            grant.clientId,
-            grant.createdAt,
-            grant.lastUsedAt,
-            membersOf(grant.grantId).join(",") || undefined,
-          ]),
-        ),
-      );
+      await printPages(options, columns, withMembers(records.grantPages(which), { store, routes }));
       return 0;
     }
-    for (const { grantId, userId, clientId } of grants) {
-      const audit = { userId, clientId, grantId, reason };
-      await records.revokeGrant(grantId, { action: "grant.revoked", ...audit });
-      out(`revoked ${grantId} of ${userId} (${clientId})\n`);
-    }
-    if (grants.length > 0 || signedOut) return 0;
+    const reason = "revoked by an operator";
+    const everything = !which.grantId && !which.clientId;
+    let any = everything && which.userId !== undefined && (await signOut(store, which.userId, reason));
+    if (any) out(`signed out ${which.userId}\n`);
+    for await (const grants of records.grantPages(which))
+      for (const { grantId, userId, clientId } of grants) {
+        const audit = { userId, clientId, grantId, reason };
+        await records.revokeGrant(grantId, { action: "grant.revoked", ...audit });
+        out(`revoked ${grantId} of ${userId} (${clientId})\n`);
+        any = true;
+      }
+    if (any) return 0;
     err("no such grant; nothing was revoked\n");
     return 1;
   });
+}
+
+async function* withMembers(
+  pages: AsyncIterable<readonly GrantSummary[]>,
+  { store, routes }: { readonly store: Store; readonly routes: CurrentRoutes },
+): AsyncGenerator<readonly Listed[]> {
+  for await (const grants of pages) {
+    const members = await store.grantedMembers.ofGrants(grants.map(({ grantId }) => grantId));
+    yield grants.map((grant) => ({
+      ...grant,
+      // A route that has moved to another upstream since is not allowed any more.
+      members: [...(members.get(grant.grantId) ?? [])]
+        .flatMap(([routeId, upstream]) => (routes().byId(routeId)?.upstream === upstream ? [routeId] : []))
+        .toSorted(),
+    }));
+  }
 }
 
 /** Ends all browser sessions of the user and the sign-in session. False if the user has never signed in. */

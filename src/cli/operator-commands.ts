@@ -1,7 +1,7 @@
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/field-types.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
-import type { CommandOptions } from "./command.ts";
+import type { ListingOptions } from "./listing.ts";
 
 /**
  * Adds the commands that use the database: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
@@ -11,7 +11,7 @@ import type { CommandOptions } from "./command.ts";
 export function addOperatorCommands(
   program: Command,
   file: () => Option,
-  commandOptions: (options: { config: string }) => CommandOptions,
+  commandOptions: (options: { config: string }) => ListingOptions,
 ): void {
   // `--signing` and its options are the former name of `rotate-signing-key`.
   program
@@ -57,7 +57,7 @@ export function addOperatorCommands(
 
   const connections = program.command("connections").description("manage users' upstream connections");
   for (const action of ["list", "revoke"] as const) {
-    connections
+    const command = connections
       .command(action)
       .description(
         action === "list"
@@ -65,14 +65,17 @@ export function addOperatorCommands(
           : "delete connections and revoke their tokens at the upstream",
       )
       .addOption(userOption())
-      .option("--route <id>", "only for this route")
+      .option("--route <id>", "only for this route");
+    if (action === "list") command.addOption(jsonOption());
+    command
       .addOption(file())
-      .action(async (options: { config: string; user?: string; route?: string }, command: Command) => {
+      .action(async (options: { config: string; user?: string; route?: string; json?: boolean }) => {
         if (action === "revoke" && !options.user && !options.route)
           command.error("specify --user, --route or both");
         const which = { userId: options.user, routeId: options.route };
+        const { json } = options;
         const { runConnections } = await import("./connections.ts");
-        process.exitCode = await runConnections(action, { ...commandOptions(options), which });
+        process.exitCode = await runConnections(action, { ...commandOptions(options), json, which });
       });
   }
 
@@ -82,11 +85,13 @@ export function addOperatorCommands(
     .description("list grants by user and client")
     .addOption(userOption())
     .option("--client <id>", "only for this client")
+    .addOption(jsonOption())
     .addOption(file())
-    .action(async (options: { config: string; user?: string; client?: string }) => {
+    .action(async (options: { config: string; user?: string; client?: string; json?: boolean }) => {
       const which = { userId: options.user, clientId: options.client };
+      const { json } = options;
       const { runGrants } = await import("./grants.ts");
-      process.exitCode = await runGrants("list", { ...commandOptions(options), which });
+      process.exitCode = await runGrants("list", { ...commandOptions(options), json, which });
     });
   grants
     .command("revoke")
@@ -163,10 +168,12 @@ export function addOperatorCommands(
   accounts
     .command("list")
     .description("list names, routes, owners, delegations and expiry")
+    .addOption(jsonOption())
     .addOption(file())
-    .action(async (options: { config: string }) => {
+    .action(async (options: { config: string; json?: boolean }) => {
+      const { json } = options;
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "list" }, commandOptions(options));
+      process.exitCode = await runServiceAccounts({ kind: "list" }, { ...commandOptions(options), json });
     });
   accounts
     .command("revoke")
@@ -229,6 +236,8 @@ const revokeOldOption = () =>
   new Option("--revoke-old", "revoke the older keys and everything they have signed immediately").default(
     false,
   );
+
+const jsonOption = () => new Option("--json", "print one JSON document per line instead of a table");
 
 const userOption = () => new Option("--user <id>", "only for this user (PROVIDER/SUBJECT)");
 

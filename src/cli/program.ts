@@ -2,8 +2,9 @@ import { Command, Option } from "commander";
 import { productVersion } from "../util/package.ts";
 import type { ImportArguments } from "./import.ts";
 import { addOperatorCommands } from "./operator-commands.ts";
+import { standardOutput } from "./standard-output.ts";
 
-const out = (text: string) => void process.stdout.write(text);
+const { out, drained } = standardOutput(process.stdout);
 const err = (text: string) => void process.stderr.write(text);
 const file = () =>
   new Option("-c, --config <file>", "the routes file")
@@ -153,4 +154,8 @@ program
     process.exitCode = runImport(file, options, { env: process.env, out, err });
   });
 
-addOperatorCommands(program, file, (options) => ({ file: options.config, env: process.env, out, err }));
+addOperatorCommands(program, file, (options) => ({
+  file: options.config,
+  env: process.env,
+  ...{ out, err, drained },
+}));

@@ -80,6 +80,8 @@ async function keepSeconds(
 ): Promise<number> {
   if (purpose === "assertion") return assertionKeepSeconds;
   if (purpose === "upstream_client") return upstreamClientKeepSeconds;
-  const ends = (await accounts.list()).map(({ expiresAt }) => expiresAt.getTime() - Date.now());
-  return Math.ceil(Math.max(ttl, sessionTokensSeconds, ...ends.map((ms) => ms / 1000))) + leeway;
+  let longest = Math.max(ttl, sessionTokensSeconds);
+  for await (const page of accounts.list())
+    for (const { expiresAt } of page) longest = Math.max(longest, (expiresAt.getTime() - Date.now()) / 1000);
+  return Math.ceil(longest) + leeway;
 }

@@ -1,9 +1,19 @@
 import { membersOf } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
-import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
+import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { aggregateOf, needsPersonsConnection, type Route } from "../model/route.ts";
-import { type CommandOptions, printTable, withStore } from "./command.ts";
+import { withStore } from "./command.ts";
+import { type Columns, type ListingOptions, printPages } from "./listing.ts";
+
+const columns: Columns<ServiceAccount> = [
+  ["name", "name", (one) => one.name],
+  ["routes", "route_ids", (one) => one.routeIds],
+  ["owner", "owner_id", (one) => one.ownerId],
+  ["delegated", "delegated_route_ids", (one) => one.delegatedRouteIds],
+  ["created", "created_at", (one) => one.createdAt],
+  ["expires", "expires_at", (one) => one.expiresAt],
+];
 
 /** A subcommand of `service-accounts` with its arguments. */
 export type ServiceAccountAction =
@@ -23,7 +33,7 @@ export type ServiceAccountAction =
  * @returns the exit code.
  * @throws ServiceAccountExists
  */
-export function runServiceAccounts(action: ServiceAccountAction, options: CommandOptions): Promise<number> {
+export function runServiceAccounts(action: ServiceAccountAction, options: ListingOptions): Promise<number> {
   const { out, err } = options;
   return withStore(options, async (context) => {
     const keys = await createSigningKeys(context);
@@ -64,19 +74,7 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Comman
           return 0;
         }
         case "list":
-          out(
-            printTable(
-              ["name", "routes", "owner", "delegated", "created", "expires"],
-              (await accounts.list()).map((account) => [
-                account.name,
-                account.routeIds.join(","),
-                account.ownerId,
-                account.delegatedRouteIds.join(",") || undefined,
-                account.createdAt,
-                account.expiresAt,
-              ]),
-            ),
-          );
+          await printPages(options, columns, accounts.list());
           return 0;
         case "revoke":
           if (await accounts.revoke(action.name)) {

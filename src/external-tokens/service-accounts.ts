@@ -3,6 +3,7 @@ import { SignJWT } from "jose";
 import { needsPersonsConnection, type Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
+import type { GrantSummary } from "../store/authorization-server-records.ts";
 import type { Store } from "../store/store.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
@@ -45,7 +46,8 @@ export interface ServiceAccounts {
     readonly ownerId?: string;
     readonly lifetime: number;
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
-  list(): Promise<ServiceAccount[]>;
+  /** All service accounts by name, in pages. */
+  list(): AsyncIterable<readonly ServiceAccount[]>;
   /** False: no account has this name. */
   revoke(name: string): Promise<boolean>;
 }
@@ -64,33 +66,31 @@ export function createServiceAccounts(deps: {
   const { store, keys, issuer } = deps;
   const now = deps.now ?? Date.now;
 
-  async function find(filter: { userId?: string }): Promise<ServiceAccount[]> {
-    const grants = await store.authorizationServerRecords.grants({ clientId, ...filter });
-    return Promise.all(
-      grants.map(async ({ grantId, userId, payload, createdAt }) => ({
-        name: userId.slice(userIdOf("").length),
-        userId,
-        grantId,
-        routeIds: Array.isArray(payload.routeIds)
-          ? payload.routeIds.filter((id) => typeof id === "string")
-          : [],
-        ownerId: typeof payload.ownerId === "string" ? payload.ownerId : undefined,
-        delegatedRouteIds: payload.ownerId ? await delegatedRouteIds(grantId) : [],
-        createdAt,
-        expiresAt: new Date(Number(payload.exp) * 1000),
-      })),
-    );
+  async function accountsOf(grants: readonly GrantSummary[]): Promise<ServiceAccount[]> {
+    const owned = grants.filter(({ payload }) => payload.ownerId);
+    const delegations = await store.delegations.ofGrants(owned.map(({ grantId }) => grantId));
+    return grants.map(({ grantId, userId, payload, createdAt }) => ({
+      name: userId.slice(userIdOf("").length),
+      userId,
+      grantId,
+      routeIds: Array.isArray(payload.routeIds)
+        ? payload.routeIds.filter((id) => typeof id === "string")
+        : [],
+      ownerId: typeof payload.ownerId === "string" ? payload.ownerId : undefined,
+      delegatedRouteIds: (delegations.get(grantId) ?? []).flatMap(({ routeId, delegatedAt }) =>
+        delegatedAt ? [routeId] : [],
+      ),
+      createdAt,
+      expiresAt: new Date(Number(payload.exp) * 1000),
+    }));
   }
 
-  async function delegatedRouteIds(grantId: string): Promise<string[]> {
-    const delegations = await store.delegations.ofGrant(grantId);
-    return delegations.flatMap(({ routeId, delegatedAt }) => (delegatedAt ? [routeId] : []));
-  }
+  const grantsOf = (userId: string) => store.authorizationServerRecords.grants({ userId, clientId });
 
   return {
     async create({ name, routes, members = [], ownerId, lifetime }) {
       const userId = userIdOf(name);
-      if ((await find({ userId })).length > 0) throw new ServiceAccountExists(name);
+      if ((await grantsOf(userId)).length > 0) throw new ServiceAccountExists(name);
       const grantId = randomUUID();
       const iat = Math.floor(now() / 1000);
       const exp = iat + lifetime;
@@ -152,11 +152,14 @@ export function createServiceAccounts(deps: {
       };
       return { account, tokens };
     },
-    list: () => find({}),
+    async *list() {
+      for await (const grants of store.authorizationServerRecords.grantPages({ clientId }))
+        yield await accountsOf(grants);
+    },
     async revoke(name) {
       const userId = userIdOf(name);
-      const accounts = await find({ userId });
-      for (const { grantId } of accounts) {
+      const grants = await grantsOf(userId);
+      for (const { grantId } of grants) {
         await store.authorizationServerRecords.revokeGrant(grantId, {
           action: "service_account.revoked",
           userId,
@@ -164,7 +167,7 @@ export function createServiceAccounts(deps: {
           grantId,
         });
       }
-      return accounts.length > 0;
+      return grants.length > 0;
     },
   };
 }

@@ -1,4 +1,4 @@
-import { sql, type Transaction } from "kysely";
+import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import type { Database } from "./database.ts";
 import type { Tables } from "./tables.ts";
 
@@ -93,6 +93,8 @@ export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent
   await tx
     .insertInto("audit_event")
     .values({
+      // Not when the transaction began: `at` is about the time when the id is assigned.
+      at: sql<Date>`clock_timestamp()`,
       action: event.action,
       user_id: event.userId ?? null,
       client_id: event.clientId ?? null,
@@ -107,38 +109,85 @@ export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent
     .execute();
 }
 
+/** How many events one statement looks at: a filter that few events match must not make it scan the whole trail. */
+const lookedAt = 20_000;
+
 /** At most `limit` audit events in the order of their ids: pass the last id as `after` for more. */
 export async function readAuditEvents(
   database: Database,
   filter: AuditFilter,
 ): Promise<RecordedAuditEvent[]> {
-  const rows = await database.read("audit_event.list", (db) => {
-    let query = db.selectFrom("audit_event").selectAll().orderBy("id").limit(filter.limit);
-    if (filter.after !== undefined) query = query.where("id", ">", filter.after);
-    if (filter.since !== undefined) query = query.where("at", ">=", filter.since);
-    if (filter.until !== undefined) query = query.where("at", "<", filter.until);
-    if (filter.action !== undefined) query = query.where("action", "in", storedNames(filter.action));
-    if (filter.userId !== undefined) query = query.where("user_id", "=", filter.userId);
-    if (filter.routeId !== undefined) query = query.where("route_id", "=", filter.routeId);
-    // Ids are assigned when a transaction writes, not when it commits; no transaction lasts this long.
-    if (filter.settled) query = query.where("at", "<", sql<Date>`now() - interval '15 seconds'`);
-    return query.execute();
-  });
-  return rows.map((row) => ({
-    id: row.id,
-    at: row.at,
-    action: row.action,
-    userId: row.user_id ?? undefined,
-    clientId: row.client_id ?? undefined,
-    grantId: row.grant_id ?? undefined,
-    routeId: row.route_id ?? undefined,
-    upstream: row.upstream ?? undefined,
-    issuer: row.issuer ?? undefined,
-    reason: row.reason ?? undefined,
-    requestId: row.request_id ?? undefined,
-    detail: row.detail ?? undefined,
-  }));
+  const found: RecordedAuditEvent[] = [];
+  let { after } = filter;
+  const first = filter.since && (await firstIdSince(database, filter.since));
+  if (first === null) return [];
+  if (first !== undefined) after = Math.max(after ?? 0, first - 1);
+  for (;;) {
+    const limit = filter.limit - found.length;
+    const { rows, last } = await database.read("audit_event.list", (db) =>
+      readStretch(db, { ...filter, after, limit }),
+    );
+    found.push(...rows.map(recorded));
+    if (last === null || found.length === filter.limit) return found;
+    after = last;
+  }
 }
+
+/** The smallest id of the events since this time; null if there are none. */
+function firstIdSince(database: Database, since: Date): Promise<number | null> {
+  return database.read("audit_event.first_since", async (db) => {
+    // An event that is so much later has a greater id than the first one: its id is assigned when it is written. `offset` keeps the
+    // planner from looking for the smallest id in the order of the ids.
+    const { rows } = await sql<{ id: number | null }>`
+      select min(id) as id from (
+        select id from audit_event
+        where at >= ${since} and at <= interval '15 seconds' + (
+          select at from audit_event where at >= ${since} order by at limit 1)
+        offset 0) as earliest`.execute(db);
+    return rows[0]?.id ?? null;
+  });
+}
+
+/** The events that match among the next ones by id; `last`: id of the last one looked at, null if there are no more. */
+async function readStretch(db: Kysely<Tables>, filter: AuditFilter) {
+  const next = db.selectFrom("audit_event").select("id").orderBy("id").limit(lookedAt);
+  const stretch = filter.after === undefined ? next : next.where("id", ">", filter.after);
+  const { last, looked } = await db
+    .selectFrom(stretch.as("stretch"))
+    .select([sql<number | null>`max(id)`.as("last"), sql<number>`count(*)::int`.as("looked")])
+    .executeTakeFirstOrThrow();
+  if (last === null) return { rows: [], last };
+  let query = db
+    .selectFrom("audit_event")
+    .selectAll()
+    .where("id", "<=", last)
+    .orderBy("id")
+    .limit(filter.limit);
+  if (filter.after !== undefined) query = query.where("id", ">", filter.after);
+  if (filter.since !== undefined) query = query.where("at", ">=", filter.since);
+  if (filter.until !== undefined) query = query.where("at", "<", filter.until);
+  if (filter.action !== undefined) query = query.where("action", "in", storedNames(filter.action));
+  if (filter.userId !== undefined) query = query.where("user_id", "=", filter.userId);
+  if (filter.routeId !== undefined) query = query.where("route_id", "=", filter.routeId);
+  // Ids are assigned when a transaction writes, not when it commits; no transaction lasts this long.
+  if (filter.settled) query = query.where("at", "<", sql<Date>`now() - interval '15 seconds'`);
+  return { rows: await query.execute(), last: looked < lookedAt ? null : last };
+}
+
+const recorded = (row: Selectable<Tables["audit_event"]>): RecordedAuditEvent => ({
+  id: row.id,
+  at: row.at,
+  action: row.action,
+  userId: row.user_id ?? undefined,
+  clientId: row.client_id ?? undefined,
+  grantId: row.grant_id ?? undefined,
+  routeId: row.route_id ?? undefined,
+  upstream: row.upstream ?? undefined,
+  issuer: row.issuer ?? undefined,
+  reason: row.reason ?? undefined,
+  requestId: row.request_id ?? undefined,
+  detail: row.detail ?? undefined,
+});
 
 /** An audit event in export format (docs/monitoring.md). Unknown values are omitted. */
 export function auditRecord(event: RecordedAuditEvent): Readonly<Record<string, unknown>> {

@@ -1,13 +1,13 @@
-import { type ExpressionBuilder, type Selectable, sql, type Transaction } from "kysely";
+import type { Selectable, Transaction } from "kysely";
 import { writeAuditEvent } from "./audit-events.ts";
 import type {
   AuthorizationServerRecord,
   AuthorizationServerRecords,
-  GrantSummary,
 } from "./authorization-server-records.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { putMembers } from "./granted-members.ts";
+import { grantQueries, unexpired } from "./grants.ts";
 import { hashedHandle } from "./hashed-handle.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
@@ -21,8 +21,6 @@ type Row = Selectable<Tables["authorization_server_record"]>;
 
 const text = (value: unknown) => (typeof value === "string" ? value : null);
 const nameOf = (value: unknown) => (typeof value === "string" ? hashedHandle(value) : null);
-const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
-  e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
 
 /** oidc-provider's records: found by hashed ids and encrypted; grant id and owner are in clear text for revoking and listing. */
 export function authorizationServerRecords(
@@ -288,62 +286,6 @@ export function authorizationServerRecords(
       });
     },
 
-    async grantIsLive(grantId) {
-      const row = await database.read("authorization_server_record.grant_is_live", (db) =>
-        db
-          .selectFrom(table)
-          .selectAll()
-          .where("model", "=", "Grant")
-          .where("id_name", "=", hashedHandle(grantId))
-          .where(unexpired)
-          .executeTakeFirst(),
-      );
-      return (await macs.find(table, row)) !== undefined;
-    },
-
-    async clientHasGrant(clientId) {
-      const row = await database.read("authorization_server_record.client_has_grant", (db) =>
-        db
-          .selectFrom(table)
-          .select("model")
-          .where("model", "=", "Grant")
-          .where("client_id", "=", clientId)
-          .where(unexpired)
-          .limit(1)
-          .executeTakeFirst(),
-      );
-      return row !== undefined;
-    },
-
-    async grants({ userId, clientId }) {
-      const rows = await database.read("authorization_server_record.grants", (db) => {
-        let query = db
-          .selectFrom(table)
-          .selectAll()
-          .select(
-            sql<Date>`(
-              select max(of_grant.created_at) from ${sql.table(table)} as of_grant
-              where of_grant.grant_id = authorization_server_record.grant_id)`.as("last_used_at"),
-          )
-          .where("model", "=", "Grant")
-          .where(unexpired);
-        if (userId !== undefined) query = query.where("user_id", "=", userId);
-        if (clientId !== undefined) query = query.where("client_id", "=", clientId);
-        return query.orderBy("created_at").execute();
-      });
-      return Promise.all(
-        (await macs.filter(table, rows)).map(async (row): Promise<GrantSummary> => {
-          const { id, payload } = await decryptPayload(row);
-          return {
-            grantId: id,
-            userId: row.user_id ?? "",
-            clientId: row.client_id ?? "",
-            payload,
-            createdAt: row.created_at,
-            lastUsedAt: row.last_used_at,
-          };
-        }),
-      );
-    },
+    ...grantQueries(database, macs, decryptPayload),
   };
 }

@@ -71,5 +71,12 @@ export interface AuthorizationServerRecords {
   grantIsLive(grantId: string): Promise<boolean>;
   /** Whether there is a live grant for this client. */
   clientHasGrant(clientId: string): Promise<boolean>;
-  grants(filter: { userId?: string; clientId?: string }): Promise<GrantSummary[]>;
+  /** A user's grants, oldest first. */
+  grants(filter: { readonly userId: string; readonly clientId?: string }): Promise<GrantSummary[]>;
+  /** Grants in pages, by user: constant memory, however many there are. */
+  grantPages(filter: {
+    readonly userId?: string;
+    readonly clientId?: string;
+    readonly grantId?: string;
+  }): AsyncIterable<readonly GrantSummary[]>;
 }

@@ -86,6 +86,8 @@ export interface Delegations {
   /** Ends all delegations of a person and returns their number. A disconnect ends those of its connection by itself. */
   endAllOf(ownerId: string, reason: string): Promise<number>;
   ofGrant(grantId: string): Promise<Delegation[]>;
+  /** The same of several grants, at most a page of them, by grant id; grants without delegations are left out. */
+  ofGrants(grantIds: readonly string[]): Promise<ReadonlyMap<string, readonly Delegation[]>>;
   ofOwner(ownerId: string): Promise<Delegation[]>;
   /**
    * User ids of owners with delegations whose sign-in was last checked before this time, from one page of owners.
@@ -134,12 +136,13 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
     };
   }
 
-  async function list(column: "grant_id" | "owner_id", value: string): Promise<Delegation[]> {
+  async function list(column: "grant_id" | "owner_id", ...values: readonly string[]): Promise<Delegation[]> {
+    if (values.length === 0) return [];
     const rows = await database.read("delegation.list", (db) =>
       db
         .selectFrom(table)
         .selectAll()
-        .where(column, "=", value)
+        .where(column, "in", values)
         .where(unexpired)
         .orderBy("account")
         .orderBy("route_id")
@@ -226,5 +229,7 @@ export function delegations(database: Database, macs: RowMacs): Delegations {
       const owners = rows.filter(({ due }) => due).map((row) => row.owner_id);
       return { owners, next: rows.length === limit ? rows.at(-1)?.owner_id : undefined };
     },
+
+    ofGrants: async (grantIds) => Map.groupBy(await list("grant_id", ...grantIds), ({ grantId }) => grantId),
   };
 }

@@ -66,12 +66,12 @@ export async function endAccess(
       await sql`lock table ${sql.join(tables.map((name) => sql.table(name)))} in share row exclusive mode`.execute(
         tx,
       );
-      const records = await tx
-        .deleteFrom("authorization_server_record")
-        .where("model", "not in", kept)
-        .returning("model")
-        .execute();
-      const count = (model: string) => records.filter((row) => row.model === model).length;
+      // Counted in the database: there may be millions.
+      const { rows: records } = await sql<{ model: string; count: number }>`
+        with ended as (
+          delete from authorization_server_record where model not in (${sql.join(kept)}) returning model)
+        select model, count(*)::int as count from ended group by model`.execute(tx);
+      const count = (model: string) => records.find((row) => row.model === model)?.count ?? 0;
       const all = async (table: (typeof tables)[number]) => {
         const { numAffectedRows } = await sql`delete from ${sql.table(table)}`.execute(tx);
         return Number(numAffectedRows ?? 0);

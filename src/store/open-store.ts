@@ -1,4 +1,4 @@
-import { type RawBuilder, sql } from "kysely";
+import { sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
@@ -17,6 +17,7 @@ import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
+import { removeExpired } from "./expired-rows.ts";
 import { grantedMembers } from "./granted-members.ts";
 import { clientIssuers, routeIssuers } from "./issuers.ts";
 import { migrateDatabase } from "./migrate.ts";
@@ -32,70 +33,7 @@ import { type SignInSession, signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
 import type { Store } from "./store.ts";
 import { storedRoutes } from "./stored-routes.ts";
-import type { Tables } from "./tables.ts";
 import { upstreamTokens } from "./upstream-token-table.ts";
-
-const batchSize = 500;
-
-/**
- * Deletes expired rows, in batches that lock few rows briefly and skip rows in use, so that no table grows without bound.
- * @param options.auditRetentionDays retention of the audit trail
- * @returns number of deleted rows, per table
- */
-export async function removeExpired(
-  database: Database,
-  now: Date,
-  options: { auditRetentionDays: number },
-): Promise<Record<string, number>> {
-  const at = database.clock.toDatabase(now);
-  const ago = (days: number) => new Date(at.getTime() - days * 86_400_000);
-  const expired: Partial<Record<keyof Tables, RawBuilder<unknown>>> = {
-    // Kept for another day: an upstream's clock may be behind, and the owner sees that the connection has expired.
-    upstream_token: sql`(not refreshable and expires_at < ${ago(1)}) or refresh_expires_at < ${ago(1)}`,
-    upstream_demand: sql`demanded_at < ${ago(30)}`,
-    pending_authorization: sql`expires_at < ${at}`,
-    // An expired secret can be rotated (RFC 7592), or its clock may be behind.
-    client_registration: sql`
-      secret_expires_at < ${ago(30)} or (client_id is null and (lease_until is null or lease_until < ${at}))`,
-    authorization_server_record: sql`expires_at < ${at}`,
-    delegation: sql`expires_at < ${at}`,
-    granted_member: sql`expires_at < ${at}`,
-    browser_session: sql`expires_at < ${at}`,
-    // Kept while sessions, grants or delegations depend on it.
-    sign_in_session: sql`
-      checked_at < ${ago(90)}
-      and not exists (
-        select from browser_session
-        where browser_session.user_id = sign_in_session.user_id and browser_session.expires_at > ${at})
-      and not exists (
-        select from authorization_server_record
-        where model = 'Grant' and authorization_server_record.user_id = sign_in_session.user_id
-        and (authorization_server_record.expires_at is null or authorization_server_record.expires_at > ${at}))
-      and not exists (
-        select from delegation
-        where owner_id = sign_in_session.user_id and delegated_at is not null and delegation.expires_at > ${at})`,
-    aggregate_session: sql`expires_at < ${at}`,
-    replica_message: sql`expires_at < ${at}`,
-    elicitation_session: sql`expires_at < ${at}`,
-    used_value: sql`expires_at < ${at}`,
-    signing_key: sql`expires_at < ${at}`,
-    audit_event: sql`audit_event.at < ${ago(options.auditRetentionDays)}`,
-  };
-  const removed: Record<string, number> = {};
-  for (const [table, condition] of Object.entries(expired)) {
-    removed[table] = 0;
-    for (let batch = batchSize; batch === batchSize; removed[table] += batch)
-      batch = await database.write(`${table}.remove_expired`, async (tx) => {
-        const { rows } = await sql`
-          delete from ${sql.table(table)}
-          where ctid = any(array(
-            select ctid from ${sql.table(table)} where ${condition} limit ${batchSize} for update skip locked))
-          returning 1`.execute(tx);
-        return rows.length;
-      });
-  }
-  return removed;
-}
 
 export interface StoreOptions extends PostgresTls {
   /** Postgres 14 or newer; absent: the embedded database in `dir`. */
@@ -175,7 +113,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     },
     async removeExpired(now) {
       await macs.bind();
-      return removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365 });
+      return removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365, logger });
     },
     endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),

@@ -136,6 +136,8 @@ export interface Tables {
       subject: string;
       sid_name: string | null;
       checked_at: Date;
+      /** As if checked at this time: the record was in use then, and is looked at again 90 days later. */
+      kept_at: Date | null;
     };
   signing_key: Encrypted &
     Bound & {

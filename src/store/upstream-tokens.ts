@@ -1,9 +1,12 @@
+import { type Kysely, type Selectable, sql } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { DisconnectScope } from "./disconnects.ts";
 import type { DueTokens } from "./due-tokens.ts";
+import { pageSize, pagesOf } from "./pages.ts";
 import type { RequiredScopesTable } from "./required-scopes.ts";
+import type { Tables, UpstreamTokenTable } from "./tables.ts";
 
 /** A decrypted upstream token with everything required to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
@@ -113,44 +116,82 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
     disconnected?: DisconnectScope,
   ): Promise<UpstreamToken | undefined>;
   listForUser(userId: string): Promise<UpstreamToken[]>;
-  /** Connections as an operator may see them, without decrypting anything. */
-  list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
+  /** A user's connections, without decrypting anything. */
+  list(filter: { readonly userId: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
+  /** Connections in pages, by user and route, or those of one route by upstream and user: constant memory, however many there are. */
+  pages(filter: {
+    readonly userId?: string;
+    readonly routeId?: string;
+  }): AsyncIterable<readonly ConnectionSummary[]>;
   /** Records that the connection was used now, and is not dormant, without a new version or a notification. */
   recordUse(key: ConnectionKey): Promise<void>;
 }
 
 const table = "upstream_token";
+const summaryColumns = [
+  "user_id",
+  "route_id",
+  "upstream",
+  "expires_at",
+  "refreshable",
+  "connected_at",
+  "updated_at",
+] as const;
+type SummaryRow = Pick<Selectable<UpstreamTokenTable>, (typeof summaryColumns)[number]>;
+
+/** Orders of connections, each that of an index: the primary key's, and that of migration 0016, in byte order. */
+const byUser = [sql.ref("user_id"), sql.ref("route_id"), sql.ref("upstream")];
+const routeInBytes = sql<string>`route_id collate "C"`;
+const byRoute = [routeInBytes, sql`upstream collate "C"`, sql.ref("user_id")];
 
 /** Queries over many connections, for operators. Nothing is decrypted. */
-export function upstreamTokenQueries(database: Database): Pick<StoredUpstreamTokens, "list"> {
+export function upstreamTokenQueries(database: Database): Pick<StoredUpstreamTokens, "list" | "pages"> {
   const { clock } = database;
+
+  function select(db: Kysely<Tables>, { userId, routeId }: { userId?: string; routeId?: string }) {
+    let query = db.selectFrom(table).select(summaryColumns);
+    if (userId !== undefined) query = query.where("user_id", "=", userId);
+    if (routeId !== undefined) query = query.where("route_id", "=", routeId);
+    return query;
+  }
+
+  function summary(row: SummaryRow): ConnectionSummary {
+    return {
+      userId: row.user_id,
+      routeId: row.route_id,
+      upstream: row.upstream,
+      ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
+      refreshable: row.refreshable,
+      connectedAt: clock.fromDatabase(row.connected_at),
+      updatedAt: clock.fromDatabase(row.updated_at),
+    };
+  }
+
   return {
-    async list({ userId, routeId }) {
-      const rows = await database.read("upstream_token.list_all", (db) => {
-        let query = db
-          .selectFrom(table)
-          .select([
-            "user_id",
-            "route_id",
-            "upstream",
-            "expires_at",
-            "refreshable",
-            "connected_at",
-            "updated_at",
-          ]);
-        if (userId !== undefined) query = query.where("user_id", "=", userId);
-        if (routeId !== undefined) query = query.where("route_id", "=", routeId);
-        return query.orderBy("user_id").orderBy("route_id").execute();
-      });
-      return rows.map((row) => ({
-        userId: row.user_id,
-        routeId: row.route_id,
-        upstream: row.upstream,
-        ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
-        refreshable: row.refreshable,
-        connectedAt: clock.fromDatabase(row.connected_at),
-        updatedAt: clock.fromDatabase(row.updated_at),
-      }));
+    async list(filter) {
+      const rows = await database.read("upstream_token.list_all", (db) =>
+        select(db, filter).orderBy("user_id").orderBy("route_id").execute(),
+      );
+      return rows.map(summary);
+    },
+
+    async *pages(filter) {
+      const { userId, routeId } = filter;
+      const ofRoute = userId === undefined && routeId !== undefined;
+      const order = ofRoute ? byRoute : byUser;
+      const pages = pagesOf<SummaryRow>((after) =>
+        database.read("upstream_token.page", (db) => {
+          let query = ofRoute ? select(db, {}).where(routeInBytes, "=", routeId) : select(db, filter);
+          if (after) {
+            const { user_id, route_id, upstream } = after;
+            const values = ofRoute ? [route_id, upstream, user_id] : [user_id, route_id, upstream];
+            query = query.where(sql<boolean>`(${sql.join(order)}) > (${sql.join(values)})`);
+          }
+          for (const column of order) query = query.orderBy(column);
+          return query.limit(pageSize).execute();
+        }),
+      );
+      for await (const rows of pages) yield rows.map(summary);
     },
   };
 }

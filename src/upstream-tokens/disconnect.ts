@@ -95,7 +95,10 @@ export function createDisconnect(
     async endAllOf(userId) {
       const reason = "the user no longer has access";
       await store.delegations.endAllOf(userId, reason);
-      return endEach(await store.upstreamTokens.listForUser(userId), reason, "connection");
+      let ended = 0;
+      for await (const page of store.upstreamTokens.pages({ userId }))
+        ended += await endEach(page, reason, "connection");
+      return ended;
     },
     endOrphans() {
       remember();

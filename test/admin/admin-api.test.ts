@@ -371,7 +371,12 @@ describe("admin API: OpenAPI document", () => {
     const printed: string[] = [];
     const err = (text: string) => expect(text).toBe("");
     const which = { action: "route.created" };
-    const options = { file: stack.file, env: stack.env, out: (text: string) => void printed.push(text), err };
+    const options = {
+      file: stack.file,
+      env: stack.env,
+      out: (text: string) => void printed.push(text),
+      ...{ err, drained: async () => true },
+    };
     expect(await runAudit({ ...options, which })).toBe(0);
     expect(printed.join("")).toBe((await call("GET", "/audit?until=2100-01-01&action=route.created")).text);
   });
@@ -391,7 +396,7 @@ describe("admin API: OpenAPI document", () => {
         file: stack.file,
         env: stack.env,
         out: (text: string) => void printed.push(text),
-        err,
+        ...{ err, drained: async () => true },
       };
       await runAudit({ ...options, which: { action } });
       const { text } = await call("GET", `/audit?until=2100-01-01&action=${action}`);

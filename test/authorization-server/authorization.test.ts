@@ -258,7 +258,10 @@ describe("consent", () => {
     const records = stack.store.authorizationServerRecords;
     const day = 86_400;
     async function age(days: number): Promise<void> {
-      for (const { grantId, payload } of await records.grants({ clientId: web.clientId })) {
+      for (const { grantId, payload } of await records.grants({
+        userId: "company/alice",
+        clientId: web.clientId,
+      })) {
         const consentedAt = Math.floor(Date.now() / 1000) - days * day;
         await records.upsert({ model: "Grant", id: grantId, payload: { ...payload, consentedAt } });
       }
@@ -270,7 +273,7 @@ describe("consent", () => {
       expect(silent.url.searchParams.get("code"), silent.html).toBeTruthy();
     }
     const oldest = Date.now() / 1000 - 88 * day;
-    const grants = await records.grants({ clientId: web.clientId });
+    const grants = await records.grants({ userId: "company/alice", clientId: web.clientId });
     expect(grants.filter(({ payload }) => Number(payload.consentedAt) > oldest)).toEqual([]);
     await age(91);
     expect((await browser.open(web.request().url)).html).toContain('name="decision"');
@@ -281,7 +284,10 @@ describe("consent", () => {
     const browser = stack.browser();
     await web.tokens(browser, "alice");
     const records = stack.store.authorizationServerRecords;
-    for (const { grantId, payload } of await records.grants({ clientId: web.clientId })) {
+    for (const { grantId, payload } of await records.grants({
+      userId: "company/alice",
+      clientId: web.clientId,
+    })) {
       const { redirectUri: _uri, consentedAt: _at, ...before } = payload;
       await records.upsert({ model: "Grant", id: grantId, payload: before });
     }

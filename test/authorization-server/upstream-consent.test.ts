@@ -39,7 +39,8 @@ describe("a route whose upstream requires the user's consent", () => {
     expect(params.get("error")).toBe(reported);
     expect(params.get("error_description")).not.toContain("<");
     expect(params.get("iss")).toBe("https://auth.test");
-    expect(await stack.store.authorizationServerRecords.grants({ clientId: app.clientId })).toEqual([]);
+    const { authorizationServerRecords: records } = stack.store;
+    expect(await records.grants({ userId: "company/alice", clientId: app.clientId })).toEqual([]);
   });
 
   test.each([

@@ -38,6 +38,7 @@ async function run(command: (options: Parameters<typeof runServiceAccounts>[1]) 
     env: { ENCRYPTION_KEY: key },
     out: (text) => (out += text),
     err: (text) => (err += text),
+    drained: async () => true,
   });
   return { code, out, err };
 }

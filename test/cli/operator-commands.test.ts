@@ -47,6 +47,47 @@ describe("operator commands", () => {
     });
   });
 
+  it("lists: as JSON, a document per line; in pages without gaps; ending quietly when the reader goes away", async () => {
+    const documents = async (...args: string[]) =>
+      (await world.command(...args, "--json"))
+        .split("\n")
+        .filter((line) => line !== "")
+        .map((line): Record<string, unknown> => JSON.parse(line));
+    const time = expect.stringMatching(/^20\d\d-.*Z$/);
+    const [mine] = await documents("connections", "list", "--user", "company/user1", "--route", "r1");
+    expect(mine).toEqual({
+      ...{ user_id: "company/user1", route_id: "r1", upstream: expect.stringMatching(/^http/) },
+      ...{ connected_at: time, refreshed_at: time, expires_at: time, refreshable: true },
+    });
+    const [grant] = await documents("grants", "list", "--user", "company/user1");
+    expect(grant).toEqual({
+      ...{
+        grant_id: world.grants.get("company/user1"),
+        user_id: "company/user1",
+        client_id: expect.any(String),
+      },
+      ...{ granted_at: time, last_used_at: time, members: [] },
+    });
+    expect(await documents("connections", "list", "--user", "nobody")).toEqual([]);
+
+    await world.query(`
+      insert into upstream_token (user_id, route_id, upstream, sealed, key_id, refreshable)
+      select 'many/' || n, 'r0', 'https://upstream.example/mcp', 's', 'k', false from generate_series(1, 3000) n`);
+    const all = await documents("connections", "list", "--route", "r0");
+    const many = all.filter((one) => String(one.user_id).startsWith("many/"));
+    expect([many.length, new Set(many.map((one) => one.user_id)).size]).toEqual([3000, 3000]);
+    expect(await world.piped("head -n 1", "connections", "list")).toEqual({
+      output: expect.stringMatching(/^USER +ROUTE .*\n$/),
+      ended: "exit code 0\n",
+    });
+    // A command that changes something finishes all the same.
+    const revoked = await world.piped("true", "connections", "revoke", "--user", "many/1");
+    expect(revoked.ended).toBe("exit code 0\n");
+    const [left] = await world.query("select count(*)::int from upstream_token where user_id like 'many/%'");
+    expect(left).toEqual({ count: 2999 });
+    await world.query("delete from upstream_token where user_id like 'many/%'");
+  });
+
   it("grants: lists them; revoking one takes effect within a second", async () => {
     const grantId = world.grants.get("company/user1") ?? "";
     expect(await world.command("grants", "list", "--user", "company/user1")).toContain(grantId);
@@ -87,6 +128,10 @@ describe("operator commands", () => {
       stderr: expect.stringContaining("known routes: r0, r1, open"),
     });
     expect(await world.command("service-accounts", "list")).toMatch(/nightly +open,r0/);
+    expect(JSON.parse(await world.command("service-accounts", "list", "--json"))).toMatchObject({
+      name: "nightly",
+      route_ids: ["open", "r0"],
+    });
 
     expect(await world.command("service-accounts", "revoke", "nightly")).toContain("revoked");
     await expect

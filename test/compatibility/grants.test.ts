@@ -8,6 +8,7 @@ import {
 } from "../authorization-server/start-authorization-server.ts";
 import { upstreamToken } from "../store/samples.ts";
 import { askForDelegation } from "../support/ask-for-delegation.ts";
+import { rowsOf } from "../support/rows-of.ts";
 
 const read = async (response: Response): Promise<Tokens> => {
   expect(response.status, await response.clone().text()).toBe(200);
@@ -215,7 +216,7 @@ describe("ending all access, as after a restore from a backup", () => {
     expect(ended.pendingAuthorizations).toBeGreaterThan(0);
     await refused(await app.refresh(tokens.refresh_token));
     await refused(await app.exchange(params.get("code") ?? "", verifier));
-    expect(await store.authorizationServerRecords.grants({})).toEqual([]);
+    expect(await rowsOf(store.authorizationServerRecords.grantPages({}))).toEqual([]);
     expect(await store.delegations.ofOwner("company/alice")).toEqual([]);
     // Including caches: within a second.
     await expect

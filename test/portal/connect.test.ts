@@ -2,6 +2,7 @@ import { parse } from "node-html-parser";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { callbackId } from "../../src/config/callback-urls.ts";
 import { discoveryFaults, documentedFaults } from "../compatibility/discovery-faults.ts";
+import { rowsOf } from "../support/rows-of.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice } from "../upstream-oauth/start-oauth-client.ts";
 import { type Browser, startPortal } from "./start-portal.ts";
@@ -298,7 +299,7 @@ describe("connecting in the browser", () => {
       await stack.reconfigure(`  - {${files}, to: ${upstream.mcp}, mcp: {server: {}}}${app}`);
       expect((await browser.open(url)).status).toBe(400);
       expect(upstream.tokenRequests).toEqual([]);
-      expect(await stack.store.upstreamTokens.list({})).toEqual([]);
+      expect(await rowsOf(stack.store.upstreamTokens.pages({}))).toEqual([]);
     },
   );
 

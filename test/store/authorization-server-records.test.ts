@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { rowsOf } from "../support/rows-of.ts";
 import { changes } from "./changes.ts";
 import { describeStore } from "./describe-store.ts";
 import { audit, inSeconds, signIn, signingKey } from "./samples.ts";
@@ -74,7 +75,7 @@ describeStore("authorization server records", (store) => {
     const giving = Array.from({ length: 12 }, (_, index) => give(`same-moment-${index}`));
     await store().endAccess(signingKey({ kid: "after", purpose: "external_token" }), "restored");
     await Promise.all(giving);
-    expect(await records().grants({})).toEqual([]);
+    expect(await rowsOf(records().grantPages({}))).toEqual([]);
     expect(await records().find("RefreshToken", "of-same-moment-0")).toBeUndefined();
     expect((await store().signingKeys.list("external_token")).map(({ kid }) => kid)).toEqual(["after"]);
   });
@@ -103,8 +104,11 @@ describeStore("authorization server records", (store) => {
       clientId: "mcp-client",
       createdAt: expect.any(Date),
     });
-    const ids = (await records().grants({ clientId: "mcp-client" })).map(({ grantId }) => grantId);
-    expect(ids.sort()).toEqual(["g2", "g3"]);
+    const ids = async (filter: Parameters<ReturnType<typeof records>["grantPages"]>[0]) =>
+      (await rowsOf(records().grantPages(filter))).map(({ grantId }) => grantId);
+    expect(await ids({ clientId: "mcp-client" })).toEqual(["g2", "g3"]);
+    expect(await ids({ grantId: "g2" })).toEqual(["g2"]);
+    expect(await ids({ userId: "company/carol", grantId: "g2" })).toEqual([]);
     expect(await records().grants({ userId: "company/carol", clientId: "other" })).toEqual([]);
   });
 });

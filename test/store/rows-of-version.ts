@@ -185,6 +185,8 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   ],
   // Counters on existing rows.
   "0012_refresh_refusals": async () => [],
+  // A column that only the removal of expired rows sets.
+  "0017_expiry_and_listings": async () => [],
   async "0015_aggregation"(encrypt): Promise<WrittenRow[]> {
     const name = hashedHandle("session");
     const envelope = { expiresAt: later.getTime(), payload: "hello" };

@@ -66,6 +66,8 @@ export interface World {
   writeRoutes(change?: (config: WorldConfig) => WorldConfig): Promise<void>;
   /** Runs the command line like an operator; returns its output. */
   command(...args: string[]): Promise<string>;
+  /** The same in a pipe; returns the reader's output, and the command's exit code and errors. */
+  piped(reader: string, ...args: string[]): Promise<{ output: string; ended: string }>;
   query(statement: string): Promise<Record<string, unknown>[]>;
   close(): Promise<void>;
 }
@@ -226,13 +228,29 @@ async function build(
 
   progress(`${replicas.length} replicas, Envoy`);
   for (const one of replicas) await one.start();
-  const command: World["command"] = async (...args) => {
-    const { stdout } = await promisify(execFile)(
+  const run = (executable: string, args: readonly string[]) =>
+    promisify(execFile)(executable, args, {
+      env: { ...process.env, ...secrets, DATABASE_URL: postgres.url },
+      maxBuffer: 16 * 1024 * 1024,
+    });
+  const programWith = (args: readonly string[]) => [
+    programFile,
+    ...args,
+    "--config",
+    replicas[0]?.file ?? "",
+  ];
+  const command: World["command"] = async (...args) =>
+    (await run(process.execPath, programWith(args))).stdout;
+  const piped: World["piped"] = async (reader, ...args) => {
+    const script = `{ "$@"; echo "exit code $?" >&2; } | ${reader}`;
+    const { stdout, stderr } = await run("/bin/sh", [
+      "-c",
+      script,
+      "sh",
       process.execPath,
-      [programFile, ...args, "--config", replicas[0]?.file ?? ""],
-      { env: { ...process.env, ...secrets, DATABASE_URL: postgres.url }, maxBuffer: 16 * 1024 * 1024 },
-    );
-    return stdout;
+      ...programWith(args),
+    ]);
+    return { output: stdout, ended: stderr };
   };
   keep(await envoy({ bootstrap: await command("envoy-config"), folder, adminPort: envoyAdmin }));
   const { fetch } = keep(loopbackFetch(ca, envoyPort));
@@ -261,6 +279,7 @@ async function build(
     },
     writeRoutes,
     command,
+    piped,
     async query(statement) {
       for (let attempt = 1; ; attempt++) {
         try {

@@ -1,0 +1,106 @@
+import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import type { AuthorizationServerRecords, GrantSummary } from "./authorization-server-records.ts";
+import type { Database } from "./database.ts";
+import { hashedHandle } from "./hashed-handle.ts";
+import { comesAfter, pageSize, pagesOf } from "./pages.ts";
+import type { RowMacs } from "./row-macs.ts";
+import type { Tables } from "./tables.ts";
+
+const table = "authorization_server_record";
+type Row = Selectable<Tables["authorization_server_record"]>;
+
+/** Records that have not expired by the database's clock. */
+export const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
+  e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
+
+/** Queries over grants, for their users and for operators. */
+export function grantQueries(
+  database: Database,
+  macs: RowMacs,
+  decryptPayload: (row: Row) => Promise<{ id: string; payload: Record<string, unknown> }>,
+): Pick<AuthorizationServerRecords, "grantIsLive" | "clientHasGrant" | "grants" | "grantPages"> {
+  type Found = Row & { last_used_at: Date };
+
+  function select(
+    db: Parameters<Parameters<Database["read"]>[1]>[0],
+    { userId, clientId }: { userId?: string; clientId?: string },
+  ) {
+    let query = db
+      .selectFrom(table)
+      .selectAll()
+      .select(
+        sql<Date>`(
+          select max(of_grant.created_at) from ${sql.table(table)} as of_grant
+          where of_grant.grant_id = authorization_server_record.grant_id)`.as("last_used_at"),
+      )
+      .where("model", "=", "Grant")
+      .where(unexpired);
+    if (userId !== undefined) query = query.where("user_id", "=", userId);
+    if (clientId !== undefined) query = query.where("client_id", "=", clientId);
+    return query;
+  }
+
+  async function summaries(rows: readonly Found[]): Promise<GrantSummary[]> {
+    return Promise.all(
+      (await macs.filter(table, rows)).map(async (row) => {
+        const { id, payload } = await decryptPayload(row);
+        return {
+          grantId: id,
+          userId: row.user_id ?? "",
+          clientId: row.client_id ?? "",
+          payload,
+          createdAt: row.created_at,
+          lastUsedAt: row.last_used_at,
+        };
+      }),
+    );
+  }
+
+  return {
+    async grantIsLive(grantId) {
+      const row = await database.read("authorization_server_record.grant_is_live", (db) =>
+        db
+          .selectFrom(table)
+          .selectAll()
+          .where("model", "=", "Grant")
+          .where("id_name", "=", hashedHandle(grantId))
+          .where(unexpired)
+          .executeTakeFirst(),
+      );
+      return (await macs.find(table, row)) !== undefined;
+    },
+
+    async clientHasGrant(clientId) {
+      const row = await database.read("authorization_server_record.client_has_grant", (db) =>
+        db
+          .selectFrom(table)
+          .select("model")
+          .where("model", "=", "Grant")
+          .where("client_id", "=", clientId)
+          .where(unexpired)
+          .limit(1)
+          .executeTakeFirst(),
+      );
+      return row !== undefined;
+    },
+
+    async grants(filter) {
+      const rows = await database.read("authorization_server_record.grants", (db) =>
+        select(db, filter).orderBy("created_at").execute(),
+      );
+      return summaries(rows);
+    },
+
+    async *grantPages({ grantId, ...filter }) {
+      const pages = pagesOf<Found>((after) =>
+        database.read("authorization_server_record.grant_page", (db) => {
+          let query = select(db, filter);
+          if (grantId !== undefined) query = query.where("id_name", "=", hashedHandle(grantId));
+          if (after) query = query.where(comesAfter(["user_id", "id_name"], after));
+          return query.orderBy("user_id").orderBy("id_name").limit(pageSize).execute();
+        }),
+      );
+      for await (const rows of pages) yield await summaries(rows);
+    },
+  };
+}
