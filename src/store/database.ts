@@ -53,6 +53,7 @@ export interface StoreMetrics {
   readonly storeDuration: { startTimer(labels: { operation: string }): () => void };
   readonly storeRowsRejected: { inc(labels: { table: string }): void };
   readonly storeListenerUp: { set(value: number): void };
+  readonly storeIndexesPending: { set(value: number): void };
 }
 
 const untraced: InSpan = (_name, _attributes, work) => work();

@@ -17,11 +17,13 @@ import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
 import { grantedMembers } from "./granted-members.ts";
+import { createIndexes, type IndexDefinitions, type Indexes, knownIndexes } from "./indexes.ts";
 import { clientIssuers, routeIssuers } from "./issuers.ts";
-import { migrateDatabase } from "./migrate.ts";
+import { isNewer, migrateDatabase, migrationIndexes } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
 import { usedValues } from "./one-time-values.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
+import { serverIndexes } from "./postgres/build-indexes.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
 import { replicaMessages } from "./replica-messages.ts";
@@ -113,6 +115,8 @@ export interface StoreOptions extends PostgresTls {
   readonly registrationLeaseMs?: number;
   /** Retention of the audit trail (365). */
   readonly auditRetentionDays?: number;
+  /** Indexes to build; default: the ones that the migrations export. */
+  readonly indexes?: IndexDefinitions;
   /** Migrates a person's record that was written by a version without e-mail verification; default: unchanged. */
   readonly migratePerson?: (record: SignInSession) => SignInSession | undefined;
 }
@@ -124,7 +128,10 @@ export interface StoreOptions extends PostgresTls {
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { url } = options;
-  const { database, listener } = await (url === undefined ? openEmbedded(options) : openServer(options, url));
+  const wanted = options.indexes ?? (await migrationIndexes());
+  const { database, listener, indexes } = await (url === undefined
+    ? openEmbedded(options, wanted)
+    : openServer(options, url, wanted));
   const { logger } = options;
   const encryptor = encryption(options.keys);
   const macs = rowMacs(database, encryptor, options);
@@ -163,6 +170,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     usedValues: usedValues(database),
     elicitationSessions: elicitationSessions(database, macs),
     notifications: listener,
+    indexes,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
     auditEvents: (filter) => readAuditEvents(database, filter),
     async ping() {
@@ -182,6 +190,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       return rewritten;
     },
     async close() {
+      await indexes.stop();
       await listener.close();
       await database.close();
     },
@@ -191,24 +200,28 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 interface Opened {
   readonly database: Database;
   readonly listener: Listener;
+  readonly indexes: Indexes & { stop(): Promise<void> };
 }
 
-async function openEmbedded(options: StoreOptions): Promise<Opened> {
+async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Promise<Opened> {
   const { db, pglite, close } = await openEmbeddedDatabase(options.dir);
   try {
     await migrateDatabase(db);
+    await createIndexes(db, wanted);
     const listener = await listenEmbedded(pglite, options);
     const timeoutMs = options.operationTimeoutMs ?? 3_000;
     const { metrics, inSpan } = options;
     const beforeWrite = () => requireSpace(options.dir);
-    return { database: createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close }), listener };
+    const database = createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close });
+    const indexes = { ...knownIndexes(async () => []), buildInBackground() {}, async stop() {} };
+    return { database, listener, indexes };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-async function openServer(options: StoreOptions, url: string): Promise<Opened> {
+async function openServer(options: StoreOptions, url: string, wanted: IndexDefinitions): Promise<Opened> {
   const { logger, metrics, operationTimeoutMs: timeoutMs = 3_000 } = options;
   const tls = { tls: options.tls, tlsCa: options.tlsCa };
   await migrateServer(url, tls, timeoutMs, logger);
@@ -239,7 +252,11 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   );
   if (state === "disconnected")
     logger.warn("cannot listen for changes yet; until then, every check asks the store");
-  if (state !== "stalled") return { database, listener };
+  const indexes = serverIndexes(
+    { url: listenUrl, tls, db, wanted },
+    { database, logger, metrics, isNewer: () => isNewer(db) },
+  );
+  if (state !== "stalled") return { database, listener, indexes };
   await listener.close();
   await close();
   throw new StoreMisconfigured(

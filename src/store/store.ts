@@ -7,6 +7,7 @@ import type { Delegations } from "./delegations.ts";
 import type { ElicitationSessions } from "./elicitation-sessions.ts";
 import type { EndedAccess } from "./end-access.ts";
 import type { StoredGrantedMembers } from "./granted-members.ts";
+import type { Indexes } from "./indexes.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
 import type { Notifications } from "./notifications/notifications.ts";
 import type { UsedValues } from "./one-time-values.ts";
@@ -35,6 +36,7 @@ export interface Store {
   readonly usedValues: UsedValues;
   readonly elicitationSessions: ElicitationSessions;
   readonly notifications: Notifications;
+  readonly indexes: Indexes;
   /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;
   /** Oldest first. */
