@@ -135,13 +135,14 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const { logger } = options;
   const encryptor = encryption(options.keys);
   const macs = rowMacs(database, encryptor, options);
+  let closing = false;
   listener.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    macs
-      .reload()
-      .catch((error: unknown) =>
-        logger.error({ err: error }, "cannot reload the row MAC key; the known key stays in use"),
-      );
+    macs.reload().catch((error: unknown) => {
+      // A command ends right after it has changed the keys.
+      if (closing) return;
+      logger.error({ err: error }, "cannot reload the row MAC key; the known key stays in use");
+    });
   });
   const keys = signingKeys(database, encryptor, macs);
   return {
@@ -182,14 +183,18 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     },
     endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),
-    async rotateEncryptionKeys() {
-      const rewritten = await rotateEncryptionKeys(database, encryptor, (table, error) =>
-        logger.error({ err: error, table }, "cannot re-encrypt a row with the newest key"),
-      );
-      await macs.rotate();
-      return rewritten;
-    },
+    rotateEncryptionKeys: (rotation) =>
+      rotateEncryptionKeys(
+        database,
+        {
+          ...{ encryption: encryptor, macs },
+          onUnreadable: (table, error) =>
+            logger.error({ err: error, table }, "cannot re-encrypt a row with the newest key"),
+        },
+        rotation,
+      ),
     async close() {
+      closing = true;
       await indexes.stop();
       await listener.close();
       await database.close();

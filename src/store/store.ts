@@ -5,6 +5,7 @@ import type { BrowserSessions } from "./browser-sessions.ts";
 import type { ClientRegistrations } from "./client-registrations.ts";
 import type { Delegations } from "./delegations.ts";
 import type { ElicitationSessions } from "./elicitation-sessions.ts";
+import type { RotationOptions } from "./encryption/rotate.ts";
 import type { EndedAccess } from "./end-access.ts";
 import type { StoredGrantedMembers } from "./granted-members.ts";
 import type { Indexes } from "./indexes.ts";
@@ -56,7 +57,12 @@ export interface Store {
    * @param key the key that signs external tokens from now on; older keys end
    */
   endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
-  /** Re-encrypts all rows of older keys with the newest one, without downtime; returns their number per table (`rotate-keys`). */
-  rotateEncryptionKeys(): Promise<Record<string, number>>;
+  /**
+   * Re-encrypts all rows of older keys with the newest one, and replaces the MAC key, without downtime (`rotate-keys`). Continues an
+   * interrupted rotation.
+   * @returns number of re-encrypted rows, per table
+   * @throws RotationUnfinished
+   */
+  rotateEncryptionKeys(options?: RotationOptions): Promise<Record<string, number>>;
   close(): Promise<void>;
 }

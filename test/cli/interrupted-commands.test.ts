@@ -9,7 +9,11 @@ import pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { freePort } from "../../dev/demo/free-port.ts";
 import { programFile, sidecar } from "../../dev/demo/sidecar.ts";
+import { loadKeyEncryptionKeys } from "../../src/store/encryption/load-keys.ts";
 import { migrationIndexes } from "../../src/store/migrate.ts";
+import { openStore } from "../../src/store/open-store.ts";
+import { logger } from "../store/backends.ts";
+import { audit, upstreamToken } from "../store/samples.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const [[name, definition] = []] = Object.entries(await migrationIndexes());
@@ -46,9 +50,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const environment = () => ({
-  ...{ DATABASE_URL: postgres.url, ENCRYPTION_KEY: randomBytes(32).toString("base64url") },
-});
+const key = randomBytes(32).toString("base64url");
+const environment = () => ({ DATABASE_URL: postgres.url, ENCRYPTION_KEY: key });
 /** A build that waits, or first removes what an interrupted one has left. */
 const building = async () =>
   (
@@ -57,7 +60,7 @@ const building = async () =>
     )
   ).rows.length;
 function start(...args: string[]) {
-  const child = spawn(process.execPath, [programFile, "migrate", ...args, "--config", configFile], {
+  const child = spawn(process.execPath, [programFile, ...args, "--config", configFile], {
     env: { ...process.env, ...environment() },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -73,7 +76,7 @@ it.runIf(name)(
     await client.query(`drop index "${name}"`);
     await writer.query(`begin; lock table ${table} in row exclusive mode`);
 
-    const migrating = start();
+    const migrating = start("migrate");
     await expect.poll(building, wait).toBe(1);
     migrating.child.kill("SIGINT");
     const interrupted = await migrating.end();
@@ -85,7 +88,7 @@ it.runIf(name)(
     const serving = await sidecar({ configFile, logFile, env: environment() });
     try {
       await expect.poll(building, wait).toBe(1);
-      expect(await start().end()).toMatchObject({
+      expect(await start("migrate").end()).toMatchObject({
         code: 0,
         said: expect.stringContaining("another process is building the indexes"),
       });
@@ -100,6 +103,40 @@ it.runIf(name)(
     } finally {
       await serving.close();
     }
-    expect(await start("--skip-indexes").end()).toEqual({ code: 0, said: "the database is up to date\n" });
+    expect(await start("migrate", "--skip-indexes").end()).toEqual({
+      code: 0,
+      said: "the database is up to date\n",
+    });
   },
 );
+
+it("Ctrl-C ends rotate-keys after its batch, with what to do; run again, it continues", async () => {
+  const keys = await loadKeyEncryptionKeys([{ kid: "default", env: "ENCRYPTION_KEY" }], {
+    env: environment(),
+    fetch,
+  });
+  const store = await openStore({ url: postgres.url, dir: "/nonexistent", keys, logger });
+  await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+  await store.close();
+  // The batch waits for a row.
+  await writer.query("begin; select from upstream_token for update");
+  const rotating = start("rotate-keys");
+  const waiting = async () =>
+    (
+      await client.query(
+        "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      )
+    ).rows.length;
+  await expect.poll(waiting, wait).toBe(1);
+  rotating.child.kill("SIGINT");
+  const { code, said } = await rotating.end();
+  expect(code).toBe(1);
+  expect(said).toContain(
+    "interrupted; run rotate-keys again to continue; keep the older keys until rotate-keys has finished\n",
+  );
+  await writer.query("rollback");
+  expect(await start("rotate-keys").end()).toEqual({
+    code: 0,
+    said: "0 rows re-encrypted with the newest key\nremove the older keys after every replica has the newest key first in encryption.keys\n",
+  });
+});
