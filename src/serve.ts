@@ -118,6 +118,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   const admin = await listen(privateApp, address.admin, { setting: "listen.admin", config, metrics });
   const xds = await serveXds(components, { live, address: own.xds });
   const housekeeping = scheduleHousekeeping(components);
+  store.indexes.buildInBackground();
   logger.info(
     {
       ...{ grpc: grpc.address, http: http.address, admin: admin.address, xds: xds?.address },

@@ -67,21 +67,14 @@ program
 
 program
   .command("migrate")
-  .description("migrate the database to the newest version; safe while older replicas run")
+  .description(
+    "migrate the database to the newest version and build its indexes; safe while older replicas run, and to interrupt",
+  )
+  .option("--skip-indexes", "leave the indexes to serve, which builds them in the background")
   .addOption(file())
-  .action(async (options: { config: string }) => {
-    const { loadConfig } = await import("../config/load-config.ts");
-    const loaded = loadConfig(options.config, process.env);
-    if (!loaded.ok) {
-      const { formatProblem } = await import("../config/problems.ts");
-      for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
-      process.exitCode = 1;
-      return;
-    }
-    const { migrate } = await import("../store/migrate.ts");
-    const { url, dir, ...tls } = loaded.config.database;
-    const done = await migrate(url === undefined ? { dir } : { url, tls });
-    out(done.length === 0 ? "the database is up to date\n" : `${done.join("\n")}\n`);
+  .action(async (options: { config: string; skipIndexes?: boolean }) => {
+    const { runMigrate } = await import("./migrate.ts");
+    process.exitCode = await runMigrate({ file: options.config, env: process.env, out, err, ...options });
   });
 
 program

@@ -2,8 +2,12 @@ import type { Config } from "../config/config.ts";
 import { createMetadataProofs } from "../external-tokens/metadata-proofs.ts";
 import { createServiceAccounts, type ServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, type SigningPurpose } from "../external-tokens/signing-keys.ts";
+import { type RotationProgress, RotationUnfinished } from "../store/encryption/rotate.ts";
+import { StoreUnavailable } from "../store/errors.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
+import type { Store } from "../store/store.ts";
 import { type CommandOptions, withStore } from "./command.ts";
+import { untilInterrupted } from "./interruption.ts";
 
 /** How long upstreams' authorization servers may cache our JWKS, seconds. */
 const upstreamClientKeepSeconds = 86_400;
@@ -30,12 +34,7 @@ export function runRotateKeys(
   const { signing, out } = options;
   return withStore(options, async (context) => {
     if (signing === undefined) {
-      const rewritten = await context.store.rotateEncryptionKeys();
-      const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
-      out(`${rows} rows re-encrypted with the newest key\n`);
-      for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
-      out("remove the older keys after every replica has the newest key first in encryption.keys\n");
-      return 0;
+      return rotateEncryptionKeys(context.store, options);
     }
     if (signing === "check_metadata") return rotateMetadataKey(context, options);
     const keys = await createSigningKeys(context);
@@ -56,6 +55,64 @@ export function runRotateKeys(
     }
   });
 }
+
+/** How often progress is printed, ms. */
+const progressEveryMs = 5_000;
+
+async function rotateEncryptionKeys(
+  store: Pick<Store, "rotateEncryptionKeys">,
+  { out, err }: Pick<CommandOptions, "out" | "err">,
+): Promise<number> {
+  const printed = (rewritten: Readonly<Record<string, number>>) => {
+    const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
+    out(`${rows} rows re-encrypted with the newest key\n`);
+    for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
+  };
+  try {
+    printed(
+      await untilInterrupted((signal) =>
+        store.rotateEncryptionKeys({ signal, onProgress: progressPrinter(err) }),
+      ),
+    );
+  } catch (error) {
+    if (error instanceof StoreUnavailable) {
+      err(
+        `${error.message}; run rotate-keys again to continue, and keep the older keys until it has finished\n`,
+      );
+      return 1;
+    }
+    if (!(error instanceof RotationUnfinished)) throw error;
+    if (error.code !== "running") printed(error.rewritten);
+    err(`${error.message}; keep the older keys until rotate-keys has finished\n`);
+    return 1;
+  }
+  out("remove the older keys after every replica has the newest key first in encryption.keys\n");
+  return 0;
+}
+
+/** Prints rows, speed and an estimate of the time left, every few seconds. */
+function progressPrinter(err: (text: string) => void): (progress: RotationProgress) => void {
+  let [step, beganAt, printedAt] = ["", 0, performance.now()];
+  return (progress) => {
+    const now = performance.now();
+    if (progress.step !== step) [step, beganAt] = [progress.step, now];
+    const seconds = (now - beganAt) / 1_000;
+    if (now - printedAt < progressEveryMs || seconds === 0) return;
+    printedAt = now;
+    const perSecond = progress.rows / seconds;
+    const left = progress.left === undefined ? "" : `, about ${duration(progress.left / perSecond)} left`;
+    err(
+      `${progress.step} ${progress.table}: ${progress.rows} rows, ${Math.round(perSecond)} rows/s${left}\n`,
+    );
+  };
+}
+
+const duration = (seconds: number) =>
+  seconds < 90
+    ? `${Math.ceil(seconds)} s`
+    : seconds < 5_400
+      ? `${Math.ceil(seconds / 60)} min`
+      : `${(seconds / 3_600).toFixed(1)} h`;
 
 /** Older keys are kept for the longest time that a request may wait for its upstream. */
 async function rotateMetadataKey(

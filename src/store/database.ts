@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from "kysely";
+import type { Kysely, Transaction } from "kysely";
 import { withDeadline } from "../util/deadline.ts";
 import { isUnavailability, StoreUnavailable } from "./errors.ts";
 import type { Tables } from "./tables.ts";
@@ -53,6 +53,7 @@ export interface StoreMetrics {
   readonly storeDuration: { startTimer(labels: { operation: string }): () => void };
   readonly storeRowsRejected: { inc(labels: { table: string }): void };
   readonly storeListenerUp: { set(value: number): void };
+  readonly storeIndexesPending: { set(value: number): void };
 }
 
 const untraced: InSpan = (_name, _attributes, work) => work();
@@ -117,12 +118,4 @@ export function createDatabase(
     writeAtOnce: (operation, work) => attempt(operation, () => whenWritable(() => work(db))),
     close: options.close,
   };
-}
-
-/** Whether these indexes are complete: background work that would read a whole table without them waits until they are. */
-export async function hasIndexes(db: Kysely<Tables>, names: readonly string[]): Promise<boolean> {
-  const { rows } = await sql<{ valid: boolean }>`
-    select bool_and(coalesce(indisvalid, false)) as valid
-    from unnest(${names}::text[]) as name left join pg_index on indexrelid = to_regclass(name)`.execute(db);
-  return rows[0]?.valid ?? false;
 }

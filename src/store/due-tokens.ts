@@ -1,6 +1,7 @@
 import { sql } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
-import { type Database, hasIndexes } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { Indexes } from "./indexes.ts";
 
 /** A connection to refresh in the background. */
 export interface DueToken extends ConnectionKey {
@@ -60,10 +61,8 @@ interface Range {
 }
 
 /** Searches for the background refresh. Nothing is decrypted. */
-export function dueTokens(database: Database): DueTokens {
+export function dueTokens(database: Database, indexes: Pick<Indexes, "built">): DueTokens {
   const { clock } = database;
-  let indexed = false;
-
   /** The next rows of a range. @param after the last row of the page before */
   function read(
     { column, where, direction }: Range,
@@ -109,10 +108,7 @@ export function dueTokens(database: Database): DueTokens {
   }
 
   async function isReady(): Promise<boolean> {
-    indexed ||= await database.read("upstream_token.indexed", (db) =>
-      hasIndexes(db, ["upstream_token_due", "upstream_token_refresh_due"]),
-    );
-    return indexed;
+    return (await indexes.built("upstream_token_due")) && (await indexes.built("upstream_token_refresh_due"));
   }
 
   return {

@@ -1,9 +1,11 @@
 import { promises as fs } from "node:fs";
 import path from "node:path";
 import { type Kysely, sql } from "kysely";
-import { FileMigrationProvider, type Migration, Migrator } from "kysely/migration";
+import { FileMigrationProvider, Migrator } from "kysely/migration";
 import { pino } from "pino";
 import { openEmbeddedDatabase } from "./embedded/embedded-database.ts";
+import { createIndexes, type IndexDefinitions } from "./indexes.ts";
+import { buildIndexes, type IndexProgress } from "./postgres/build-indexes.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
 import type { Tables } from "./tables.ts";
 
@@ -13,13 +15,32 @@ const lockId = 7_021_884_523_117_093n;
 /** How long a migration waits for a table that old replicas use. After that it fails and runs again at the next start. */
 const tableLockTimeout = "5s";
 
+const provider = new FileMigrationProvider({ fs, path, migrationFolder: folder });
+
+/**
+ * The indexes that migrations export beside `up`, because building them on a large table takes long:
+ * `export const indexes = { name: "on table (columns) where ..." }`.
+ */
+export async function migrationIndexes(): Promise<IndexDefinitions> {
+  const indexes: Record<string, string> = {};
+  for (const migration of Object.values(await provider.getMigrations()))
+    Object.assign(indexes, "indexes" in migration ? migration.indexes : {});
+  return indexes;
+}
+
+/** Whether a newer version has migrated the database: it may have replaced indexes of this one, which must not come back. */
+export async function isNewer(db: Kysely<Tables>): Promise<boolean> {
+  const known = Object.keys(await provider.getMigrations());
+  return [...(await executedMigrations(db))].some((name) => !known.includes(name));
+}
+
 /**
  * Runs missing migrations, forward only, in one transaction under an advisory lock, so that replicas may start together. Does not
- * change a database that a newer version has migrated: old replicas continue to use it.
+ * change a database that a newer version has migrated: old replicas continue to use it. Quick on tables of any size: their indexes are
+ * built afterwards.
  * @returns names of the executed migrations
  */
 export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
-  const provider = new FileMigrationProvider({ fs, path, migrationFolder: folder });
   const migrations = await provider.getMigrations();
   return db.transaction().execute(async (tx) => {
     await sql`select pg_advisory_xact_lock(${sql.lit(lockId)})`.execute(tx);
@@ -35,7 +56,6 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
           try {
             await sql`select set_config('lock_timeout', ${tableLockTimeout}, true)`.execute(on);
             await migration.up(on);
-            await createIndexes(on, migration);
           } catch (error) {
             cause = error;
             throw error;
@@ -55,15 +75,6 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
   });
 }
 
-/** Indexes that a migration exports beside `up`: name and what follows it in `create index`. */
-async function createIndexes(
-  db: Kysely<unknown>,
-  migration: Migration & { indexes?: unknown },
-): Promise<void> {
-  for (const [name, definition] of Object.entries(migration.indexes ?? {}))
-    await sql`create index if not exists ${sql.ref(name)} ${sql.raw(definition)}`.execute(db);
-}
-
 async function executedMigrations(db: Kysely<Tables>): Promise<Set<string>> {
   const { rows } = await sql<{ present: boolean }>`
     select to_regclass('kysely_migration') is not null as present`.execute(db);
@@ -72,25 +83,70 @@ async function executedMigrations(db: Kysely<Tables>): Promise<Set<string>> {
   return new Set(executed.rows.map((row) => row.name));
 }
 
+/** What `migrate` does after the migrations. */
+export interface MigrateOptions {
+  /** Leaves indexes to `serve`, which builds them in the background. */
+  readonly skipIndexes?: boolean;
+  /** Cancels the building of indexes. */
+  readonly signal?: AbortSignal;
+  readonly onMigrated?: (migrations: readonly string[]) => void;
+  readonly onProgress?: (progress: IndexProgress) => void;
+  /** `elsewhere`: another process is building them. */
+  readonly onIndexes?: (outcome: "built" | "elsewhere" | "interrupted" | "skipped") => void;
+  /** Default: the ones that the migrations export. */
+  readonly indexes?: IndexDefinitions;
+}
+
 /**
- * Migrates the database at `url`, or the embedded one in `dir`, to the newest version (the `migrate` command; `openStore` does the
- * same).
+ * Migrates the database at `url`, or the embedded one in `dir`, to the newest version, and builds indexes (the `migrate` command;
+ * `openStore` does the same, but does not wait for indexes).
+ * @param target.listenUrl reaches the server itself, if `url` is a transaction-mode pooler
  * @returns names of the executed migrations
  */
 export async function migrate(
-  target: { readonly url: string; readonly tls?: PostgresTls } | { readonly dir: string },
+  target:
+    | { readonly url: string; readonly listenUrl?: string; readonly tls?: PostgresTls }
+    | { readonly dir: string },
+  options: MigrateOptions = {},
 ): Promise<string[]> {
+  const wanted = options.indexes ?? (await migrationIndexes());
+  const migrated = async (db: Kysely<Tables>) => {
+    const migrations = await migrateDatabase(db);
+    options.onMigrated?.(migrations);
+    return migrations;
+  };
   if ("dir" in target) {
     const { db, close } = await openEmbeddedDatabase(target.dir);
-    return migrateDatabase(db).finally(close);
+    try {
+      const migrations = await migrated(db);
+      await createIndexes(db, wanted);
+      options.onIndexes?.("built");
+      return migrations;
+    } finally {
+      await close();
+    }
   }
+  const { tls = {} } = target;
   const db = openPostgres({
     url: target.url,
-    tls: target.tls,
+    tls,
     timeoutMs: 120_000,
     size: 1,
     name: "envoy-mcp-auth migrate",
     logger: pino({ level: "silent" }),
   });
-  return migrateDatabase(db).finally(() => db.destroy());
+  try {
+    const migrations = await migrated(db);
+    const skip = options.skipIndexes || (await isNewer(db));
+    const build = {
+      ...{ url: target.listenUrl ?? target.url, tls, db, wanted },
+      signal: options.signal ?? new AbortController().signal,
+      report: options.onProgress ?? (() => {}),
+    };
+    const outcome = skip ? "skipped" : await buildIndexes(build);
+    options.onIndexes?.(outcome);
+    return migrations;
+  } finally {
+    await db.destroy();
+  }
 }

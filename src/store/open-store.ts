@@ -19,12 +19,14 @@ import { endAccess } from "./end-access.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
 import { removeExpired } from "./expired-rows.ts";
 import { grantedMembers } from "./granted-members.ts";
+import { createIndexes, type IndexDefinitions, type Indexes, knownIndexes } from "./indexes.ts";
 import { clientIssuers, routeIssuers } from "./issuers.ts";
-import { migrateDatabase } from "./migrate.ts";
+import { isNewer, migrateDatabase, migrationIndexes } from "./migrate.ts";
 import type { Listener } from "./notifications/notifications.ts";
 import { usedValues } from "./one-time-values.ts";
 import { orphanedUpstreams } from "./orphaned-upstreams.ts";
 import { pendingAuthorizations } from "./pending-authorizations.ts";
+import { serverIndexes } from "./postgres/build-indexes.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
 import { replicaMessages } from "./replica-messages.ts";
@@ -53,6 +55,8 @@ export interface StoreOptions extends PostgresTls {
   readonly registrationLeaseMs?: number;
   /** Retention of the audit trail (365). */
   readonly auditRetentionDays?: number;
+  /** Indexes to build; default: the ones that the migrations export. */
+  readonly indexes?: IndexDefinitions;
   /** Migrates a person's record that was written by a version without e-mail verification; default: unchanged. */
   readonly migratePerson?: (record: SignInSession) => SignInSession | undefined;
 }
@@ -64,25 +68,31 @@ export interface StoreOptions extends PostgresTls {
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { url } = options;
-  const { database, listener } = await (url === undefined ? openEmbedded(options) : openServer(options, url));
+  const wanted = options.indexes ?? (await migrationIndexes());
+  const { database, listener, indexes } = await (url === undefined
+    ? openEmbedded(options, wanted)
+    : openServer(options, url, wanted));
   const { logger } = options;
   const encryptor = encryption(options.keys);
   const macs = rowMacs(database, encryptor, options);
+  let closing = false;
   listener.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    macs
-      .reload()
-      .catch((error: unknown) =>
-        logger.error({ err: error }, "cannot reload the row MAC key; the known key stays in use"),
-      );
+    macs.reload().catch((error: unknown) => {
+      // A command ends right after it has changed the keys.
+      if (closing) return;
+      logger.error({ err: error }, "cannot reload the row MAC key; the known key stays in use");
+    });
   });
   const keys = signingKeys(database, encryptor, macs);
   const background = backgroundWork(database, { exclusive: url === undefined });
   return {
-    upstreamTokens: upstreamTokens(database, encryptor, macs, (key, error) =>
-      logger.warn({ err: error, route: key.routeId }, "removed a connection that cannot be decrypted"),
-    ),
-    orphanedUpstreams: orphanedUpstreams(database),
+    upstreamTokens: upstreamTokens(database, encryptor, macs, {
+      indexes,
+      onUnreadable: (key, error) =>
+        logger.warn({ err: error, route: key.routeId }, "removed a connection that cannot be decrypted"),
+    }),
+    orphanedUpstreams: orphanedUpstreams(database, indexes),
     pendingAuthorizations: pendingAuthorizations(database, encryptor, macs),
     clientRegistrations: clientRegistrations(database, encryptor, macs, listener, {
       leaseMs: options.registrationLeaseMs ?? 15_000,
@@ -106,6 +116,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     elicitationSessions: elicitationSessions(database, macs),
     notifications: listener,
     backgroundWork: background,
+    indexes,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
     auditEvents: (filter) => readAuditEvents(database, filter),
     async ping() {
@@ -117,15 +128,20 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     },
     endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),
-    async rotateEncryptionKeys() {
-      const rewritten = await rotateEncryptionKeys(database, encryptor, (table, error) =>
-        logger.error({ err: error, table }, "cannot re-encrypt a row with the newest key"),
-      );
-      await macs.rotate();
-      return rewritten;
-    },
+    rotateEncryptionKeys: (rotation) =>
+      rotateEncryptionKeys(
+        database,
+        {
+          ...{ encryption: encryptor, macs },
+          onUnreadable: (table, error) =>
+            logger.error({ err: error, table }, "cannot re-encrypt a row with the newest key"),
+        },
+        rotation,
+      ),
     async close() {
+      closing = true;
       await background.close();
+      await indexes.stop();
       await listener.close();
       await database.close();
     },
@@ -135,24 +151,28 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 interface Opened {
   readonly database: Database;
   readonly listener: Listener;
+  readonly indexes: Indexes & { stop(): Promise<void> };
 }
 
-async function openEmbedded(options: StoreOptions): Promise<Opened> {
+async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Promise<Opened> {
   const { db, pglite, close } = await openEmbeddedDatabase(options.dir);
   try {
     await migrateDatabase(db);
+    await createIndexes(db, wanted);
     const listener = await listenEmbedded(pglite, options);
     const timeoutMs = options.operationTimeoutMs ?? 3_000;
     const { metrics, inSpan } = options;
     const beforeWrite = () => requireSpace(options.dir);
-    return { database: createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close }), listener };
+    const database = createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close });
+    const indexes = { ...knownIndexes(async () => []), buildInBackground() {}, async stop() {} };
+    return { database, listener, indexes };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-async function openServer(options: StoreOptions, url: string): Promise<Opened> {
+async function openServer(options: StoreOptions, url: string, wanted: IndexDefinitions): Promise<Opened> {
   const { logger, metrics, operationTimeoutMs: timeoutMs = 3_000 } = options;
   const tls = { tls: options.tls, tlsCa: options.tlsCa };
   await migrateServer(url, tls, timeoutMs, logger);
@@ -183,7 +203,11 @@ async function openServer(options: StoreOptions, url: string): Promise<Opened> {
   );
   if (state === "disconnected")
     logger.warn("cannot listen for changes yet; until then, every check asks the store");
-  if (state !== "stalled") return { database, listener };
+  const indexes = serverIndexes(
+    { url: listenUrl, tls, db, wanted },
+    { database, logger, metrics, isNewer: () => isNewer(db) },
+  );
+  if (state !== "stalled") return { database, listener, indexes };
   await listener.close();
   await close();
   throw new StoreMisconfigured(

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql, type Transaction } from "kysely";
 import type { ConnectionKey } from "../model/connection.ts";
-import { type Database, hasIndexes } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { Indexes } from "./indexes.ts";
 import type { Tables } from "./tables.ts";
 
 /** A route's upstream, or an endpoint below it, that connections belong to. */
@@ -43,14 +44,11 @@ interface Row {
 }
 const toUpstream = (row: Row): RouteUpstream => ({ routeId: row.route_id, upstream: row.upstream });
 
-export function orphanedUpstreams(database: Database): OrphanedUpstreams {
-  let indexed = false;
-
+export function orphanedUpstreams(database: Database, indexes: Pick<Indexes, "built">): OrphanedUpstreams {
   async function isReady(): Promise<boolean> {
-    indexed ||= await database.read("orphaned_upstream.indexed", (db) =>
-      hasIndexes(db, ["upstream_token_upstream", "upstream_token_orphaned"]),
+    return (
+      (await indexes.built("upstream_token_upstream")) && (await indexes.built("upstream_token_orphaned"))
     );
-    return indexed;
   }
 
   /** Each upstream once: jumps in the index from one to the next. */

@@ -1,31 +1,12 @@
-import {
-  createHmac,
-  createSecretKey,
-  type KeyObject,
-  randomBytes,
-  randomUUID,
-  timingSafeEqual,
-} from "node:crypto";
+import { createHmac, timingSafeEqual } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Kysely, sql } from "kysely";
+import type { Transaction } from "kysely";
 import type { Logger } from "pino";
+import { bindRows } from "./bind-rows.ts";
 import type { Database, StoreMetrics } from "./database.ts";
 import { type Encryption, rowName } from "./encryption/encryption.ts";
-import { DecryptionFailed } from "./errors.ts";
-import {
-  asBound,
-  type BoundRow,
-  type BoundTable,
-  boundColumns,
-  canonical,
-  everyTable,
-  firstTables,
-  isMacKey,
-  type MacKey,
-  type Row,
-  tablesOf,
-} from "./mac-columns.ts";
-import { notify } from "./notifications/notifications.ts";
+import { type BoundRow, type BoundTable, boundColumns, canonical, everyTable } from "./mac-columns.ts";
+import { boundMarker, type LoadedKey, type MacKeys, macKeys } from "./row-mac-keys.ts";
 import type { Tables } from "./tables.ts";
 
 /** MACs of rows (HMAC-SHA-256), with a key that the database stores encrypted. */
@@ -60,34 +41,30 @@ export interface RowMacs {
    * @param options.now do not wait
    */
   bind(options?: { readonly now?: boolean }): Promise<void>;
-  /** Signs all rows with a new key and removes the old ones. Invalid rows stay invalid. */
-  rotate(): Promise<void>;
+  /**
+   * Creates a key to sign all rows with, or continues with the one of an unfinished rotation.
+   * @param unfinished the key of that rotation
+   * @param keyId the newest key-encryption key
+   * @returns the key's id; undefined while rows are not bound
+   */
+  beginRotation(unfinished: string | undefined, keyId: string): Promise<string | undefined>;
+  /** The MAC by key `kid` of a row that an older key has signed; undefined if it is not needed, or if the row's MAC is invalid. */
+  resign<T extends BoundTable>(
+    kid: string,
+    table: T,
+    row: BoundRow<T> & { readonly mac: string | null },
+  ): string | undefined;
+  /** Removes all keys but `kid`; await `reload` afterwards. */
+  endRotation(tx: Transaction<Tables>, kid: string): Promise<void>;
   /** Marks a signing key (JSON) as stored after rows were bound; `unmark` removes the mark. */
   mark(jwk: Record<string, unknown>): Record<string, unknown>;
   unmark(jwk: Record<string, unknown>): Record<string, unknown>;
 }
-/** A key as HMACs use it: imported once, since that takes longer than a MAC. */
-interface LoadedKey extends MacKey {
-  readonly secret: KeyObject;
-}
-
-interface State {
-  /** Newest first. */
-  readonly keys: readonly [LoadedKey, ...LoadedKey[]];
-  /** Tables whose rows are rejected without a valid MAC. */
-  readonly enforced: ReadonlySet<BoundTable>;
-}
-
-const keyTable = "signing_key";
-const purpose = "row_mac";
-/** In a signing key's encrypted JSON: written after rows were bound. */
-const marker = "rows_bound";
 /** How long replicas without MACs may run after the first replica with them starts, ms. */
 const upgradeMs = 3_600_000;
 /** Replicas load a new key within this, ms. */
 const settleMs = 2_000;
 const reloadEveryMs = 1_000;
-const batchSize = 200;
 
 /**
  * Binds the unencrypted columns of a row to the row. An attacker who can write to the database, but does not have the key-encryption
@@ -99,16 +76,18 @@ const batchSize = 200;
  */
 export function rowMacs(
   database: Database,
-  { encrypt, decrypt }: Encryption,
+  encryption: Encryption,
   deps: { readonly logger: Logger; readonly metrics?: Pick<StoreMetrics, "storeRowsRejected"> },
 ): RowMacs {
-  let state: State | undefined;
-  let loading: Promise<State> | undefined;
+  const stored = macKeys(database, encryption);
+  let state: MacKeys | undefined;
+  let loading: Promise<MacKeys> | undefined;
   let loadedAt = Number.NEGATIVE_INFINITY;
   const startedAt = Date.now();
 
   const load = () => {
-    loading ??= read()
+    loading ??= stored
+      .read()
       .then((found) => {
         const lost = [...(state?.enforced ?? [])].filter((table) => !found.enforced.has(table));
         if (lost.length > 0)
@@ -126,86 +105,10 @@ export function rowMacs(
     return loading;
   };
   const current = async () => state ?? (await load());
-  const loaded = (): State => {
+  const loaded = (): MacKeys => {
     if (!state) throw new Error("the row MAC key is not loaded");
     return state;
   };
-
-  async function read(): Promise<State> {
-    const rows = await database.read("row_mac.list", (db) => keyRows(db));
-    const ofMacs = rows.filter((row) => row.purpose === purpose);
-    const keys = await readKeys(ofMacs);
-    const others = rows.filter((row) => row.purpose !== purpose);
-    const [newest, ...older] = keys;
-    const tables = keys.flatMap(tablesOf);
-    if (newest && tables.length > 0) return { keys: [newest, ...older], enforced: new Set(tables) };
-    const { marked, decrypted } = await inspectKeys(others);
-    // Only a decryptable key without the mark shows that a version without MACs wrote rows.
-    if (!newest) return create(marked || decrypted === 0);
-    return { keys: [newest, ...older], enforced: new Set(marked ? firstTables : []) };
-  }
-
-  async function readKeys(rows: readonly KeyRow[]): Promise<LoadedKey[]> {
-    const keys: LoadedKey[] = [];
-    let failure: unknown;
-    for (const { kid, sealed } of rows) {
-      const found = await decryptIfPossible(kid, sealed);
-      if (isMacKey(found)) keys.push({ ...found, kid, secret: createSecretKey(found.k, "base64url") });
-      else
-        failure =
-          found instanceof DecryptionFailed ? found : new DecryptionFailed("ciphertext_moved", keyTable);
-    }
-    // Without the key, forged rows cannot be detected.
-    if (keys.length === 0 && failure) throw failure;
-    return keys.sort((a, b) => b.createdAt - a.createdAt);
-  }
-
-  /** How many of these keys can be decrypted, and whether one of them was stored after rows were bound. */
-  async function inspectKeys(rows: readonly KeyRow[]): Promise<{ marked: boolean; decrypted: number }> {
-    let [marked, decrypted] = [false, 0];
-    for (const { kid, sealed } of rows) {
-      const found = await decryptIfPossible(kid, sealed);
-      if (found instanceof DecryptionFailed) continue;
-      decrypted++;
-      // A MAC key counts as well, even if its purpose column was changed.
-      if (found[marker] === true || found.bound === true) marked = true;
-    }
-    return { marked, decrypted };
-  }
-
-  async function decryptIfPossible(
-    kid: string,
-    sealed: string,
-  ): Promise<Readonly<Record<string, unknown>> | DecryptionFailed> {
-    try {
-      return await decrypt<Record<string, unknown>>(keyTable, [kid], sealed);
-    } catch (error) {
-      if (error instanceof DecryptionFailed) return error;
-      throw error;
-    }
-  }
-
-  async function create(bound: boolean): Promise<State> {
-    const key = await makeKey(bound ? everyTable : []);
-    await database.write("row_mac.create", async (tx) => {
-      await sql`select pg_advisory_xact_lock(hashtext('signing_key row_mac'))`.execute(tx);
-      if ((await keyRows(tx)).some((row) => row.purpose === purpose)) return;
-      await tx.insertInto(keyTable).values(key.row).execute();
-    });
-    const rows = await database.read("row_mac.list", (db) => keyRows(db));
-    const [newest, ...older] = await readKeys(rows.filter((row) => row.purpose === purpose));
-    if (!newest) throw new Error("the row MAC key was deleted while it was created");
-    return { keys: [newest, ...older], enforced: new Set(bound ? everyTable : tablesOf(newest)) };
-  }
-
-  async function makeKey(tables: readonly BoundTable[]) {
-    const kid = randomUUID();
-    const createdAt = new Date();
-    const bound = tables.length > 0;
-    const value = { k: randomBytes(32).toString("base64url"), createdAt: createdAt.getTime(), bound, tables };
-    const sealed = await encrypt(keyTable, [kid], value);
-    return { kid, row: { kid, purpose, ...sealed, created_at: createdAt, active_at: createdAt } };
-  }
 
   function macBy<T extends BoundTable>(key: LoadedKey, table: T, row: BoundRow<T>): string {
     const values = boundColumns[table].columns.map((column) => canonical(Reflect.get(row, column)));
@@ -251,36 +154,6 @@ export function rowMacs(
     return accepts(table, row) ? row : undefined;
   }
 
-  /** Signs the rows of these tables that `wanted` accepts with the newest key. */
-  async function signAll(
-    tables: readonly BoundTable[],
-    wanted: (table: BoundTable, row: Row) => boolean,
-  ): Promise<void> {
-    for (const table of tables) {
-      const { keys, columns } = boundColumns[table];
-      const keyColumns = sql.join(columns.slice(0, keys).map((column) => sql.ref(column)));
-      const all = sql.join([...columns, "mac"].map((column) => sql.ref(column)));
-      let after: unknown[] | undefined;
-      do {
-        const rows = await database.write(`${table}.bind`, async (tx) => {
-          const batch = await sql<Row>`
-            select ${all} from ${sql.table(table)}
-            ${after === undefined ? sql`` : sql`where (${keyColumns}) > (${sql.join(after)})`}
-            order by ${keyColumns} limit ${batchSize} for update`.execute(tx);
-          for (const row of batch.rows) {
-            if (!wanted(table, row)) continue;
-            const primaryKey = sql.join(columns.slice(0, keys).map((column) => row[column]));
-            await sql`update ${sql.table(table)} set mac = ${macBy(loaded().keys[0], table, asBound(row))}
-              where (${keyColumns}) = (${primaryKey})`.execute(tx);
-          }
-          return batch.rows;
-        });
-        const last = rows.length === batchSize ? rows.at(-1) : undefined;
-        after = last && columns.slice(0, keys).map((column) => last[column]);
-      } while (after !== undefined);
-    }
-  }
-
   async function bind({ now = false } = {}): Promise<void> {
     const { keys, enforced } = await current();
     const missing = everyTable.filter((table) => !enforced.has(table));
@@ -288,19 +161,13 @@ export function rowMacs(
     // If some tables are bound already, the key is older than the upgrade that added the others.
     const since = enforced.size === 0 ? keys[0].createdAt : startedAt;
     if (!now && Date.now() - since < upgradeMs) return;
-    // Rows that older replicas changed have an invalid MAC; these replicas have stopped by now.
-    await signAll(missing, (table, row) => !isValid(table, asBound(row)));
-    await database.write("row_mac.bound", async (tx) => {
-      for (const { kid, sealed, purpose: of } of await keyRows(tx, true)) {
-        const value = await decryptIfPossible(kid, sealed);
-        // A planted key must not prevent the others from being marked.
-        if (value instanceof DecryptionFailed) continue;
-        const bound = of === purpose ? { bound: true, tables: everyTable } : { [marker]: true };
-        const fresh = await encrypt(keyTable, [kid], { ...value, ...bound });
-        await tx.updateTable(keyTable).set(fresh).where("kid", "=", kid).execute();
-      }
-      await notify(tx, { table: keyTable });
+    const bound = await bindRows(database, missing, {
+      // Rows that older replicas changed have an invalid MAC; these replicas have stopped by now.
+      sign: (table, row) => (isValid(table, row) ? undefined : macBy(loaded().keys[0], table, row)),
+      end: (tx) => stored.markBound(tx),
     });
+    // Another replica is at it.
+    if (!bound) return;
     await load();
     deps.logger.info("stored rows are bound: rows not written by the gateway are rejected from now on");
   }
@@ -328,33 +195,31 @@ export function rowMacs(
       if (state) await load();
     },
     bind,
-    async rotate() {
-      const { keys, enforced } = await current();
-      if (enforced.size === 0) return;
-      const fresh = await makeKey([...enforced]);
-      await database.write("row_mac.rotate", async (tx) => {
-        await tx.insertInto(keyTable).values(fresh.row).execute();
-        await notify(tx, { table: keyTable });
-      });
+    async beginRotation(unfinished, keyId) {
+      const { keys, enforced } = await load();
+      if (enforced.size === 0) return undefined;
+      const [newest, ...older] = keys;
+      // A key that was stored with another key-encryption key may have leaked with it.
+      if (newest.kid === unfinished && newest.keyId === keyId && older.length > 0) return newest.kid;
+      await stored.add([...enforced]);
       await delay(settleMs);
-      await load();
-      const isOld = (mac: unknown) => typeof mac === "string" && !mac.startsWith(`${fresh.kid}.`);
-      await signAll(everyTable, (table, row) => isOld(row.mac) && isValid(table, asBound(row)));
-      await database.write("row_mac.remove_old", async (tx) => {
-        const old = keys.map(({ kid }) => kid);
-        await tx.deleteFrom(keyTable).where("purpose", "=", purpose).where("kid", "in", old).execute();
-        await notify(tx, { table: keyTable });
-      });
-      await load();
+      return (await load()).keys[0].kid;
     },
-    mark: (jwk) => (loaded().enforced.size > 0 ? { ...jwk, [marker]: true } : jwk),
-    unmark: ({ [marker]: _marked, ...jwk }) => jwk,
+    resign(kid, table, row) {
+      const [newest] = loaded().keys;
+      if (newest.kid !== kid) throw new Error("another rotation of the row MAC key has begun");
+      return row.mac !== null && !row.mac.startsWith(`${kid}.`) && isValid(table, row)
+        ? macBy(newest, table, row)
+        : undefined;
+    },
+    async endRotation(tx, kid) {
+      const others = loaded().keys.filter((key) => key.kid !== kid);
+      await stored.remove(
+        tx,
+        others.map((key) => key.kid),
+      );
+    },
+    mark: (jwk) => (loaded().enforced.size > 0 ? { ...jwk, [boundMarker]: true } : jwk),
+    unmark: ({ [boundMarker]: _marked, ...jwk }) => jwk,
   };
-}
-
-type KeyRow = Pick<Tables["signing_key"], "kid" | "sealed">;
-
-function keyRows(db: Kysely<Tables>, lock = false) {
-  const query = db.selectFrom(keyTable).select(["kid", "purpose", "sealed"]);
-  return (lock ? query.forUpdate() : query).execute();
 }

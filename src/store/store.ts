@@ -6,8 +6,10 @@ import type { BrowserSessions } from "./browser-sessions.ts";
 import type { ClientRegistrations } from "./client-registrations.ts";
 import type { Delegations } from "./delegations.ts";
 import type { ElicitationSessions } from "./elicitation-sessions.ts";
+import type { RotationOptions } from "./encryption/rotate.ts";
 import type { EndedAccess } from "./end-access.ts";
 import type { StoredGrantedMembers } from "./granted-members.ts";
+import type { Indexes } from "./indexes.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
 import type { Notifications } from "./notifications/notifications.ts";
 import type { UsedValues } from "./one-time-values.ts";
@@ -39,6 +41,7 @@ export interface Store {
   readonly elicitationSessions: ElicitationSessions;
   readonly notifications: Notifications;
   readonly backgroundWork: BackgroundWork;
+  readonly indexes: Indexes;
   /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;
   /** Oldest first. */
@@ -58,7 +61,12 @@ export interface Store {
    * @param key the key that signs external tokens from now on; older keys end
    */
   endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
-  /** Re-encrypts all rows of older keys with the newest one, without downtime; returns their number per table (`rotate-keys`). */
-  rotateEncryptionKeys(): Promise<Record<string, number>>;
+  /**
+   * Re-encrypts all rows of older keys with the newest one, and replaces the MAC key, without downtime (`rotate-keys`). Continues an
+   * interrupted rotation.
+   * @returns number of re-encrypted rows, per table
+   * @throws RotationUnfinished
+   */
+  rotateEncryptionKeys(options?: RotationOptions): Promise<Record<string, number>>;
   close(): Promise<void>;
 }

@@ -180,6 +180,13 @@ export interface Tables {
     name: string;
     expires_at: Date;
   };
+  row_pass: {
+    kind: string;
+    target: string | null;
+    position: Json<object> | null;
+    owner: string | null;
+    lease_until: Date | null;
+  };
   audit_event: {
     id: Generated<number>;
     at: Generated<Date>;

@@ -7,6 +7,7 @@ import { disconnectsOf, lockDisconnects, recordDisconnect } from "./disconnects.
 import { dueTokens } from "./due-tokens.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
+import type { Indexes } from "./indexes.ts";
 import { notify } from "./notifications/notifications.ts";
 import { requiredScopesTable } from "./required-scopes.ts";
 import type { RowMacs } from "./row-macs.ts";
@@ -28,12 +29,15 @@ const primaryKey = (key: ConnectionKey) => [key.userId, key.routeId, key.upstrea
 const nextVersion = sql<number>`nextval('upstream_token_version')`;
 const now = sql<Date>`now()`;
 
-/** @param onUnreadable called if a deleted row could not be decrypted */
+/** @param deps.onUnreadable called if a deleted row could not be decrypted */
 export function upstreamTokens(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
-  onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void,
+  deps: {
+    readonly indexes: Pick<Indexes, "built">;
+    readonly onUnreadable: (key: ConnectionKey, error: DecryptionFailed) => void;
+  },
 ): StoredUpstreamTokens {
   const { clock } = database;
   const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
@@ -286,7 +290,7 @@ export function upstreamTokens(
         return await decryptToken(row);
       } catch (error) {
         if (!(error instanceof DecryptionFailed)) throw error;
-        onUnreadable(key, error);
+        deps.onUnreadable(key, error);
         return undefined;
       }
     },
@@ -311,6 +315,6 @@ export function upstreamTokens(
       );
     },
     ...upstreamTokenQueries(database),
-    ...dueTokens(database),
+    ...dueTokens(database, deps.indexes),
   };
 }

@@ -97,6 +97,11 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "1 while this replica's notification listener receives its own heartbeat.",
       [],
     ),
+    storeIndexesPending: gauge(
+      "store_indexes_pending",
+      "Indexes of the database that are missing or being built; background work that needs them waits.",
+      [],
+    ),
     configLoads,
     configLastLoadSuccessful: gauge(
       "config_last_load_successful",

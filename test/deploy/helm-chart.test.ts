@@ -106,7 +106,9 @@ describe.each(examples)("examples/%s, rendered", (file) => {
 
   it("migrates the database before the program starts, with the same environment", () => {
     const { initContainers, containers } = Object(of(rendered(file), "Deployment")[0]?.spec).template.spec;
-    expect(initContainers).toMatchObject([{ name: "migrate", args: ["migrate"], env: containers[0].env }]);
+    expect(initContainers).toMatchObject([
+      { name: "migrate", args: ["migrate", "--skip-indexes"], env: containers[0].env },
+    ]);
   });
 
   it("has a NetworkPolicy that names pods for every port, and leaves none open to the cluster", () => {

@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
 import pg from "pg";
 import { expect, it } from "vitest";
 import { migrate } from "../../src/store/migrate.ts";
@@ -24,11 +25,18 @@ it("migrates an empty Postgres database once, and does not change a migrated one
   }
 });
 
-it("migrates an empty embedded database once, and does not change a migrated one", async () => {
+it("migrates an empty embedded database once, with its indexes, and does not change a migrated one", async () => {
   const dir = await mkdtemp(join(tmpdir(), "store-"));
   try {
-    expect(await migrate({ dir })).toEqual(names);
-    expect(await migrate({ dir })).toEqual([]);
+    const indexes = { test_index: "on upstream_token (route_id)" };
+    expect(await migrate({ dir }, { indexes })).toEqual(names);
+    expect(await migrate({ dir }, { indexes })).toEqual([]);
+    const pglite = await PGlite.create({ dataDir: join(dir, "database") });
+    const { rows } = await pglite.query(
+      "select indisvalid from pg_index where indexrelid = 'test_index'::regclass",
+    );
+    await pglite.close();
+    expect(rows).toEqual([{ indisvalid: true }]);
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
@@ -74,7 +82,7 @@ it("rejects a second process on one embedded database, and ignores the lock of a
 it("goes forward only: no migration has a rollback", async () => {
   for (const name of names) {
     const migration = await import(join(import.meta.dirname, `../../migrations/${name}.ts`));
-    expect(Object.keys(migration).filter((part) => part !== "indexes")).toEqual(["up"]);
+    expect(Object.keys(migration).filter((key) => key !== "indexes")).toEqual(["up"]);
   }
 });
 

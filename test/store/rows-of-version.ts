@@ -173,6 +173,9 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
     },
   ],
   "0011_bound_route_issuer": async () => [],
+  "0018_row_pass": async () => [
+    { table: "row_pass", values: { kind: "rotate_keys", target: "{}", position: null } },
+  ],
   "0013_elicitation_session": async () => [
     {
       table: "elicitation_session",
