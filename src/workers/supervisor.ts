@@ -38,6 +38,7 @@ export class Supervisor {
   readonly #gathering = new Gathering(() => this.#all);
   readonly #umask: number;
   #workers: number;
+  #started: Promise<void> = Promise.resolve();
   #stopping = false;
   #rolling: Promise<void> | undefined;
   #rollAgain = false;
@@ -62,7 +63,8 @@ export class Supervisor {
     readonly ready: Promise<void>;
   } {
     const supervisor = new Supervisor(options);
-    return { supervisor, ready: supervisor.#startAll() };
+    supervisor.#started = supervisor.#startAll();
+    return { supervisor, ready: supervisor.#started };
   }
 
   /** @throws Error with the reason of the first worker that cannot be started */
@@ -156,6 +158,12 @@ export class Supervisor {
 
   async #rollOnce(): Promise<void> {
     const { logger, countAgain } = this.#options;
+    try {
+      await this.#started;
+    } catch {
+      // The command ends with the reason.
+      return;
+    }
     try {
       this.#workers = await countAgain();
     } catch (error) {
