@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
+.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation workers stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -36,6 +36,9 @@ fleet: $(packages) ## run three Envoys and two sidecars without a shared folder:
 
 aggregation: $(packages) ## test aggregated routes: every client revision with every member revision, two replicas, members' faults (four minutes)
 	@LONG=1 vitest run test/system/aggregation test/aggregation && exec vitest run --config test/system/run.config.ts system/aggregation/
+
+workers: $(packages) ## run serve --workers with a real Envoy: distribution, rolling restart under load, a killed worker, draining (a minute)
+	@exec vitest run --config test/system/run.config.ts system/workers/
 
 stdio: $(packages) ## run docs/stdio.md with the bridge and servers of npm and PyPI, attack the bridge, measure a call (five minutes; installs 150 MB once)
 	@exec vitest run --config test/system/run.config.ts system/stdio/

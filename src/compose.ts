@@ -30,6 +30,7 @@ import type { Logger } from "./telemetry/logger.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "./upstream-tokens/create-upstream-tokens.ts";
+import type { SharedLimits } from "./workers/worker.ts";
 
 /** Dependencies of all components; opened by `serve.ts`. */
 export interface Foundation {
@@ -45,6 +46,8 @@ export interface Foundation {
   readonly untrustedFetch?: typeof globalThis.fetch;
   /** Resolves the host names of upstreams; default: the system's resolver. */
   readonly resolveHost?: ResolveHost;
+  /** What the workers of this replica share; default: it is one process. */
+  readonly sharedLimits?: SharedLimits | undefined;
   /** How often tokens that expire soon are refreshed, ms; 0: never; default: see `createUpstreamTokens`. */
   readonly refreshAheadEveryMs?: number;
   /** Unix milliseconds; default: the system clock. */
@@ -145,7 +148,7 @@ export async function compose(foundation: Foundation) {
     memberFetch: members.memberFetch,
     assertions,
     policies,
-    limiter: createRateLimiter(),
+    limiter: createRateLimiter({ shared: foundation.sharedLimits }),
     signIn,
     sessionFromCookieHeader: signIn.sessionFromCookieHeader,
     upstreamOAuth,

@@ -5,6 +5,7 @@ import { followStoredRoutes } from "./admin/stored-route-changes.ts";
 import { type Components, compose } from "./compose.ts";
 import { databaseExposure, isTcp, type PeerAuthentication } from "./config/listeners.ts";
 import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
+import { workerAddress } from "./config/workers.ts";
 import { proxyEnvironment } from "./egress/proxies.ts";
 import { createTrustedFetch } from "./egress/safe-fetch.ts";
 import { writeXdsDir } from "./envoy-config/bootstrap.ts";
@@ -25,6 +26,7 @@ import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
 import { reportUnhandledRejections } from "./telemetry/unhandled-rejections.ts";
+import type { Worker } from "./workers/worker.ts";
 import { serveXds } from "./xds/serve-xds.ts";
 
 /** How long calls in progress may take after SIGTERM, ms. */
@@ -39,8 +41,11 @@ export interface Sidecar {
   readonly admin: string;
   /** Where Envoys fetch their configuration; absent: nowhere. */
   readonly xds?: string;
-  /** Rejects new requests, drains those in progress and closes the store. */
-  close(): Promise<void>;
+  /**
+   * Rejects new requests, drains those in progress and closes the store.
+   * @param replaced another process serves the same addresses already, including the private port
+   */
+  close(options?: { readonly replaced?: boolean }): Promise<void>;
 }
 
 interface ServeOptions {
@@ -55,6 +60,10 @@ interface ServeOptions {
     readonly admin?: string;
     readonly xds?: string;
   };
+  /** Overrides `workers` of the routes file, in Envoy's configuration, too. */
+  readonly workers?: number;
+  /** This process is one of several workers; default: it is alone. */
+  readonly worker?: Worker;
 }
 
 /**
@@ -63,18 +72,23 @@ interface ServeOptions {
  * @throws InvalidConfig, StoreMisconfigured, StoreUnavailable, UnusableSetting
  */
 export async function serve(options: ServeOptions): Promise<Sidecar> {
-  const { listen: own = {} } = options;
+  const { listen: own = {}, worker } = options;
   const foundation = await openFoundation(options);
   const { live, store, logger, metrics, tracing, storedRoutes } = foundation;
   const { config } = live.current();
   const stopReporting = reportUnhandledRejections({ logger, metrics });
-  if (options.xdsDir !== undefined) keepXdsFiles(options.xdsDir, live, logger);
+  worker?.measures(metrics.registry);
+  // One process tells Envoy about all of them, as an Envoy takes its whole configuration from the same one.
+  const configuresEnvoy = worker === undefined || worker.number === 1;
+  if (options.xdsDir !== undefined && configuresEnvoy) keepXdsFiles(options.xdsDir, live, logger);
   const components = await compose(foundation);
   reportReloads(live, components, logger);
 
+  const place = worker?.number ?? 1;
+  const shared = worker?.replaces;
   const address = {
-    grpc: own.grpc ?? config.listen.grpc,
-    http: own.http ?? config.listen.http,
+    grpc: workerAddress(own.grpc ?? config.listen.grpc, place),
+    http: workerAddress(own.http ?? config.listen.http, place),
     admin: own.admin ?? config.listen.admin,
   };
   const grpcPeers = peersAt("grpc", address.grpc, config.listen, components);
@@ -102,6 +116,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   const privateApp = createPrivateApp(components, {
     ...{ live, refresh: storedRoutes.refresh },
     accepting: () => accepting,
+    metricsOfAll: worker?.metricsOfAll,
   });
 
   const grpc = await createGrpcServer({
@@ -110,13 +125,18 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     peers: grpcPeers,
     tls: config.listen.grpcTls,
     socketMode: config.listen.socketMode,
+    shared,
   });
   const tls = config.listen.httpTls;
   const http = await listen(publicApp, address.http, {
-    ...{ setting: "listen.http", config, metrics, unproven, tls },
+    ...{ setting: "listen.http", config, metrics, unproven, tls, shared },
   });
-  const admin = await listen(privateApp, address.admin, { setting: "listen.admin", config, metrics });
-  const xds = await serveXds(components, { live, address: own.xds });
+  const admin = await listen(privateApp, address.admin, {
+    ...{ setting: "listen.admin", config, metrics },
+    // All workers serve it: the kernel gives a connection to one of them.
+    shared: worker !== undefined,
+  });
+  const xds = configuresEnvoy ? await serveXds(components, { live, address: own.xds }) : undefined;
   const housekeeping = scheduleHousekeeping(components);
   store.indexes.buildInBackground();
   logger.info(
@@ -132,7 +152,9 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     http: http.address,
     admin: admin.address,
     xds: xds?.address,
-    async close() {
+    async close({ replaced = false } = {}) {
+      // Of two processes at the private port, the one that serves answers from now on.
+      const adminClosed = replaced ? admin.close(drainMs) : undefined;
       accepting = false;
       grpc.setServing(false);
       clearInterval(housekeeping);
@@ -144,7 +166,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
         }),
         xds?.close(drainMs),
       ]);
-      await admin.close(0);
+      await (adminClosed ?? admin.close(0));
       await components.close();
       storedRoutes.close();
       live.close();
@@ -158,16 +180,17 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
 }
 
 /** Reads the configuration and opens what the components depend on: logger, metrics, traces, the store. */
-async function openFoundation({ file, env, listen: listeners = {} }: ServeOptions) {
+async function openFoundation({ file, env, listen: listeners = {}, workers, worker }: ServeOptions) {
   const metrics = createMetrics({ process: true });
   const tracing = await startTracing(env);
-  const live = createLiveConfig({ file, env, metrics, listeners });
+  const live = createLiveConfig({ file, env, metrics, listeners, workers });
   const routes = live.current;
   const { config } = routes();
   const logger = createLogger({
     level: config.log.level,
     linesPerMinute: config.limits.logLines,
     onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
+    worker: worker?.number,
   });
   live.onProblem((problem) =>
     logger.error({ problem }, "the routes file was rejected; the previous one stays in force"),
@@ -193,7 +216,10 @@ async function openFoundation({ file, env, listen: listeners = {} }: ServeOption
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });
   const onRoutesChanged = live.onChange;
-  return { live, routes, onRoutesChanged, store, logger, metrics, tracing, trustedFetch, storedRoutes };
+  return {
+    ...{ live, routes, onRoutesChanged, store, logger, metrics, tracing, trustedFetch, storedRoutes },
+    sharedLimits: worker?.limits,
+  };
 }
 
 /** Writes Envoy's files now and on every change of the routes. */
@@ -267,6 +293,7 @@ function createPrivateApp(
     readonly live: LiveConfig;
     readonly refresh: () => Promise<void>;
     readonly accepting: () => boolean;
+    readonly metricsOfAll?: (() => Promise<string>) | undefined;
   },
 ): Koa {
   const { store, routes, logger, metrics } = components;
@@ -275,6 +302,7 @@ function createPrivateApp(
     accepting: own.accepting,
     configProblem: () => own.live.lastProblem(),
     metrics,
+    metricsOfAll: own.metricsOfAll,
   });
   const adminApi = createAdminApi({ ...components, live: own.live, refresh: own.refresh });
   const app = createApp(logger);

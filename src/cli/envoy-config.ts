@@ -18,11 +18,13 @@ export function envoyConfig(options: {
   readonly format: "yaml" | "json" | "context" | "xds-bootstrap" | "xds-credential";
   /** The directory as Envoy sees it. */
   readonly xdsDir?: string;
+  /** Overrides `workers` of the routes file. */
+  readonly workers?: number | "auto";
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
 }): number {
-  const { file, env, format, xdsDir, out, err } = options;
-  const loaded = loadConfig(file, env, { listeners: {} });
+  const { file, env, format, xdsDir, workers, out, err } = options;
+  const loaded = loadConfig(file, env, { listeners: {}, workers });
   for (const problem of loaded.problems) err(`${formatProblem(problem)}\n`);
   if (!loaded.ok) return 1;
   if (format === "context") {

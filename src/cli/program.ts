@@ -1,8 +1,9 @@
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { productVersion } from "../util/package.ts";
 import type { ImportArguments } from "./import.ts";
 import { addOperatorCommands } from "./operator-commands.ts";
 import { standardOutput } from "./standard-output.ts";
+import type { ServeArguments } from "./serve.ts";
 
 const { out, drained } = standardOutput(process.stdout);
 const err = (text: string) => void process.stderr.write(text);
@@ -11,16 +12,25 @@ const file = () =>
     .env("ENVOY_MCP_AUTH_CONFIG")
     .default("envoy-mcp-auth.yaml");
 
-const envoyConfigFormats = ["yaml", "json", "context", "xds-bootstrap", "xds-credential"] as const;
-type EnvoyConfigFormat = (typeof envoyConfigFormats)[number];
+const workers = () =>
+  new Option(
+    "--workers <number>",
+    "override workers of the routes file: processes that serve, or auto: one for each core (docs/deployment.md#several-processes)",
+  ).argParser(parseWorkers);
 
-interface ServeOptions {
+function parseWorkers(text: string): number | "auto" {
+  if (text === "auto") return text;
+  if (/^[1-9]\d?$/.test(text) && Number(text) <= 64) return Number(text);
+  throw new InvalidArgumentError("Write auto, or a number from 1 to 64.");
+}
+
+const envoyConfigFormats = ["yaml", "json", "context", "xds-bootstrap", "xds-credential"] as const;
+
+interface EnvoyConfigArguments {
   readonly config: string;
+  readonly format: (typeof envoyConfigFormats)[number];
   readonly xdsDir?: string;
-  readonly listenGrpc?: string;
-  readonly listenHttp?: string;
-  readonly listenAdmin?: string;
-  readonly listenXds?: string;
+  readonly workers?: number | "auto";
 }
 
 /** The command line; `docs/cli.md` is generated from it. Each command loads only the code it needs. */
@@ -43,26 +53,10 @@ program
   .option("--listen-http <address>", "override listen.http")
   .option("--listen-admin <address>", "override listen.admin")
   .option("--listen-xds <address>", "override listen.xds.address")
-  .action(async (options: ServeOptions) => {
-    const { config: file, xdsDir, listenGrpc, listenHttp, listenAdmin, listenXds } = options;
-    const listen = { grpc: listenGrpc, http: listenHttp, admin: listenAdmin, xds: listenXds };
-    const { serve } = await import("../serve.ts");
-    const sidecar = await serve({ file, env: process.env, xdsDir, listen });
-    let stopping = false;
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.on(signal, () => {
-        // A second signal exits immediately.
-        if (stopping) process.exit(1);
-        stopping = true;
-        sidecar.close().then(
-          () => process.exit(0),
-          (error: Error) => {
-            err(`could not stop cleanly: ${error.message}\n`);
-            process.exit(1);
-          },
-        );
-      });
-    }
+  .addOption(workers())
+  .action(async (options: ServeArguments) => {
+    const { runServe } = await import("./serve.ts");
+    await runServe(options, { env: process.env, err });
   });
 
 program
@@ -109,7 +103,8 @@ program
     "--xds-dir <dir>",
     "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory instead",
   )
-  .action(async (options: { config: string; format: EnvoyConfigFormat; xdsDir?: string }) => {
+  .addOption(workers())
+  .action(async (options: EnvoyConfigArguments) => {
     const { envoyConfig } = await import("./envoy-config.ts");
     process.exitCode = envoyConfig({ file: options.config, env: process.env, out, err, ...options });
   });

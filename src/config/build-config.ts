@@ -4,6 +4,7 @@ import type { PolicySource, Route } from "../model/route.ts";
 import type { Config, KeySource, SignInProvider } from "./config.ts";
 import type { configSchema } from "./config-schema.ts";
 import type { Reporter } from "./reporter.ts";
+import { type AskedWorkers, countWorkers, workerAddresses } from "./workers.ts";
 import type { ConfigPath } from "./yaml-source.ts";
 
 type TopInput = z.output<ReturnType<typeof configSchema>>;
@@ -15,8 +16,12 @@ export function buildConfig(
   env: Readonly<Record<string, string | undefined>>,
   policy: PolicySource | undefined,
   routes: readonly Route[],
+  askedWorkers: AskedWorkers = input.workers,
 ): Config {
   const { listen, database, envoy } = input;
+  const workers = countWorkers(askedWorkers);
+  const ofWorkers = (addresses: readonly string[]) =>
+    addresses.flatMap((address) => workerAddresses(address, workers));
   return {
     file,
     issuer: input.issuer,
@@ -40,6 +45,7 @@ export function buildConfig(
       ...(listen.http_tls === undefined ? {} : { httpTls: listen.http_tls }),
       ...(listen.xds === undefined ? {} : { xds: xdsListener(listen.xds) }),
     },
+    workers: askedWorkers,
     database: {
       url: env.DATABASE_URL || database.url,
       listenUrl: env.DATABASE_LISTEN_URL || database.listen_url,
@@ -141,8 +147,8 @@ export function buildConfig(
         ? {}
         : { tracing: { collector: envoy.tracing.collector, samplePercent: envoy.tracing.sample_percent } }),
       sidecar: {
-        grpc: envoy.sidecar.grpc ?? [reachable(listen.grpc)],
-        http: envoy.sidecar.http ?? [reachable(listen.http)],
+        grpc: ofWorkers(envoy.sidecar.grpc ?? [reachable(listen.grpc)]),
+        http: ofWorkers(envoy.sidecar.http ?? [reachable(listen.http)]),
         ...(envoy.sidecar.grpc_tls === undefined
           ? {}
           : {

@@ -4,6 +4,7 @@ import { serviceAccountId } from "../model/subject.ts";
 import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
 import type { Fields } from "./field-types.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
+import { maxWorkers } from "./workers.ts";
 
 const kib = 1024;
 const day = 86_400;
@@ -200,6 +201,7 @@ export function configSchema(f: Fields) {
         .regex(/^0?[0-7]{3}$/, { error: "not the permissions of a file: write three octal digits in quotes" })
         .default("660"),
     }),
+    workers: z.union([z.literal("auto"), z.int().min(1).max(maxWorkers)]).default(1),
     database: f.section({
       url: f.secret().optional(),
       listen_url: f.secret().optional(),

@@ -113,6 +113,8 @@ export interface Config {
       readonly secrets: readonly string[];
     };
   };
+  /** Processes that serve: each with addresses of its own after those of `listen` (`workers.ts`). */
+  readonly workers: number | "auto";
   readonly database: {
     /** Absent: embedded database in `dir`. Overridden by `DATABASE_URL`. */
     readonly url?: string;

@@ -117,8 +117,9 @@ interface ConfigMetrics {
 }
 
 /** Sections that are read at startup only: changes take effect after a restart. */
-const readAtStart = ({ listen, paths, database, encryption, audit, log }: Config) => ({
+const readAtStart = ({ listen, workers, paths, database, encryption, audit, log }: Config) => ({
   listen,
+  workers,
   paths,
   database,
   encryption,
@@ -136,14 +137,15 @@ export function createLiveConfig(deps: {
   readonly metrics: ConfigMetrics;
   /** As `loadConfig` takes them. */
   readonly listeners?: { readonly grpc?: string; readonly http?: string };
+  readonly workers?: number;
 }): LiveConfig {
-  const { file, env, metrics, listeners } = deps;
+  const { file, env, metrics, listeners, workers } = deps;
   const changes = new Set<(table: RouteTable, needsRestart: readonly string[]) => void>();
   const rejectionListeners = new Set<(problem: string) => void>();
 
   // Taken before the file is read, so that a change in between is detected.
   const before = fingerprints([resolve(file)]);
-  const first = loadConfig(file, env, { listeners });
+  const first = loadConfig(file, env, { listeners, workers });
   if (!first.ok) throw new InvalidConfig(first.problems);
   const started = readAtStart(first.config);
   let inFile = first.config;
@@ -160,7 +162,7 @@ export function createLiveConfig(deps: {
   const watch = watchFiles(() => {
     const now = fingerprints(watched);
     if (watched.every((path) => now.get(path) === seen.get(path))) return;
-    const loaded = loadConfig(file, env, { listeners });
+    const loaded = loadConfig(file, env, { listeners, workers });
     watched = [resolve(file), ...loaded.referencedFiles];
     watch.files(watched);
     seen = new Map([...fingerprints(watched), ...now]);
@@ -177,8 +179,9 @@ export function createLiveConfig(deps: {
     const needsRestart = Object.entries(started)
       .filter(([section, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(section)))
       .map(([section]) => section);
-    // `envoy.sidecar` defaults to `listen`.
-    const sidecar = (needsRestart.includes("listen") ? inFile : loaded.config).envoy.sidecar;
+    // `envoy.sidecar` follows from `listen` and `workers`.
+    const moved = needsRestart.includes("listen") || needsRestart.includes("workers");
+    const sidecar = (moved ? inFile : loaded.config).envoy.sidecar;
     inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
     table = buildTable(table);
     for (const listener of changes) listener(table, needsRestart);

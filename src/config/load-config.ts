@@ -19,6 +19,7 @@ import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
 import { readRoute } from "./stored-routes.ts";
+import { type AskedWorkers, checkWorkers } from "./workers.ts";
 import { type ConfigPath, configSource } from "./yaml-source.ts";
 
 /** A loaded file, or all its problems. */
@@ -62,6 +63,11 @@ function current(): FieldContext {
   return context;
 }
 
+interface LoadOptions {
+  readonly listeners?: { readonly grpc?: string; readonly http?: string };
+  readonly workers?: AskedWorkers;
+}
+
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
@@ -70,12 +76,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
  *
  * @param options.listeners also checks that peers authenticate, for commands that open listeners or configure Envoy; the addresses
  *   override those of the file.
+ * @param options.workers overrides `workers` of the file
  */
-export function loadConfig(
-  file: string,
-  env: Environment,
-  options: { readonly listeners?: { readonly grpc?: string; readonly http?: string } } = {},
-): LoadedConfig {
+export function loadConfig(file: string, env: Environment, options: LoadOptions = {}): LoadedConfig {
   const absolute = resolve(file);
   let text: string;
   let worldReadable: boolean;
@@ -101,7 +104,7 @@ export function loadConfig(
   const config =
     source.value === undefined
       ? undefined
-      : reading.run(context, () => readConfig(absolute, source.value, context, reporter));
+      : reading.run(context, () => readConfig(absolute, source.value, { ...context, ...options }, reporter));
   if (config && options.listeners) {
     const { grpc = config.listen.grpc, http = config.listen.http } = options.listeners;
     for (const { severity, path, message, fix } of listenerFaults({ ...config.listen, grpc, http }))
@@ -118,7 +121,7 @@ export function loadConfig(
 function readConfig(
   file: string,
   value: unknown,
-  context: FieldContext,
+  context: FieldContext & LoadOptions,
   reporter: Reporter,
 ): Config | undefined {
   if (!isMapping(value)) {
@@ -164,7 +167,9 @@ function readConfig(
     context.env,
     sharedPolicy,
     routes.map(({ route }) => route),
+    context.workers,
   );
+  checkWorkers(config, context.listeners ?? {}, reporter);
   checkDatabase(config, reporter);
   const issuers = config.signIn.providers.map(({ issuer: url }, index) => ({
     url,

@@ -1,5 +1,6 @@
 import type { Route } from "../model/route.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
+import type { SharedLimits } from "../workers/worker.ts";
 
 /** User, route, and time (milliseconds since the epoch) of a request. */
 export interface RateLimited {
@@ -28,15 +29,47 @@ interface Bucket {
 }
 
 const minute = 60_000;
+/** How often workers tell each other what they have let through, ms: a user can exceed a limit by what arrives in between. */
+const shareEveryMs = 50;
 
 /**
  * Creates the limiter. A bucket holds one minute's allowance and refills evenly; a request over the limit takes nothing.
- * Buckets are per process: with N replicas a user gets up to N times the limit.
+ * Buckets hold for one replica, with all its workers: with N replicas a user gets up to N times the limit.
  *
  * @param maxBuckets beyond this number, the least recently used bucket is dropped, which resets it.
+ * @param shared the other workers of this replica
  */
-export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: number } = {}): RateLimiter {
+export function createRateLimiter({
+  maxBuckets = 100_000,
+  shared,
+}: {
+  readonly maxBuckets?: number;
+  readonly shared?: SharedLimits | undefined;
+} = {}): RateLimiter {
   const buckets = boundedCache<string, Bucket>(maxBuckets);
+  const unshared = new Map<string, [amount: number, perMinute: number]>();
+  let sharing = false;
+
+  shared?.onTaken((taken) => {
+    const now = Date.now();
+    for (const [key, [amount, perMinute]] of Object.entries(taken)) {
+      const tokens = refilled(buckets.get(key), perMinute, now);
+      // At most one minute's allowance behind, whatever several workers let through at the same moment.
+      buckets.set(key, { tokens: Math.max(-perMinute, tokens - amount), at: now });
+    }
+  });
+
+  function share(key: string, amount: number, perMinute: number): void {
+    if (shared === undefined) return;
+    unshared.set(key, [(unshared.get(key)?.[0] ?? 0) + amount, perMinute]);
+    if (sharing) return;
+    sharing = true;
+    setTimeout(() => {
+      sharing = false;
+      shared.publish(Object.fromEntries(unshared));
+      unshared.clear();
+    }, shareEveryMs).unref();
+  }
 
   function take(
     limit: LimitReached["limit"],
@@ -47,11 +80,13 @@ export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: numbe
     if (perMinute === undefined || count <= 0) return undefined;
     const key = JSON.stringify([limit, route.id, userId]);
     const known = buckets.get(key);
-    const elapsed = known ? Math.max(0, now - known.at) : 0;
-    const tokens = known ? Math.min(perMinute, known.tokens + (elapsed * perMinute) / minute) : perMinute;
+    const tokens = refilled(known, perMinute, now);
     const left = tokens - count;
     buckets.set(key, { tokens: left < 0 ? tokens : left, at: Math.max(now, known?.at ?? now) });
-    if (left >= 0) return undefined;
+    if (left >= 0) {
+      share(key, count, perMinute);
+      return undefined;
+    }
     const seconds = perMinute > 0 ? Math.ceil((-left / perMinute) * 60) : 60;
     // More calls at once than one minute allows never fit: any value is as good as one minute.
     return { limit, retryAfterSeconds: Math.min(60, Math.max(1, seconds)) };
@@ -62,4 +97,9 @@ export function createRateLimiter({ maxBuckets = 100_000 }: { maxBuckets?: numbe
     takeToolCalls: (asked) =>
       take("tool_calls", asked.route.rateLimit?.toolCallsPerMinute, asked, asked.count),
   };
+}
+
+function refilled(known: Bucket | undefined, perMinute: number, now: number): number {
+  if (known === undefined) return perMinute;
+  return Math.min(perMinute, known.tokens + (Math.max(0, now - known.at) * perMinute) / minute);
 }

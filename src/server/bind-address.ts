@@ -8,7 +8,7 @@ export type ListenSetting = "listen.grpc" | "listen.http" | "listen.admin" | "li
 /**
  * Runs `bind`, which binds a listener to `address`.
  *
- * An existing socket file is replaced. A Unix socket is created under a umask that gives the file its permissions from the start: setting
+ * An existing socket file is replaced, unless `shared`: then it belongs to a supervisor, which binds it for this process. A Unix socket is created under a umask that gives the file its permissions from the start: setting
  * the mode afterwards would leave it accessible for a moment.
  * @param address `host:port` or `unix:/path`
  * @throws UnusableSetting that names the setting and the fix
@@ -18,11 +18,12 @@ export async function bindAddress<T>(
   address: string,
   socketMode: number,
   bind: () => Promise<T>,
+  shared = false,
 ): Promise<T> {
   const socket = /^unix:(.+)$/.exec(address)?.[1];
   const before = process.umask(0o777 & ~socketMode);
   try {
-    if (socket) rmSync(socket, { force: true });
+    if (socket && !shared) rmSync(socket, { force: true });
     return await bind();
   } catch (error) {
     throw new UnusableSetting(setting, `cannot listen on ${address}`, error, fix(setting, socket, error));

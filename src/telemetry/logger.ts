@@ -37,6 +37,9 @@ export function lineBudget(perMinute: number): LineBudget {
 
 export type { Logger } from "pino";
 
+/** Bytes: several workers write to one pipe, which keeps the lines of such a write together (PIPE_BUF). */
+const maxWrite = 4_096;
+
 /** Fields that are redacted, in the first three levels of an object. */
 const secretFields = [
   "access_token",
@@ -77,12 +80,17 @@ export function createLogger(options: {
   destination?: DestinationStream;
   linesPerMinute?: number;
   onDrop?: () => void;
+  /** In every line: which of several workers writes it. */
+  worker?: number;
 }): Logger {
   const budget = lineBudget(options.linesPerMinute ?? 60);
   return pino(
     {
       level: options.level,
-      base: { service: "envoy-mcp-auth" },
+      base: {
+        service: "envoy-mcp-auth",
+        ...(options.worker === undefined ? {} : { worker: options.worker }),
+      },
       timestamp: stdTimeFunctions.isoTime,
       hooks: {
         logMethod(inputs, method, level) {
@@ -108,7 +116,7 @@ export function createLogger(options: {
           path.at(-1) === "code" && isErrorCode(value) ? value : "[redacted]",
       },
     },
-    options.destination ?? pino.destination({ sync: false }),
+    options.destination ?? pino.destination({ sync: false, maxWrite }),
   );
 }
 

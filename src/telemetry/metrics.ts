@@ -18,8 +18,14 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
   const registers = [registry];
   const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
     new Counter({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
-  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
-    new Gauge({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers });
+  // Over workers, gauges are added up unless `aggregator` says otherwise.
+  const gauge = <L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+    aggregator: "sum" | "min" | "max" = "sum",
+  ) =>
+    new Gauge({ name: `envoy_mcp_auth_${name}`, help, labelNames: [...labelNames], registers, aggregator });
   const refreshes = counter(
     "upstream_token_refreshes_total",
     "Refreshes of upstream tokens and requests for upstream tokens without consent, by outcome.",
@@ -94,8 +100,9 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     ),
     storeListenerUp: gauge(
       "store_listener_up",
-      "1 while this replica's notification listener receives its own heartbeat.",
+      "1 while this replica's notification listener receives its own heartbeat; of several workers, of all of them.",
       [],
+      "min",
     ),
     storeIndexesPending: gauge(
       "store_indexes_pending",
@@ -107,12 +114,14 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "config_last_load_successful",
       "1 while the newest routes file is in use.",
       [],
+      "min",
     ),
-    routes: gauge("routes", "Routes in use, by source (file, database).", ["source"]),
+    routes: gauge("routes", "Routes in use, by source (file, database).", ["source"], "max"),
     routesRejected: gauge(
       "routes_rejected",
       "Routes in the database that are not in use because they contradict the routes file.",
       [],
+      "max",
     ),
     memberCalls: counter(
       "aggregation_member_calls_total",
@@ -133,6 +142,15 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "xds_envoys",
       "Envoys that fetch their configuration from this replica, by state (current, behind).",
       ["state"],
+    ),
+    /** The supervisor of several workers sets this and the next. */
+    workers: gauge("workers", "Processes of `serve --workers`, by state (starting, ready, draining).", [
+      "state",
+    ]),
+    workerRestarts: counter(
+      "worker_restarts_total",
+      "Workers started again, by reason (ended, rolling_restart).",
+      ["reason"],
     ),
     cacheEvictions: counter(
       "cache_evictions_total",

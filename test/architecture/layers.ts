@@ -3,7 +3,7 @@ export const layers: readonly (readonly string[])[] = [
   ["util"],
   ["model"],
   ["telemetry"],
-  ["egress", "store"],
+  ["egress", "store", "workers"],
   ["config"],
   ["envoy-config", "import-servers", "pages", "policy", "external-tokens", "upstream-oauth"],
   ["server", "upstream-tokens"],

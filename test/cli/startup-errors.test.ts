@@ -34,6 +34,9 @@ beforeEach(() => {
   mkdirSync(folder);
 });
 
+/** Addresses that never overlap. */
+const sockets = () => ({ grpc: `unix:${folder}/grpc.sock`, http: `unix:${folder}/http.sock` });
+
 /** Starts `serve`, which is expected to fail. @returns its standard error */
 async function failure(
   config: { listen?: object; [key: string]: unknown } = {},
@@ -162,6 +165,24 @@ describe("serve says in one line which setting it cannot use, why, and what to d
     const said = await failure({ listen: { http: "192.0.2.1:8080" } });
     expect(said).toContain(
       "listen.http: cannot listen on 192.0.2.1:8080: address not available (EADDRNOTAVAIL)",
+    );
+  });
+
+  it("several workers with the embedded database", async () => {
+    expect(await failure({ workers: 2, listen: sockets(), database: { dir: "data" } })).toBe(
+      "envoy-mcp-auth: workers (--workers): 2 processes cannot share the embedded database; set database.url (DATABASE_URL) to a Postgres server, or set workers to 1\n",
+    );
+  });
+
+  it("workers that end before they serve", async () => {
+    const crash = join(folder, "crash.mjs");
+    writeFileSync(
+      crash,
+      `if (process.env.ENVOY_MCP_AUTH_WORKER === "1/2") process.kill(process.pid, "SIGKILL");`,
+    );
+    const env = { NODE_OPTIONS: `--import=${crash}` };
+    expect(await failure({ workers: 2, listen: sockets() }, { env })).toBe(
+      "envoy-mcp-auth: worker 1 ended 5 times before it was ready: ended by SIGKILL; its log lines may say why\n",
     );
   });
 

@@ -64,6 +64,7 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
       },
       /config\.aggregation\.through is not set: the pods reach the members of the aggregated route all/,
     ],
+    ["deployment.yaml", { config: { workers: "auto" } }, /config\.workers is auto, but in deployment mode/],
     ["sidecar.yaml", { grpcTls: { secret: "grpc" } }, /in sidecar mode gRPC is a Unix socket/],
     ["deployment.yaml", { replicaCont: 3 }, /replicaCont/],
     ["deployment.yaml", { config: { issuer: 5 } }, /issuer/],
@@ -76,6 +77,11 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     const aggregation = { through: "https://envoy.ingress.svc" };
     expect(await failure("deployment.yaml", { config: { routes, aggregation } })).toBe("rendered");
     expect(await failure("sidecar.yaml", { config: { routes } })).toBe("rendered");
+  });
+
+  it("is installed with several workers where Envoy is in the pod, and with one everywhere", async () => {
+    expect(await failure("sidecar.yaml", { config: { workers: 2 } })).toBe("rendered");
+    expect(await failure("deployment.yaml", { config: { workers: 1 } })).toBe("rendered");
   });
 
   it("names images by registry, repository, tag and digest", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { createRateLimiter } from "../../src/policy/rate-limiter.ts";
+import type { SharedLimits } from "../../src/workers/worker.ts";
 import { routeWith } from "./route-with.ts";
 
 const { route } = routeWith(
@@ -86,5 +87,57 @@ describe("rate limits per user and route", () => {
     drain("cam");
     expect(limiter.takeRequest({ userId: "cam", route, now: 0 })).toBeDefined();
     expect(limiter.takeRequest({ userId: "ann", route, now: 0 })).toBeUndefined();
+  });
+});
+
+describe("rate limits that several workers share", () => {
+  /** Limiters whose workers hear of each other immediately after they publish. */
+  function workers(count: number) {
+    const listeners: Parameters<SharedLimits["onTaken"]>[0][] = [];
+    let published = 0;
+    const limiters = Array.from({ length: count }, (_, self) =>
+      createRateLimiter({
+        shared: {
+          onTaken(listener) {
+            listeners[self] = listener;
+          },
+          publish(taken) {
+            published += 1;
+            for (const [other, listener] of listeners.entries()) if (other !== self) listener(taken);
+          },
+        },
+      }),
+    );
+    return { limiters, published: () => published };
+  }
+
+  it("what one worker lets through counts at the others", async () => {
+    const { limiters, published } = workers(2);
+    const [first, second] = limiters;
+    const asked = { userId: "ann", route, now: Date.now() };
+    expect(first?.takeRequest(asked)).toBeUndefined();
+    expect(first?.takeRequest(asked)).toBeUndefined();
+    await expect.poll(published).toBe(1);
+    expect(second?.takeRequest(asked)).toBeUndefined();
+    expect(second?.takeRequest(asked)).toMatchObject({ limit: "requests" });
+    await expect.poll(published).toBe(2);
+    expect(first?.takeRequest(asked)).toMatchObject({ limit: "requests" });
+  });
+
+  it("what several workers let through at the same moment is paid back, at most a minute's allowance", async () => {
+    const { limiters, published } = workers(4);
+    const asked = { userId: "ann", route, now: Date.now() };
+    for (const limiter of limiters) for (let times = 0; times < 3; times++) limiter.takeRequest(asked);
+    await expect.poll(published).toBe(4);
+    const [first] = limiters;
+    expect(first?.takeRequest({ ...asked, now: asked.now + 30 * second })).toBeDefined();
+    expect(first?.takeRequest({ ...asked, now: asked.now + 85 * second })).toBeUndefined();
+  });
+
+  it("routes without a limit publish nothing", async () => {
+    const { limiters, published } = workers(2);
+    limiters[0]?.takeRequest({ userId: "ann", route: free, now: Date.now() });
+    limiters[0]?.takeRequest({ userId: "ann", route, now: Date.now() });
+    await expect.poll(published).toBe(1);
   });
 });

@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 import base, { common } from "../../vitest.config.ts";
 
-/** `*.run.ts`: tests that take too long for `make test`, or need programs that take minutes to build: `make fleet`, `make aggregation`, `make istio`, `make kubernetes`. */
+/** `*.run.ts`: tests that take too long for `make test`, or need programs that take minutes to build: `make fleet`, `make aggregation`, `make workers`, `make istio`, `make kubernetes`. */
 export default defineConfig({
   test: {
     ...base.test,

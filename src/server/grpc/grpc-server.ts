@@ -51,6 +51,8 @@ export async function createGrpcServer(options: {
   readonly tls?: Config["listen"]["grpcTls"];
   /** Permissions of a Unix socket. */
   readonly socketMode?: number;
+  /** Another process serves the same Unix socket. */
+  readonly shared?: boolean;
 }): Promise<GrpcServer> {
   const server = new Server({
     "grpc.max_receive_message_length": maxMessageBytes,
@@ -81,6 +83,7 @@ export async function createGrpcServer(options: {
           else resolve(bound);
         });
       }),
+    options.shared,
   );
   const methods = new Map<string, ServedMethod>();
   for (const { definition, admits = "proven", unary } of [...options.services, health])

@@ -25,6 +25,8 @@ export async function listen(
     readonly metrics: Metrics;
     readonly unproven?: UnauthenticatedConnections<Socket>;
     readonly tls?: TlsFiles;
+    /** Another process serves the same Unix socket. */
+    readonly shared?: boolean;
   },
 ): Promise<{ readonly address: string; close(graceMs: number): Promise<void> }> {
   const { setting, config, metrics, unproven, tls } = options;
@@ -76,6 +78,7 @@ export async function listen(
         if (socket) server.listen(socket, listening);
         else server.listen(Number(url?.port || 80), url?.hostname.replace(/^\[|\]$/g, ""), listening);
       }),
+    options.shared,
   );
   return {
     address: socket ? address : `${url?.hostname}:${(server.address() as AddressInfo).port}`,

@@ -67,6 +67,8 @@ export interface HealthDeps {
   /** Why the routes file was rejected. The previous one still serves, so readiness does not depend on it. */
   readonly configProblem: () => string | undefined;
   readonly metrics: Metrics;
+  /** As Prometheus reads them, of all workers; default: of this process. */
+  readonly metricsOfAll?: () => Promise<string>;
 }
 
 /** `/livez`, `/readyz` and `/metrics` of the private port. */
@@ -87,7 +89,7 @@ export function createHealthRouter(deps: HealthDeps): Router {
   });
   router.get("/metrics", async (ctx) => {
     ctx.type = deps.metrics.registry.contentType;
-    ctx.body = await deps.metrics.registry.metrics();
+    ctx.body = await (deps.metricsOfAll?.() ?? deps.metrics.registry.metrics());
   });
   return router;
 }

@@ -29,5 +29,9 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $workers := (.Values.config | default dict).workers | default 1 | toString }}
+{{- if and (eq .Values.mode "deployment") (ne $workers "1") }}
+{{- $problems = append $problems (printf "config.workers is %s, but in deployment mode your Envoy calls one port of each pod, and would reach the first worker only: remove it, and raise replicaCount" $workers) }}
+{{- end }}
 {{- if $problems }}{{ fail (printf "\n- %s" (join "\n- " $problems)) }}{{ end }}
 {{- end }}

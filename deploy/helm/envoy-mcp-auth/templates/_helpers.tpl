@@ -87,7 +87,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $config := include "envoy-mcp-auth.routes" . | fromYaml }}
 {{- if ne (.Values.rolloutOnConfigChange | default "startup") "always" }}
 {{- $envoy := pick ($config.envoy | default dict) "admin" "max_heap_bytes" "max_connections" "tracing" }}
-{{- $config = pick $config "listen" "paths" "database" "encryption" "audit" "log" "limits" }}
+{{- $config = pick $config "listen" "workers" "paths" "database" "encryption" "audit" "log" "limits" }}
 {{- if eq .Values.mode "sidecar" }}{{ $_ := set $config "envoy" $envoy }}{{ end }}
 {{- end }}
 {{- toJson $config | sha256sum }}

@@ -1,0 +1,216 @@
+import cluster from "node:cluster";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Logger } from "../telemetry/logger.ts";
+import { Gathering } from "./gathering.ts";
+import type { Report } from "./messages.ts";
+import { WorkerProcess } from "./worker-process.ts";
+
+/** How often a worker may end before it serves, until the supervisor gives up. */
+const maxTries = 5;
+const backoffMs = { first: 250, most: 30_000 };
+/** A worker that has served this long is not part of a crash loop, ms. */
+const settledMs = 60_000;
+/** How long Envoy takes to find out that a replaced worker is healthy, ms: several of its health checks. */
+const noticeMs = 3_000;
+/** A draining worker closes what is left after ten seconds; one that does not exit is killed, ms. */
+const drainMs = 25_000;
+
+export interface SupervisorOptions {
+  readonly workers: number;
+  /** How many there are from the next rolling restart on. @throws if the configuration has become invalid */
+  readonly countAgain: () => Promise<number>;
+  /** Permissions of Unix sockets, which this process binds for its workers. */
+  readonly socketMode: number;
+  readonly logger: Logger;
+}
+
+/**
+ * Starts the workers and keeps them running. Each serves addresses of its own, and all of them the private port. This process binds the
+ * sockets for them (`node:cluster`, without distributing connections), so that a worker and its replacement accept from the same queue,
+ * and no connection is lost between them.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  /** The process that serves each place. */
+  readonly #current = new Map<number, WorkerProcess>();
+  readonly #all = new Set<WorkerProcess>();
+  readonly #tries = new Map<number, number>();
+  readonly #gathering = new Gathering(() => this.#all);
+  readonly #umask: number;
+  #workers: number;
+  #started: Promise<void> = Promise.resolve();
+  #stopping = false;
+  #rolling: Promise<void> | undefined;
+  #rollAgain = false;
+  #giveUp: (error: Error) => void = () => undefined;
+  /** Rejects when no worker is left and none can be started. */
+  readonly failed: Promise<never>;
+
+  private constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#workers = options.workers;
+    this.#umask = process.umask(0o777 & ~options.socketMode);
+    this.failed = new Promise((_, reject) => {
+      this.#giveUp = reject;
+    });
+    this.failed.catch(() => undefined);
+    cluster.schedulingPolicy = cluster.SCHED_NONE;
+  }
+
+  /** The first worker migrates the database; the others start when it serves. Resolves to a supervisor at once. */
+  static start(options: SupervisorOptions): {
+    readonly supervisor: Supervisor;
+    readonly ready: Promise<void>;
+  } {
+    const supervisor = new Supervisor(options);
+    supervisor.#started = supervisor.#startAll();
+    return { supervisor, ready: supervisor.#started };
+  }
+
+  /** @throws Error with the reason of the first worker that cannot be started */
+  async #startAll(): Promise<void> {
+    const { logger } = this.#options;
+    await this.#startFirst(1);
+    const others = Array.from({ length: this.#workers - 1 }, (_, index) => index + 2);
+    await Promise.all(others.map((number) => this.#startFirst(number)));
+    if (!this.#stopping) logger.info({ workers: this.#workers }, "all workers are ready");
+  }
+
+  async #startFirst(number: number): Promise<void> {
+    for (let tries = 1; !this.#stopping; tries++) {
+      const started = this.#fork(number, false);
+      this.#current.set(number, started);
+      if (await started.ready) {
+        this.#watch(started);
+        return;
+      }
+      if (this.#stopping) return;
+      const { reason, failed } = await started.ended;
+      if (failed) throw new Error(reason);
+      if (tries === maxTries)
+        throw new Error(
+          `worker ${number} ended ${tries} times before it was ready: ${reason}; its log lines may say why`,
+        );
+      this.#options.logger.error({ worker: number, reason }, "a worker ended before it was ready");
+      await delay(Math.min(backoffMs.most, backoffMs.first * 2 ** (tries - 1)));
+    }
+  }
+
+  #fork(number: number, replaces: boolean): WorkerProcess {
+    const place = { number, workers: this.#workers, replaces };
+    const started = new WorkerProcess(place, this.#umask, (report, from) => this.#onReport(report, from));
+    this.#all.add(started);
+    void started.ready.then((ready) => {
+      if (ready) this.#options.logger.info({ worker: number, pid: started.pid }, "a worker is ready");
+    });
+    void started.ended.then(() => {
+      this.#all.delete(started);
+      this.#gathering.retire(started);
+    });
+    return started;
+  }
+
+  #onReport(report: Report, from: WorkerProcess): void {
+    if (report.kind === "gather") void this.#gathering.answer(from, report.request);
+    else if (report.kind === "snapshot") this.#gathering.answered(report);
+    else if (report.kind === "taken")
+      for (const other of this.#all) if (other !== from) other.send({ kind: "taken", taken: report.taken });
+  }
+
+  /** Replaces a worker that ends by itself. */
+  #watch(worker: WorkerProcess): void {
+    void worker.ended.then(async ({ reason }) => {
+      const { number } = worker;
+      if (this.#stopping || this.#current.get(number) !== worker) return;
+      const tries = performance.now() - worker.startedAt > settledMs ? 0 : (this.#tries.get(number) ?? 0);
+      this.#tries.set(number, tries + 1);
+      this.#options.logger.error({ worker: number, reason }, "a worker ended; another one is started");
+      if (tries >= maxTries && ![...this.#all].some(({ state }) => state === "ready")) {
+        this.#giveUp(
+          new Error(`no worker is left: worker ${number} ended ${tries + 1} times, the last time: ${reason}`),
+        );
+        return;
+      }
+      if (tries > 0) await delay(Math.min(backoffMs.most, backoffMs.first * 2 ** (tries - 1)));
+      // In the meantime, a rolling restart may have started one, or removed its place.
+      if (this.#stopping || this.#current.get(number) !== worker) return;
+      const next = this.#fork(number, false);
+      this.#current.set(number, next);
+      this.#gathering.restarted("ended");
+      this.#watch(next);
+    });
+  }
+
+  /** Replaces all workers, one after the other, each when its replacement serves. */
+  roll(): Promise<void> {
+    if (this.#rolling) {
+      this.#rollAgain = true;
+      return this.#rolling;
+    }
+    this.#rolling = this.#rollOnce().finally(() => {
+      this.#rolling = undefined;
+      if (!this.#rollAgain || this.#stopping) return;
+      this.#rollAgain = false;
+      void this.roll();
+    });
+    return this.#rolling;
+  }
+
+  async #rollOnce(): Promise<void> {
+    const { logger, countAgain } = this.#options;
+    try {
+      await this.#started;
+    } catch {
+      // The command ends with the reason.
+      return;
+    }
+    try {
+      this.#workers = await countAgain();
+    } catch (error) {
+      logger.error(
+        { reason: error instanceof Error ? error.message : String(error) },
+        "no rolling restart: the configuration is invalid",
+      );
+      return;
+    }
+    logger.info({ workers: this.#workers }, "rolling restart");
+    for (let number = 1; number <= this.#workers && !this.#stopping; number++) {
+      const replaced = this.#current.get(number);
+      const next = this.#fork(number, replaced !== undefined && replaced.state !== "ended");
+      if (!(await next.ready)) {
+        if (this.#stopping) return;
+        const { reason } = await next.ended;
+        logger.error(
+          { worker: number, reason },
+          "the rolling restart was stopped: a new worker cannot start",
+        );
+        return;
+      }
+      this.#current.set(number, next);
+      this.#gathering.restarted("rolling_restart");
+      this.#watch(next);
+      if (replaced && replaced.state !== "ended") {
+        await replaced.drain(true, drainMs);
+        await delay(noticeMs);
+      }
+    }
+    const removed = [...this.#current].filter(([number]) => number > this.#workers);
+    for (const [number, worker] of removed) {
+      this.#current.delete(number);
+      await worker.drain(true, drainMs);
+    }
+    if (!this.#stopping) logger.info({ workers: this.#workers }, "rolling restart finished");
+  }
+
+  /** Has all workers finish their calls and exit. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all([...this.#all].map((worker) => worker.drain(false, drainMs)));
+  }
+
+  /** Ends all workers at once. */
+  kill(): void {
+    this.#stopping = true;
+    for (const worker of this.#all) worker.kill();
+  }
+}
