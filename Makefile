@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
+.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory scale check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -67,6 +67,9 @@ bench: $(packages) ## run the benchmarks of docs/performance.md (8 minutes)
 
 memory: $(packages) ## measure one sidecar's memory over 200,000 connections and a million checks (half an hour)
 	@exec node bench/memory.ts
+
+scale: $(packages) ## fill a Postgres with a million connections and measure every statement (5 GB, 15 minutes); CONNECTIONS=10000000, SCALE_DIR
+	@exec node bench/large-database.ts --connections $(or $(CONNECTIONS),1000000) --dir $(or $(SCALE_DIR),/var/tmp)
 
 sbom: $(packages) ## write the software bill of materials of runtime dependencies, CycloneDX: sbom.json
 	@npm sbom --sbom-format cyclonedx --omit dev > sbom.json && echo "sbom.json: $$(grep -c '"bom-ref"' sbom.json) components"

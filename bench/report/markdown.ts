@@ -17,6 +17,11 @@ export function markdown({ tables, targets }: Report, machine: string): string {
   ].join("\n");
 }
 
+/** Tables without targets. */
+export function tablesMarkdown(tables: readonly Table[], machine: string): string {
+  return [machine, ...tables.flatMap(tableLines), ""].join("\n");
+}
+
 function tableLines({ title, note, lines }: Table): string[] {
   const columns = [...new Set(lines.flatMap(({ figures }) => Object.keys(figures)))];
   return [

@@ -29,6 +29,8 @@ export interface FillOptions {
   readonly upstream?: string;
   /** Name of the newest encryption key ("k1"). */
   readonly keyId?: string;
+  /** Runs around the statements that fill one table. */
+  readonly around?: (table: string, fill: () => Promise<void>) => Promise<void>;
 }
 
 /** User id of person number `p`: an opaque subject, or one like an e-mail address. */
@@ -122,9 +124,9 @@ const fillings: Readonly<Record<string, Filling | readonly Filling[]>> = {
     record("Grant", (n) => n, {
       grant_id: grantId("i"),
       user_id: userId(person),
-      expires_at: `case when i % 20000 = 0 then ${spread(-1, 1)} else ${spread(days(1), days(90))} end`,
+      expires_at: `case when i % 20000 = 0 then ${spread(-1, 1)} else ${spread(days(1), days(364))} end`,
     }),
-    // The last quarter are tokens that were replaced and are kept until they expire, to notice that one is used again.
+    // One in five quarter are tokens that were replaced and are kept until they expire, to notice that one is used again.
     record("RefreshToken", (n) => n * 1.25, {
       grant_id: grantId("i"),
       user_id: userId(person),
@@ -160,7 +162,7 @@ const fillings: Readonly<Record<string, Filling | readonly Filling[]>> = {
       grant_id: grantId("i / 5"),
       route_id: "'route-' || i % 5",
       upstream: "'https://upstream' || i % 5 || '.example.com/mcp'",
-      expires_at: `case when i % 20000 = 0 then ${spread(-1, 1)} else ${spread(days(1), days(90))} end`,
+      expires_at: `case when i % 20000 = 0 then ${spread(-1, 1)} else ${spread(days(1), days(364))} end`,
     }),
   },
   browser_session: {
@@ -241,32 +243,32 @@ export async function fillTables(
   options: FillOptions,
   progress: (line: string) => void = () => {},
 ): Promise<void> {
-  const ciphertexts = await createCiphertexts(client);
+  const { around = (_table, fill) => fill() } = options;
+  await createCiphertexts(client);
   for (const table of await tablesOf(client)) {
     if (table in smallTables) continue;
     const unknown: Filling = { rows: () => 0, columns: () => ({}) };
     const parts: readonly Filling[] = [fillings[table] ?? unknown].flat();
-    for (const part of parts) {
-      const rows = Math.round(Math.max(part.rows(options.connections), options.least ?? 0));
-      const columns = part.columns(options);
-      progress(
-        `${table}${columns.model === undefined ? "" : ` ${columns.model}`}: ${rows.toLocaleString("en")} rows`,
-      );
-      await fillTable(client, table, rows, { ...columns, ...secrets(table, columns.model, options) });
-    }
+    await around(table, async () => {
+      for (const part of parts) {
+        const rows = Math.round(Math.max(part.rows(options.connections), options.least ?? 0));
+        const columns = part.columns(options);
+        progress(`${table} ${columns.model ?? ""} ${rows.toLocaleString("en")} rows`);
+        await fillTable(client, table, rows, { ...columns, ...secrets(table, columns.model, options) });
+      }
+    });
   }
-  await client.query(`drop table ${ciphertexts}`);
+  await client.query("drop table ciphertexts");
 }
 
 /** A source of text that compresses as little as a ciphertext: slices of a thousand random strings. */
-async function createCiphertexts(client: pg.Client): Promise<string> {
+async function createCiphertexts(client: pg.Client): Promise<void> {
   // Plain: neither compressed nor kept elsewhere, since every row reads one.
   await client.query("create temporary table ciphertexts (id bigint, text text storage plain)");
   await client.query(`insert into ciphertexts
     select n, string_agg(translate(encode(sha256((n || ' ' || part)::bytea), 'base64'), '+/=', '-_a'), '')
     from generate_series(0, 999) as n, generate_series(1, 150) as part group by n`);
   await client.query("analyze ciphertexts");
-  return "ciphertexts";
 }
 
 function secrets(table: string, model: string | undefined, options: FillOptions): Record<string, string> {
