@@ -1,10 +1,9 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { type GrpcConnection, grpcConnection } from "../load/grpc-connection.ts";
-import type { Call } from "../load/load.ts";
 import { percentile } from "../load/percentile.ts";
 import type { Line, Table } from "../report/report.ts";
-import { checkCall, type PreparedCheck } from "../world/check-call.ts";
-import { checkPath } from "../world/check-message.ts";
+import { isAllowed, type PreparedCheck } from "../world/check-call.ts";
+import { checkPath, denialOf } from "../world/check-message.ts";
 import { type RunningSidecar, startSidecar } from "../world/start-sidecar.ts";
 import type { World } from "../world/world.ts";
 
@@ -14,7 +13,8 @@ const concurrency = 16;
 interface Replica {
   readonly sidecar: RunningSidecar;
   readonly connection: GrpcConnection;
-  readonly call: Call;
+  /** Checks the next connection. */
+  readonly ask: () => Promise<{ readonly failure: string | undefined; readonly ms: number }>;
   /** Gets no new calls: what Envoy's health checks do before a replica stops. */
   leaving: boolean;
   underWay: number;
@@ -38,7 +38,16 @@ export async function measureServing(
   // Connected when it is needed: a connection that waits is closed.
   const connected = async (sidecar: RunningSidecar): Promise<Replica> => {
     const connection = await grpcConnection(sidecar.grpc, checkPath);
-    return { sidecar, connection, call: checkCall([connection], next), leaving: false, underWay: 0 };
+    const ask: Replica["ask"] = () => {
+      const check = next();
+      return new Promise((resolve) => {
+        connection.call(check.message, ({ message, ms }) => {
+          const failed = !isAllowed(check, message);
+          resolve({ failure: failed ? (message ? denialOf(message) : "no response") : undefined, ms });
+        });
+      });
+    };
+    return { sidecar, connection, ask, leaving: false, underWay: 0 };
   };
 
   progress("start-up and first checks");
@@ -67,7 +76,7 @@ export async function measureServing(
     replicas[index] = await connected(await start());
   }
   const ms = performance.now() - startedAt;
-  const { times, failed } = await load.stop();
+  const { times, failures } = await load.stop();
   lines.push({
     name: `rolling restart of two replicas, ${concurrency} checks at a time`,
     figures: {
@@ -75,7 +84,8 @@ export async function measureServing(
       checks: times.length,
       "ms p50": percentile(times, 0.5),
       "ms p99": percentile(times, 0.99),
-      errors: failed,
+      errors: failures.length,
+      failures: [...new Set(failures)].join("; ").slice(0, 200),
     },
   });
   for (const { connection, sidecar } of replicas) {
@@ -90,17 +100,16 @@ export async function measureServing(
 }
 
 /** @throws Error if the check is not allowed with the right upstream token */
-function timed({ call, sidecar }: Replica): Promise<number> {
-  return new Promise((resolve, reject) => {
-    call((ok, ms) =>
-      ok ? resolve(ms) : reject(new Error(`a valid check was not allowed:\n${sidecar.log().slice(-2_000)}`)),
-    );
-  });
+async function timed({ ask, sidecar }: Replica): Promise<number> {
+  const { failure, ms } = await ask();
+  if (failure !== undefined)
+    throw new Error(`a valid check was not allowed: ${failure}\n${sidecar.log().slice(-2_000)}`);
+  return ms;
 }
 
 function keepAsking(replicas: readonly Replica[]) {
   const times: number[] = [];
-  let failed = 0;
+  const failures: string[] = [];
   let turns = 0;
   let stopped = false;
   const worker = async () => {
@@ -109,14 +118,10 @@ function keepAsking(replicas: readonly Replica[]) {
       const replica = serving[turns++ % serving.length];
       if (!replica) throw new Error("no replica serves");
       replica.underWay++;
-      await new Promise<void>((resolve) => {
-        replica.call((ok, ms) => {
-          if (ok) times.push(ms);
-          else failed++;
-          resolve();
-        });
-      });
+      const { failure, ms } = await replica.ask();
       replica.underWay--;
+      if (failure === undefined) times.push(ms);
+      else failures.push(failure);
     }
   };
   const workers = Promise.all(Array.from({ length: concurrency }, worker));
@@ -124,7 +129,7 @@ function keepAsking(replicas: readonly Replica[]) {
     async stop() {
       stopped = true;
       await workers;
-      return { times, failed };
+      return { times, failures };
     },
   };
 }
