@@ -31,7 +31,10 @@ export async function fillDatabase(
   },
   progress: (line: string) => void,
 ): Promise<void> {
-  const lengths = { ...written, upstream_token: await connectionLength() };
+  const scaled = (length: number) => Math.max(1, Math.round(length * options.share));
+  // Half of the upstreams issue opaque tokens, half JWTs.
+  const [opaque, jwt] = [await connectionLength(60, 60), await connectionLength(800, 200)];
+  const connectionSealed = `(case when i % 2 = 0 then ${scaled(opaque)} else ${scaled(jwt)} end)`;
   await client.query(withoutPlans);
   await client.query("set synchronous_commit = off");
   await fillTables(
@@ -43,12 +46,10 @@ export async function fillDatabase(
       upstream: `'${options.upstream}'`,
       keyId: "bench",
       mac: macLength,
-      sealed: Object.fromEntries(
-        Object.entries(lengths).map(([name, length]) => [
-          name,
-          Math.max(1, Math.round(length * options.share)),
-        ]),
-      ),
+      sealed: {
+        ...Object.fromEntries(Object.entries(written).map(([name, length]) => [name, scaled(length)])),
+        upstream_token: connectionSealed,
+      },
       around: (table, fill) => withoutIndexes(client, table, fill),
     },
     progress,
@@ -58,8 +59,8 @@ export async function fillDatabase(
   await client.query("checkpoint");
 }
 
-/** Of a connection with tokens of 800 and 200 bytes. */
-async function connectionLength(): Promise<number> {
+/** Of the ciphertext of a connection with tokens of these lengths. */
+async function connectionLength(accessToken: number, refreshToken: number): Promise<number> {
   const { encrypt } = encryption(await localKeyEncryptionKeys([{ kid: "bench", bytes: new Uint8Array(32) }]));
   const { sealed } = await encrypt("upstream_token", ["company/0123456789abcdef01234567", "route-1", "url"], {
     issuer: "https://as.example.com",
@@ -67,9 +68,9 @@ async function connectionLength(): Promise<number> {
     revocationEndpoint: "https://as.example.com/oauth2/revoke",
     clientId: "0123456789abcdef0123456789abcdef",
     redirectUri: "https://mcp.example.com/.pomerium/mcp/client/oauth/callback",
-    accessToken: "a".repeat(800),
+    accessToken: "a".repeat(accessToken),
     tokenType: "Bearer",
-    refreshToken: "r".repeat(200),
+    refreshToken: "r".repeat(refreshToken),
     scopes: ["read", "write", "offline_access"],
     resource: "https://upstream1.example.com/mcp",
   });

@@ -2,19 +2,21 @@ import { statfs } from "node:fs/promises";
 import { planLogSettings } from "../../test/support/plan-log.ts";
 import { type PostgresServer, startPostgres } from "../../test/support/start-postgres.ts";
 
-/** Bytes in the database per connection with all that belongs to it, measured, and as much again for sorting indexes and the log. */
-const bytesPerConnection = 6_500;
-const bytesBesides = 2 * 2 ** 30;
+/** Bytes in the database per connection with all that belongs to it: measured, without the ciphertexts and of them. */
+const bytesPerConnection = { plain: 2_300, ciphertexts: 4_250 };
+/** The write-ahead log, and room to sort the largest index. */
+const bytesBesides = 6 * 2 ** 30;
 
-/** @throws Error that says how much space is needed */
+/** @param share of the real length of ciphertexts @throws Error that says how much space is needed */
 export async function requireSpace(folder: string, connections: number, share: number): Promise<void> {
-  const needed = connections * bytesPerConnection * Math.max(share, 0.4) + bytesBesides;
+  const { plain, ciphertexts } = bytesPerConnection;
+  const needed = connections * (plain + ciphertexts * share) + bytesBesides;
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(0)} GiB`;
   if (free < needed)
     throw new Error(
-      `${connections.toLocaleString("en")} connections need ${gib(needed)} on disk, and ${folder} has ${gib(free)} left: free some, name another folder (SCALE_DIR=/mnt/disk), or ask for fewer connections (CONNECTIONS=1000000)`,
+      `${connections.toLocaleString("en")} connections need ${gib(needed)} on disk, and ${folder} has ${gib(free)} left: free some, name another folder (SCALE_DIR=/mnt/disk), ask for fewer connections (CONNECTIONS=1000000), or for shorter ciphertexts (CIPHERTEXTS=0.5)`,
     );
 }
 
@@ -29,7 +31,7 @@ export function startLargeServer(folder: string): Promise<PostgresServer> {
       // Loading a table that the same transaction has emptied then needs no write-ahead log.
       wal_level: "minimal",
       max_wal_senders: "0",
-      max_wal_size: "16GB",
+      max_wal_size: "4GB",
       shared_buffers: "1GB",
       maintenance_work_mem: "1GB",
       effective_cache_size: "4GB",

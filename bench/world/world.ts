@@ -80,7 +80,9 @@ export async function startWorld(
   const keyEnv = { BENCH_KEY: encryptionKey };
   const keySource = [{ kid: "bench", env: "BENCH_KEY" }];
   const store = await openStore({
-    url: url,
+    url,
+    // Hundreds of writes at once, on a machine that may be busy: not what is measured.
+    operationTimeoutMs: 60_000,
     dir: folder,
     keys: await loadKeyEncryptionKeys(keySource, { env: keyEnv }),
     logger,

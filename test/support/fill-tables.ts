@@ -21,8 +21,8 @@ export interface FillOptions {
   readonly routes: number;
   /** Rows of every table, at least (0). */
   readonly least?: number;
-  /** Length of a ciphertext, by table or `table.model` (1). */
-  readonly sealed?: Readonly<Record<string, number>>;
+  /** Length of a ciphertext, by table or `table.model`: a number, or an SQL expression (1). */
+  readonly sealed?: Readonly<Record<string, number | string>>;
   /** Length of a MAC (1). */
   readonly mac?: number;
   /** `Route.upstream` of the route with number `n`, an SQL expression. */
