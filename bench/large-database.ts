@@ -68,6 +68,15 @@ const upstream = /ready (\S+)/.exec(upstreamProcess.log())?.[1] ?? "";
 const tokenEndpoint = `${upstream}/token`;
 const server = await startLargeServer(values.dir);
 const tables: Table[] = [];
+/** Measures one part; if it fails, the other parts are still measured and printed. */
+async function part(title: string, measured: Promise<Table>): Promise<void> {
+  tables.push(
+    await measured.catch((error: Error) => {
+      process.exitCode = 1;
+      return { title, note: `Failed: ${error.message}`, lines: [] };
+    }),
+  );
+}
 try {
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
@@ -83,9 +92,8 @@ try {
   const encryption = { keys: [{ kid: "bench", env: "BENCH_KEY" }] };
   const early = join(folder, "migrate.yaml");
   writeFileSync(early, JSON.stringify({ issuer: "https://auth.test", encryption, routes: [] }));
-  tables.push(
-    await measureMigration({ DATABASE_URL: server.url, BENCH_KEY: "A".repeat(43) }, early, progress),
-  );
+  const env = { DATABASE_URL: server.url, BENCH_KEY: "A".repeat(43) };
+  await part("Migration", measureMigration(env, early, progress));
 
   const world = await startWorld(upstream, { postgres: server });
   try {
@@ -124,20 +132,21 @@ try {
       "Pages of one person": pages,
       Lists: lists,
     }))
-      tables.push(await measureOperations(title, operations, sample, log, progress));
+      await part(title, measureOperations(title, operations, sample, log, progress));
     await log.close();
     await store.close();
 
     const file = await world.routesFile("large-database", { routes, upstream, tokenEndpoint, listen });
-    tables.push(await measureCommands(world, file, connection.userId, progress));
-    tables.push(await measureServing(world, file, valid.map(prepareCheck), progress));
+    await part("Commands", measureCommands(world, file, connection.userId, progress));
+    await part("Serving", measureServing(world, file, valid.map(prepareCheck), progress));
   } finally {
     await world.close();
   }
   await client.end();
   if (Number(values.rotation) > 0)
-    tables.push(
-      await measureRotation({
+    await part(
+      "Key rotation",
+      measureRotation({
         serverUrl: server.url,
         upstream,
         connections: Number(values.rotation),

@@ -77,8 +77,8 @@ export function planOf(node: PlanNode): string {
 function shortened(text: string): string {
   const plain = text.replace(/\s+/g, " ").replaceAll('"', "").trim();
   const [, verb = plain] =
-    /^(select .* from \S+|update \S+|insert into \S+|delete from \S+)/.exec(plain) ?? [];
-  const shortVerb = verb.replace(/^select .* from/, "select from");
+    /^(select .*? from \S+|update \S+|insert into \S+|delete from \S+)/.exec(plain) ?? [];
+  const shortVerb = verb.replace(/^select .*? from/, "select from");
   const rest = plain.slice(verb.length);
   return `\`${`${shortVerb}${rest}`.replaceAll("|", "\\|").slice(0, 110)}\``;
 }
