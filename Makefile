@@ -7,7 +7,7 @@ export NODE_COMPILE_CACHE := $(CURDIR)/node_modules/.cache/compiled
 
 packages := node_modules/.stamp
 
-.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation workers stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory check docs pin-images release-check clean
+.PHONY: help demo demo-once trial-provider test clients conformance fleet aggregation workers stdio envoy-gateway istio kubernetes package image-steps fuzz sbom audit faults bench memory scale check docs pin-images release-check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -70,6 +70,9 @@ bench: $(packages) ## run the benchmarks of docs/performance.md (10 minutes, lon
 
 memory: $(packages) ## measure one sidecar's memory over 200,000 connections and a million checks (half an hour)
 	@exec node bench/memory.ts
+
+scale: $(packages) ## fill a Postgres with a million connections and measure every statement (12 GB of disk, half an hour); CONNECTIONS=10000000, SCALE_DIR, CIPHERTEXTS
+	@exec node bench/large-database.ts --connections $(or $(CONNECTIONS),1000000) --dir $(or $(SCALE_DIR),/var/tmp) --ciphertexts $(or $(CIPHERTEXTS),1)
 
 sbom: $(packages) ## write the software bill of materials of runtime dependencies, CycloneDX: sbom.json
 	@npm sbom --sbom-format cyclonedx --omit dev > sbom.json && echo "sbom.json: $$(grep -c '"bom-ref"' sbom.json) components"

@@ -19,6 +19,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       ending boolean not null default false,
       constraint orphaned_upstream_pkey primary key (route_id, upstream)
     )`.execute(db);
+  await sql`create index orphaned_upstream_ending on orphaned_upstream (ending, orphaned_at)`.execute(db);
   await db.schema
     .createTable("background_work")
     .addColumn("name", "text", (c) => c.primaryKey())

@@ -28,6 +28,11 @@ function targetLine(target: Target): string {
   return `| ${name} | ${limit}${unit}${everyRound ? " in every round" : ""} | ${number(measured.median)}${unit}${range}${kept} | ${answers[verdict(target)]} |`;
 }
 
+/** Tables without targets. */
+export function tablesMarkdown(tables: readonly Table[], machine: string): string {
+  return [machine, ...tables.flatMap(tableLines), ""].join("\n");
+}
+
 function tableLines({ title, note, lines }: Table): string[] {
   const columns = [...new Set(lines.flatMap(({ figures }) => Object.keys(figures)))];
   return [

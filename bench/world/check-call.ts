@@ -25,8 +25,11 @@ export function checkCall(connections: readonly GrpcConnection[], next: () => Pr
   return (done) => {
     const check = next();
     const connection = connections[turn++ % connections.length];
-    connection?.call(check.message, ({ message, ms }) =>
-      done(message?.subarray(0, 2).equals(ok) === true && message.includes(check.upstreamToken), ms),
-    );
+    connection?.call(check.message, ({ message, ms }) => done(isAllowed(check, message), ms));
   };
+}
+
+/** Whether the response allows the request with the connection's upstream token; undefined is an error instead of a response. */
+export function isAllowed({ upstreamToken }: PreparedCheck, message: Buffer | undefined): boolean {
+  return message?.subarray(0, 2).equals(ok) === true && message.includes(upstreamToken);
 }

@@ -76,3 +76,11 @@ export function letsThrough(answer: Buffer, { upstreamToken }: Pick<Connection, 
   const set = decoded.ok_response?.headers.find(({ header }) => header.key === "authorization");
   return (decoded.status?.code ?? 0) === 0 && set?.header.value === `Bearer ${upstreamToken}`;
 }
+
+/** The HTTP status of a response that denies the request, and its body. */
+export function denialOf(answer: Buffer): string {
+  const { denied_response: denied } = responseDeserialize(answer) as {
+    denied_response?: { status?: { code?: string | number }; body?: string };
+  };
+  return `${denied?.status?.code ?? "no status"} ${denied?.body?.slice(0, 200) ?? ""}`.trim();
+}

@@ -68,21 +68,28 @@ export interface RoutesFileOptions {
 export const routeUrl = (route: number) => `https://mcp.test${route === 0 ? "" : `/r${route}`}`;
 const upstreamOf = (upstream: string) => `${upstream}/mcp`;
 
-export async function startWorld(upstream: string): Promise<World> {
+/** @param options.postgres an existing server, which stays when the world ends (default: one of its own) */
+export async function startWorld(
+  upstream: string,
+  options: { readonly postgres?: { readonly url: string } } = {},
+): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "bench-"));
-  const postgres = await startPostgres();
+  const own = options.postgres ? undefined : await startPostgres();
+  const url = options.postgres?.url ?? own?.url ?? "";
   const logger = createLogger({ level: "silent" });
   const keyEnv = { BENCH_KEY: encryptionKey };
   const keySource = [{ kid: "bench", env: "BENCH_KEY" }];
   const store = await openStore({
-    url: postgres.url,
+    url,
+    // Hundreds of writes at once, on a machine that may be busy: not what is measured.
+    operationTimeoutMs: 60_000,
     dir: folder,
     keys: await loadKeyEncryptionKeys(keySource, { env: keyEnv }),
     logger,
   });
   const keys = await createSigningKeys({ store, logger });
   const { insert, close: closeInserts } = await insertConnections(
-    postgres.url,
+    url,
     await loadKeyEncryptionKeys(keySource, { env: keyEnv }),
   );
   const ca = await certificateAuthority(folder, ["mcp.test", "auth.test"]);
@@ -141,7 +148,7 @@ export async function startWorld(upstream: string): Promise<World> {
     folder,
     store,
     ca,
-    env: { ...keyEnv, DATABASE_URL: postgres.url },
+    env: { ...keyEnv, DATABASE_URL: url },
     async connections(count, options) {
       const first = people;
       people += count;
@@ -170,7 +177,7 @@ export async function startWorld(upstream: string): Promise<World> {
       keys.close();
       await closeInserts();
       await store.close();
-      await postgres.close();
+      await own?.close();
       await rm(folder, { recursive: true, force: true });
     },
   };

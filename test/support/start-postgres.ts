@@ -16,11 +16,16 @@ export interface PostgresServer {
   close(): Promise<void>;
 }
 
-/** A separate real Postgres on a free loopback port, with its data in a temporary folder; as root it runs as user `postgres`. */
+/**
+ * A separate real Postgres on a free loopback port, with its data in a temporary folder; as root it runs as user `postgres`.
+ * @param options.settings of the server, which take precedence over those of a short test
+ * @param options.parent the folder that gets the temporary folder (default: the system's)
+ */
 export async function startPostgres(
   tls?: Readonly<{ certificate: string; key: string }>,
+  options: { readonly settings?: Readonly<Record<string, string>>; readonly parent?: string } = {},
 ): Promise<PostgresServer> {
-  const folder = await mkdtemp(join(tmpdir(), "postgres-"));
+  const folder = await mkdtemp(join(options.parent ?? tmpdir(), "postgres-"));
   const port = await freePort();
   let output = "";
   const log = (line: unknown) => {
@@ -42,15 +47,18 @@ export async function startPostgres(
       "-cfull_page_writes=off",
       "-cmax_connections=200",
       ...(tls ? ["-cssl=on", `-cssl_cert_file=${tls.certificate}`, `-cssl_key_file=${tls.key}`] : []),
+      ...Object.entries(options.settings ?? {}).map(([name, value]) => `-c${name}=${value}`),
     ],
     onLog: log,
     onError: log,
   });
   const url = `postgres://postgres:postgres@127.0.0.1:${port}/postgres`;
   const start = async () => {
-    await server.start().catch(() => {
+    const started = server.start().catch(() => {
       throw new Error(`Postgres did not start:\n${output}`);
     });
+    // With a collector, nothing is logged to the standard error that `started` waits for.
+    await (options.settings?.logging_collector === "on" ? Promise.race([started, answering(url)]) : started);
     await answering(url);
   };
   const release = cleanUpOnDeath(folder);
