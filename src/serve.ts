@@ -12,6 +12,7 @@ import { createCheckService, createDenialAudit } from "./ext-authz/check-service
 import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor.ts";
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
+import { collectStartupGarbage } from "./server/heap-shape.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
@@ -104,6 +105,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     accepting: () => accepting,
   });
 
+  collectStartupGarbage();
   const grpc = await createGrpcServer({
     listen: address.grpc,
     services: services.map((one) => (tracing ? tracedService(one, tracing.tracer) : one)),
