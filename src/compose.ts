@@ -1,6 +1,6 @@
 import Router from "@koa/router";
+import { aggregationOnDemand } from "./aggregation/aggregation-on-demand.ts";
 import { createCallOf } from "./aggregation/checked-call.ts";
-import { createAggregation } from "./aggregation/create-aggregation.ts";
 import { createMemberFetch, memberUrl } from "./aggregation/member-fetch.ts";
 import { createAuthorizationServer } from "./authorization-server/create-authorization-server.ts";
 import type { CurrentRoutes } from "./config/route-table.ts";
@@ -124,7 +124,7 @@ export async function compose(foundation: Foundation) {
   });
   portal.use(consentLinks.router.routes());
   const callOf = createCallOf({ routes, signedCalls, people });
-  const aggregation = createAggregation({
+  const aggregation = await aggregationOnDemand({
     ...{ routes, logger, metrics, callOf, mayReach, people },
     onRoutesChanged: foundation.onRoutesChanged ?? (() => () => {}),
     notifications: store.notifications,

@@ -13,6 +13,7 @@ import { createCheckService, createDenialAudit } from "./ext-authz/check-service
 import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor.ts";
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
+import { collectStartupGarbage } from "./server/heap-shape.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
@@ -119,6 +120,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     metricsOfAll: worker?.metricsOfAll,
   });
 
+  collectStartupGarbage();
   const grpc = await createGrpcServer({
     listen: address.grpc,
     services: services.map((one) => (tracing ? tracedService(one, tracing.tracer) : one)),

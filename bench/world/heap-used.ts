@@ -4,7 +4,8 @@
  * @param log of a process started with `--inspect=127.0.0.1:0`.
  */
 export async function heapUsed(log: string): Promise<{ heap: number; resident: number }> {
-  const url = /Debugger listening on (ws:\S+)/.exec(log)?.[1];
+  // `serve` restarts itself with its own flags: the last one is alive.
+  const url = [...log.matchAll(/Debugger listening on (ws:\S+)/g)].at(-1)?.[1];
   if (url === undefined) throw new Error("the process has no inspector");
   const socket = new WebSocket(url);
   await new Promise((resolve, reject) => {

@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { nodeOptions } from "../../dev/release/build.ts";
 import { type Process, startProcess } from "./start-process.ts";
 import type { World } from "./world.ts";
 
@@ -19,8 +18,7 @@ export async function startSidecar(options: {
   const { world, file, core, nodeFlags = [] } = options;
   const started = await startProcess({
     name: "sidecar",
-    // With the options of the executable and the image: what is measured is what ships.
-    command: [process.execPath, nodeOptions, ...nodeFlags, "src/main.ts", "serve", "--config", file],
+    command: [process.execPath, ...nodeFlags, "src/main.ts", "serve", "--config", file],
     cwd: root,
     folder: world.folder,
     env: world.env,

@@ -5,8 +5,6 @@ import { promisify } from "node:util";
 
 /** The checkout. */
 export const root = join(import.meta.dirname, "../..");
-/** A small young generation: many short collections instead of few long ones (docs/performance.md). */
-export const nodeOptions = "--max-semi-space-size=4";
 
 /** The built program, relative to the folder of its package. */
 export const entryPoint = "dist/src/main.js";

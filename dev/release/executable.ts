@@ -4,7 +4,7 @@ import { existsSync, globSync, realpathSync } from "node:fs";
 import { chmod, copyFile, cp, glob, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { build, entryPoint, nodeOptions, root } from "./build.ts";
+import { build, entryPoint, root } from "./build.ts";
 
 const run = promisify(execFile);
 
@@ -16,11 +16,11 @@ while [ -h "$self" ]; do
   case $link in /*) self=$link ;; *) self=\${self%/*}/$link ;; esac
 done
 case $self in */*) folder=\${self%/*}/.. ;; *) folder=.. ;; esac
-exec "$folder/lib/node" ${nodeOptions} "$folder/lib/app/${entryPoint}" "$@"
+exec "$folder/lib/node" "$folder/lib/app/${entryPoint}" "$@"
 `;
 
 /** The same in a folder that is never moved: needs neither a shell nor any other program. */
-const fixedLauncher = (folder: string) => `#!${folder}/lib/node ${nodeOptions}
+const fixedLauncher = (folder: string) => `#!${folder}/lib/node
 import(${JSON.stringify(`${folder}/lib/app/${entryPoint}`)});
 `;
 

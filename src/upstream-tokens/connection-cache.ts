@@ -28,6 +28,20 @@ export interface ConnectionCache {
   close(): void;
 }
 
+/** Properties of a token whose values depend on its route and authorization server. */
+const sharedTexts = [
+  "routeId",
+  "upstream",
+  "issuer",
+  "tokenEndpoint",
+  "revocationEndpoint",
+  "clientId",
+  "redirectUri",
+  "resource",
+] as const satisfies (keyof UpstreamToken)[];
+type SharedText = (typeof sharedTexts)[number];
+const maxSharedTexts = 1_000;
+
 /** @param deps.credentialOf builds the credential of a token, once per version. */
 export function createConnectionCache(deps: {
   store: Pick<Store, "upstreamTokens" | "notifications">;
@@ -42,6 +56,12 @@ export function createConnectionCache(deps: {
       if (reason === "evict") deps.onEvict();
     },
   });
+  const texts = new LRUCache<string, string>({ max: maxSharedTexts });
+  const shared = (text: string) => {
+    const known = texts.get(text);
+    if (known === undefined) texts.set(text, text);
+    return known ?? text;
+  };
   const loads = new Map<string, { promise: Promise<Connection>; current: boolean }>();
 
   function drop(name: string): void {
@@ -58,12 +78,32 @@ export function createConnectionCache(deps: {
     }
   });
 
+  /** Text that many connections have in common is kept once, and the access token only as a part of the header that is sent. */
+  function compact(
+    key: ConnectionKey,
+    token: UpstreamToken,
+    { headers }: Extract<Credential, { kind: "credential" }>,
+  ) {
+    const { accessToken } = token;
+    const sent = headers[0]?.[1] ?? "";
+    const same: Partial<Record<SharedText, string>> = {};
+    for (const field of sharedTexts) if (token[field] !== undefined) same[field] = shared(token[field]);
+    return {
+      ...token,
+      ...same,
+      userId: key.userId,
+      ...(sent.endsWith(accessToken) && { accessToken: sent.slice(sent.length - accessToken.length) }),
+    };
+  }
+
   async function read(key: ConnectionKey, name: string): Promise<Connection> {
     const [token, requiredScopes] = await Promise.all([
       upstreamTokens.find(key),
       upstreamTokens.findRequiredScopes(key),
     ]);
-    return { name, key, token, requiredScopes, credential: token && deps.credentialOf(token, name) };
+    if (token === undefined) return { name, key, requiredScopes };
+    const credential = deps.credentialOf(token, name);
+    return { name, key, token: compact(key, token, credential), requiredScopes, credential };
   }
 
   return {

@@ -34,3 +34,18 @@ it.each(["2025-11-25", "2026-07-28"] as const)(
     }
   },
 );
+
+it("the first aggregated route is served as soon as the configuration has it", async () => {
+  const notes = await statelessMember("notes");
+  const replicas = await startReplicas([]);
+  try {
+    expect((await fetch(replicas.url(), { method: "POST" })).status).toBe(404);
+    await replicas.reload([{ id: "notes", url: notes.url }]);
+    const client = await connect("2026-07-28", { url: replicas.url(), token: replicas.token, fetch });
+    expect(await client.toolNames()).toContain("notes__whoami");
+    await client.close();
+  } finally {
+    await replicas.close();
+    await notes.close();
+  }
+});

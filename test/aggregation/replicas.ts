@@ -1,6 +1,6 @@
 import { listen } from "../../dev/demo/listen.ts";
 import type { AggregateCall, AggregationDeps } from "../../src/aggregation/aggregation.ts";
-import { createAggregation } from "../../src/aggregation/create-aggregation.ts";
+import { aggregationOnDemand } from "../../src/aggregation/aggregation-on-demand.ts";
 import { createApp } from "../../src/server/http/public-endpoint.ts";
 import type { AggregateSession, AggregateSessions } from "../../src/store/aggregate-sessions.ts";
 import { hashedHandle } from "../../src/store/hashed-handle.ts";
@@ -137,7 +137,7 @@ export async function startReplicas(
   };
   const replicas = await Promise.all(
     Array.from({ length: count }, async () => {
-      const aggregation = createAggregation(deps);
+      const aggregation = await aggregationOnDemand(deps);
       const app = createApp(logger);
       app.use(async (ctx, next) => {
         ctx.res.once("close", () => {
@@ -190,12 +190,14 @@ export async function startReplicas(
 }
 
 function tableOf(members: readonly TestMember[], aggregate: object = {}) {
+  const all = {
+    id: "all",
+    from: "https://all.test",
+    mcp: { aggregate: { routes: members.map(({ id }) => id), ...aggregate } },
+  };
+  const other = { id: "other", from: "https://other.test", to: "https://upstream.test", mcp: { server: {} } };
   const routes = [
-    {
-      id: "all",
-      from: "https://all.test",
-      mcp: { aggregate: { routes: members.map(({ id }) => id), ...aggregate } },
-    },
+    members.length > 0 ? all : other,
     ...members.map(({ id, name = id }) => ({
       id,
       name,

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Program } from "../../dev/demo/sidecar.ts";
 import { runQuickstart, shellBlocks } from "../docs/quickstart-page.ts";
 import { startE2e } from "../support/e2e.ts";
+import { startedWith } from "../support/started-with.ts";
 import { gatewayBehavior } from "../system/platforms/behavior/gateway-behavior.ts";
 import { npmSkipping } from "./checkout-copy.ts";
 
@@ -60,6 +61,12 @@ describe.skipIf(archive === undefined)(
       await symlink(join(elsewhere, "relative"), join(elsewhere, "absolute"));
       for (const name of ["relative", "absolute"])
         expect(asked(join(elsewhere, name), {})).toMatchObject({ status: 0, stdout: `${version}\n` });
+    });
+
+    it("serves with a heap for its container", () => {
+      const { starts } = startedWith(folder, [command], ["serve", "--config", "absent.yaml"]);
+      expect(starts).toHaveLength(2);
+      expect(starts[1]?.execArgv.join(" ")).toContain("--initial-old-space-size=");
     });
 
     it("contains the licenses of the product and of Node.js, and no development packages", () => {

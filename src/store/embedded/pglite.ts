@@ -1,5 +1,5 @@
 import { statfs } from "node:fs/promises";
-import { PGlite, type Transaction } from "@electric-sql/pglite";
+import type { PGlite, Transaction } from "@electric-sql/pglite";
 
 /** A segment of Postgres' log, plus a margin. */
 const requiredMebibytes = 20;
@@ -34,6 +34,8 @@ export interface ReopeningPglite {
   close(): Promise<void>;
 }
 
+/** Postgres' default of 128 MB is all resident; files are cached by the operating system as well. */
+const sharedBuffers = "16MB";
 /** Pause between attempts to reopen, ms. */
 const pauseMs = 1_000;
 
@@ -43,7 +45,10 @@ const pauseMs = 1_000;
  * Supports one caller at a time, as with Kysely.
  */
 export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
-  let current: PGlite | undefined = await PGlite.create({ dataDir });
+  // Loaded here: with Postgres, nothing of it takes memory.
+  const { PGlite: Pglite } = await import("@electric-sql/pglite");
+  const startParams = [...Pglite.defaultStartParams, "-c", `shared_buffers=${sharedBuffers}`];
+  let current: PGlite | undefined = await Pglite.create({ dataDir, startParams });
   let reopening: Promise<PGlite> | undefined;
   let tryAgainAt = 0;
   let closed = false;
@@ -63,7 +68,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
     tryAgainAt = performance.now() + pauseMs;
     // Recovery also writes.
     await requireSpace(dataDir);
-    const opened = await PGlite.create({ dataDir }).catch((error: unknown) => {
+    const opened = await Pglite.create({ dataDir, startParams }).catch((error: unknown) => {
       throw unavailable("it cannot be reopened", error);
     });
     for (const { channel, onNotification } of listeners) await opened.listen(channel, onNotification);
