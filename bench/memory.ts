@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { heapFlags } from "../src/server/heap-shape.ts";
+import { heapFlags } from "../src/workers/heap-shape.ts";
 import { grpcConnection } from "./load/grpc-connection.ts";
 import { checkCall, type PreparedCheck, prepareCheck } from "./world/check-call.ts";
 import { checkPath } from "./world/check-message.ts";

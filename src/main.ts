@@ -12,7 +12,7 @@ if (Number.parseInt(process.versions.node, 10) <= newestUnsupported) {
 
 try {
   // Before anything else is loaded: it is loaded again then.
-  if (process.argv[2] === "serve") (await import("./server/heap-shape.ts")).restartWithHeapFlags();
+  if (process.argv[2] === "serve") (await import("./workers/heap-shape.ts")).restartWithHeapFlags();
   const { program } = await import("./cli/program.ts");
   await program.parseAsync();
 } catch (error) {

@@ -13,7 +13,6 @@ import { createCheckService, createDenialAudit } from "./ext-authz/check-service
 import { createExternalProcessor, maxWatchedStreams } from "./ext-proc/processor.ts";
 import { createGrpcServer } from "./server/grpc/grpc-server.ts";
 import { healthNoticeMs } from "./server/grpc/health.ts";
-import { collectStartupGarbage } from "./server/heap-shape.ts";
 import { limitBodies, limitRequests } from "./server/http/limits.ts";
 import { listen, maxConnections } from "./server/http/listener.ts";
 import { createApp, envoyOnly, publicEndpoint } from "./server/http/public-endpoint.ts";
@@ -27,6 +26,7 @@ import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
 import { reportUnhandledRejections } from "./telemetry/unhandled-rejections.ts";
+import { collectStartupGarbage } from "./workers/heap-shape.ts";
 import type { Worker } from "./workers/worker.ts";
 import { serveXds } from "./xds/serve-xds.ts";
 

@@ -2,8 +2,8 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { productVersion } from "../util/package.ts";
 import type { ImportArguments } from "./import.ts";
 import { addOperatorCommands } from "./operator-commands.ts";
-import { standardOutput } from "./standard-output.ts";
 import type { ServeArguments } from "./serve.ts";
+import { standardOutput } from "./standard-output.ts";
 
 const { out, drained } = standardOutput(process.stdout);
 const err = (text: string) => void process.stderr.write(text);

@@ -1,4 +1,5 @@
 import cluster, { type Worker } from "node:cluster";
+import { workerExecArgv } from "./heap-shape.ts";
 import { type Order, type Report, type Snapshot, workerVariable } from "./messages.ts";
 
 /** How a process ended: `exit code 1`, `SIGKILL`, or its own message. */
@@ -35,6 +36,7 @@ export class WorkerProcess {
     const sockets = process.umask(umask);
     try {
       const variable = `${place.number}/${place.workers}${place.replaces ? "/replaces" : ""}`;
+      cluster.setupPrimary({ execArgv: [...workerExecArgv(place.workers)] });
       this.#worker = cluster.fork({ [workerVariable]: variable });
     } finally {
       process.umask(sockets);

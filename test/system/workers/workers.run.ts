@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePort } from "../../../dev/demo/free-port.ts";
 import { runProgram } from "../../../dev/demo/sidecar.ts";
+import { heapFlags, memoryOfContainer } from "../../../src/workers/heap-shape.ts";
 import { type E2e, startE2e } from "../../support/e2e.ts";
 import { pingThroughEnvoy } from "../../support/ping-through-envoy.ts";
 import { createTestDatabase } from "../../support/postgres.ts";
@@ -93,6 +94,17 @@ describe("one command that serves with two workers, through a real Envoy and a r
       "a worker is ready 1",
       "a worker is ready 2",
     ]);
+  });
+
+  it("each worker has a heap for its share of the memory", () => {
+    const shares = [1, 2].map((worker) => readFileSync(`/proc/${pidOf(worker)}/cmdline`, "utf8").split("\0"));
+    const memoryBytes = memoryOfContainer();
+    for (const args of shares) {
+      const wanted = heapFlags({ memoryBytes, workers: 2 });
+      expect(args.filter((arg) => wanted.some((flag) => flag.split("=")[0] === arg.split("=")[0]))).toEqual(
+        wanted,
+      );
+    }
   });
 
   it("the sockets of all workers have the permissions of the setting", () => {

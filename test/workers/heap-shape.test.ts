@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { type Program, programFile } from "../../dev/demo/sidecar.ts";
-import { flagsToAdd, heapFlags } from "../../src/server/heap-shape.ts";
+import { flagsToAdd, heapFlags } from "../../src/workers/heap-shape.ts";
 import { startedWith } from "../support/started-with.ts";
 
 const mebibyte = 1024 ** 2;

@@ -68,6 +68,14 @@ export function flagsToAdd(
   return flags.filter((flag) => !chosen.has(nameOf(flag)));
 }
 
+/** Command-line options of one of several workers: this process's, with a heap for its share instead of the one for all memory. */
+export function workerExecArgv(workers: number): readonly string[] {
+  const memoryBytes = memoryOfContainer();
+  const own = new Set(heapFlags({ memoryBytes }));
+  const chosen = process.execArgv.filter((flag) => !own.has(flag));
+  return [...flagsToAdd(heapFlags({ memoryBytes, workers }), chosen, process.env.NODE_OPTIONS), ...chosen];
+}
+
 /** V8 accepts underscores, too. */
 function nameOf(flag: string): string {
   return flag
