@@ -90,22 +90,47 @@ export interface AuditEvent {
 
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
 export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
-  await tx
-    .insertInto("audit_event")
-    .values({
-      action: event.action,
-      user_id: event.userId ?? null,
-      client_id: event.clientId ?? null,
-      grant_id: event.grantId ?? null,
-      route_id: event.routeId ?? null,
-      upstream: event.upstream ?? null,
-      issuer: event.issuer ?? null,
-      reason: event.reason ?? null,
-      request_id: event.requestId ?? null,
-      detail: event.detail === undefined ? null : JSON.stringify(event.detail),
-    })
-    .execute();
+  await tx.insertInto("audit_event").values(valuesOf(event)).execute();
 }
+
+function valuesOf(event: AuditEvent) {
+  return {
+    action: event.action,
+    user_id: event.userId ?? null,
+    client_id: event.clientId ?? null,
+    grant_id: event.grantId ?? null,
+    route_id: event.routeId ?? null,
+    upstream: event.upstream ?? null,
+    issuer: event.issuer ?? null,
+    reason: event.reason ?? null,
+    request_id: event.requestId ?? null,
+    detail: event.detail === undefined ? null : JSON.stringify(event.detail),
+  };
+}
+
+const textColumns = [
+  "action",
+  "user_id",
+  "client_id",
+  "grant_id",
+  "route_id",
+  "upstream",
+  "issuer",
+  "reason",
+  "request_id",
+] as const;
+
+/** For `insert into audit_event (names) select of(event) from ...`: an event in the statement of the change that it records. */
+export const auditColumns = {
+  names: [...textColumns, "detail"],
+  of(event: AuditEvent) {
+    const { detail, ...values } = valuesOf(event);
+    return [
+      ...textColumns.map((name) => sql<string | null>`${values[name]}::text`.as(name)),
+      sql`${detail}::jsonb`.as("detail"),
+    ];
+  },
+} as const;
 
 /** At most `limit` audit events in the order of their ids: pass the last id as `after` for more. */
 export async function readAuditEvents(

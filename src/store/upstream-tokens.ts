@@ -3,7 +3,8 @@ import type { ConnectionKey } from "../model/connection.ts";
 import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { DisconnectScope } from "./disconnects.ts";
-import type { RequiredScopesTable } from "./required-scopes.ts";
+import type { RequiredScopes, RequiredScopesTable } from "./required-scopes.ts";
+import type { TokenUse } from "./token-usage.ts";
 
 /** A decrypted upstream token with everything required to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
@@ -66,6 +67,10 @@ export type ConnectionSummary = ConnectionKey &
 
 export interface StoredUpstreamTokens extends RequiredScopesTable {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
+  /** The same with the connection's required scopes, in one round trip. */
+  findWithRequiredScopes(
+    key: ConnectionKey,
+  ): Promise<{ readonly token?: UpstreamToken; readonly requiredScopes?: RequiredScopes }>;
   /** Stores the token of a consent, replaces any existing one, and clears the required scopes. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
   /** The same, but returns undefined if something has changed since `basis`. */
@@ -73,8 +78,8 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
   /** This person's latest disconnects of the connection and of its whole route: a number that was not there before is a new one. */
   disconnects(key: ConnectionKey): Promise<readonly number[]>;
   /**
-   * Takes the refresh lease of exactly this version; false: another owner holds it, or the version is gone. An owner may renew its
-   * lease. `until` is converted from this replica's clock to the database's, so that a replica with a wrong clock does not steal a
+   * Takes the refresh lease of exactly this version, and returns the person's disconnects before it (as `disconnects`); undefined:
+   * another owner holds it, or the version is gone. An owner may renew its lease. `until` is converted from this replica's clock to the database's, so that a replica with a wrong clock does not steal a
    * lease.
    * @param mayTakeOver whether an expired lease may be taken (true)
    */
@@ -84,7 +89,7 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
     owner: string,
     until: Date,
     mayTakeOver?: boolean,
-  ): Promise<boolean>;
+  ): Promise<readonly number[] | undefined>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
   /** Counts a refresh that was rejected without a reason, and releases the lease. Undefined: the lease or the version is gone. */
   recordRejection(
@@ -93,13 +98,13 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
     owner: string,
     at: Date,
   ): Promise<RefreshRejections | undefined>;
-  /** Writes a refreshed token if version and lease owner still match. Returns the new version; undefined if they do not match. */
+  /** Writes a refreshed token if version and lease owner still match; undefined if they do not. */
   replace(
     token: NewUpstreamToken,
     version: number,
     owner: string,
     audit: AuditEvent,
-  ): Promise<number | undefined>;
+  ): Promise<Pick<UpstreamToken, "version" | "updatedAt"> | undefined>;
   /** Deletes exactly this version (after a rejection); false: another one has been stored since. */
   deleteVersion(key: ConnectionKey, version: number, audit: AuditEvent): Promise<boolean>;
   /**
@@ -115,8 +120,8 @@ export interface StoredUpstreamTokens extends RequiredScopesTable {
   listForUser(userId: string): Promise<UpstreamToken[]>;
   /** Connections as an operator may see them, without decrypting anything. */
   list(filter: { readonly userId?: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
-  /** Records that the connection was used now, without a new version or a notification. */
-  recordUse(key: ConnectionKey): Promise<void>;
+  /** Records that these connections were used now, without new versions or notifications. */
+  recordUses(uses: readonly TokenUse[]): Promise<void>;
   /**
    * Connections that belong to no route for `graceSeconds`, for every replica that called this in the meantime: a replica that still
    * has the route restarts the time.

@@ -29,7 +29,7 @@ export function startRefreshingAhead(
         if (route.upstream !== key.upstream && !isBelowUpstream(route, key.upstream)) return;
         const connection = await cache.load(key, name);
         if (connection.token?.version !== key.version) return;
-        await refresher.refresh(connection, connection.token, route);
+        await refresher.refresh(connection, connection.token, route, { ahead: true });
       }),
     );
   }
