@@ -11,8 +11,8 @@ const table = "upstream_token";
 const now = sql<Date>`now()`;
 
 /**
- * The writes of a refresh. Each is one statement, and so one round trip instead of five: when thousands of tokens expire together, round
- * trips decide how long the last user waits.
+ * The writes of a refresh. Each is one statement instead of a transaction of five: when thousands of tokens expire together, their number
+ * decides how long the last user waits.
  * @param deps.columnsOf the columns to write, encrypted
  */
 export function tokenRefreshes(

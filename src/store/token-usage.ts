@@ -1,11 +1,6 @@
 import { sql } from "kysely";
-import type { ConnectionKey } from "../model/connection.ts";
-import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
-
-/** A use of a connection, with its audit event if it is the first use of a token. */
-export type TokenUse = ConnectionKey & { readonly audit?: AuditEvent };
 
 /** Records usage in batches, one statement each: after a refresh of many tokens, each has a first use. */
 export function tokenUsage(database: Database): Pick<StoredUpstreamTokens, "recordUses"> {

@@ -115,7 +115,7 @@ export function upstreamTokens(
         .where("upstream", "=", token.upstream)
         .execute();
       await writeAuditEvent(tx, audit);
-      await notify(tx, changed(token));
+      await notify(tx, { ...changed(token), version });
       return version;
     });
   }

@@ -4,7 +4,6 @@ import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { DisconnectScope } from "./disconnects.ts";
 import type { RequiredScopes, RequiredScopesTable } from "./required-scopes.ts";
-import type { TokenUse } from "./token-usage.ts";
 
 /** A decrypted upstream token with everything required to use, refresh and revoke it. */
 export interface UpstreamToken extends ConnectionKey {
@@ -35,6 +34,9 @@ export interface UpstreamToken extends ConnectionKey {
   /** Refreshes of this version that the server rejected without a reason; absent: none. */
   readonly rejections?: RefreshRejections;
 }
+
+/** A use of a connection, with its audit event if it is the first use of a token. */
+export type TokenUse = ConnectionKey & { readonly audit?: AuditEvent };
 
 export interface RefreshRejections {
   readonly count: number;

@@ -1,8 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Store } from "../store/store.ts";
-import type { TokenUse } from "../store/token-usage.ts";
-import type { UpstreamToken } from "../store/upstream-tokens.ts";
+import type { TokenUse, UpstreamToken } from "../store/upstream-tokens.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { TokenCaller } from "./upstream-tokens.ts";
 

@@ -162,7 +162,7 @@ describeStore("upstream tokens", (store) => {
       token({ routeId: "notified" }),
       audit("upstream_token.obtained"),
     );
-    expect(await obtained.next).toEqual({ table: "upstream_token", key: name });
+    expect(await obtained.next).toEqual({ table: "upstream_token", key: name, version });
     await store().upstreamTokens.takeLease(fresh, version, "a", inSeconds(30));
     const givenUp = changes(store(), mine);
     await store().upstreamTokens.releaseLease(fresh, version, "a");

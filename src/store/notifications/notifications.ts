@@ -3,7 +3,7 @@ import type { Tables } from "../tables.ts";
 
 /** A change that every replica is notified of; payloads contain hashes and ids, never tokens. */
 export type Change =
-  /** `version`: the connection's version, if nothing but its upstream token has changed; absent also from earlier versions of this program. */
+  /** `version`: who has read this version has read the whole change. Absent: another change, or one of an earlier version of this program. */
   | { readonly table: "upstream_token"; readonly key: string; readonly version?: number }
   | { readonly table: "grant"; readonly grantId: string }
   | { readonly table: "browser_session"; readonly userId: string }
