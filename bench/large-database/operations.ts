@@ -86,7 +86,7 @@ export const coldCheck: readonly Operation[] = [
     name: "delegations of a grant",
     run: ({ store, connection }) => counted(store.delegations.ofGrant(connection.grantId)),
   },
-  { name: "time of last use", run: (sample) => done(sample.store.upstreamTokens.recordUse(key(sample))) },
+  { name: "time of last use", run: (sample) => done(sample.store.upstreamTokens.recordUses([key(sample)])) },
 ];
 
 /** Pages of one person, in the portal and in the admin API. */

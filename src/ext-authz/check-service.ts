@@ -159,7 +159,9 @@ function beforeDeadline(checked: Promise<Checked>, ms: number): Promise<Checked>
 }
 
 function unavailable(code: string, message: string): Checked {
-  const decision: Deny = { kind: "deny", status: 503, code, message, headers: [["retry-after", "1"]] };
+  // Jitter: what an outage has failed must not come back at the same instant.
+  const retryAfter = String(1 + Math.floor(Math.random() * 3));
+  const decision: Deny = { kind: "deny", status: 503, code, message, headers: [["retry-after", retryAfter]] };
   return { decision, reason: code };
 }
 

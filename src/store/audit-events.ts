@@ -90,24 +90,50 @@ export interface AuditEvent {
 
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
 export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
-  await tx
-    .insertInto("audit_event")
-    .values({
-      // Not when the transaction began: `at` is about the time when the id is assigned.
-      at: sql<Date>`clock_timestamp()`,
-      action: event.action,
-      user_id: event.userId ?? null,
-      client_id: event.clientId ?? null,
-      grant_id: event.grantId ?? null,
-      route_id: event.routeId ?? null,
-      upstream: event.upstream ?? null,
-      issuer: event.issuer ?? null,
-      reason: event.reason ?? null,
-      request_id: event.requestId ?? null,
-      detail: event.detail === undefined ? null : JSON.stringify(event.detail),
-    })
-    .execute();
+  await tx.insertInto("audit_event").values(valuesOf(event)).execute();
 }
+
+function valuesOf(event: AuditEvent) {
+  return {
+    // Not when the transaction began: `at` is about the time when the id is assigned.
+    at: sql<Date>`clock_timestamp()`,
+    action: event.action,
+    user_id: event.userId ?? null,
+    client_id: event.clientId ?? null,
+    grant_id: event.grantId ?? null,
+    route_id: event.routeId ?? null,
+    upstream: event.upstream ?? null,
+    issuer: event.issuer ?? null,
+    reason: event.reason ?? null,
+    request_id: event.requestId ?? null,
+    detail: event.detail === undefined ? null : JSON.stringify(event.detail),
+  };
+}
+
+const textColumns = [
+  "action",
+  "user_id",
+  "client_id",
+  "grant_id",
+  "route_id",
+  "upstream",
+  "issuer",
+  "reason",
+  "request_id",
+] as const;
+
+/** For `insert into audit_event (names) select of(event) from ...`: an event in the statement of the change that it records. */
+export const auditColumns = {
+  names: ["at", ...textColumns, "detail"],
+  of(event: AuditEvent) {
+    const { at, detail, ...values } = valuesOf(event);
+    return [
+      at.as("at"),
+      ...textColumns.map((name) => sql<string | null>`${values[name]}::text`.as(name)),
+      sql`${detail}::jsonb`.as("detail"),
+    ];
+  },
+} as const;
 
 /** How many events one statement looks at: a filter that few events match must not make it scan the whole trail. */
 const lookedAt = 20_000;

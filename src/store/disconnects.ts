@@ -29,13 +29,21 @@ export async function recordDisconnect(
     .execute();
 }
 
+/** Where `used_value` holds the disconnects of a connection and of its route. */
+export function disconnectNames(key: ConnectionKey): {
+  readonly kind: string;
+  readonly names: readonly string[];
+} {
+  return { kind, names: [nameOf(key, "connection"), nameOf(key, "route")] };
+}
+
 /** The latest disconnects of the connection and of its route in the last 30 days, each as a unique number. */
 export async function disconnectsOf(db: Kysely<Tables>, key: ConnectionKey): Promise<readonly number[]> {
   const rows = await db
     .selectFrom(table)
     .select("expires_at")
     .where("kind", "=", kind)
-    .where("name", "in", [nameOf(key, "connection"), nameOf(key, "route")])
+    .where("name", "in", disconnectNames(key).names)
     .execute();
   return rows.map(({ expires_at }) => expires_at.getTime());
 }

@@ -1,4 +1,4 @@
-import type { Kysely } from "kysely";
+import type { Kysely, Selectable } from "kysely";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Database } from "./database.ts";
 import { notify } from "./notifications/notifications.ts";
@@ -71,14 +71,7 @@ export function requiredScopesTable(database: Database, macs: RowMacs): Required
       const found = await database.read("upstream_demand.find", (db) =>
         selectRow(db, key).executeTakeFirst(),
       );
-      const row = await macs.find(table, found);
-      return (
-        row && {
-          scopes: row.scopes,
-          ...(row.resource_metadata !== null && { resourceMetadata: row.resource_metadata }),
-          requiredAt: row.demanded_at,
-        }
-      );
+      return requiredScopesOf(macs, found);
     },
     async clearRequiredScopes(key) {
       await database.write("upstream_demand.clear", async (tx) => {
@@ -91,6 +84,20 @@ export function requiredScopesTable(database: Database, macs: RowMacs): Required
         await notify(tx, changed(key));
       });
     },
+  };
+}
+
+/** The required scopes in a row; undefined: none, or its MAC is invalid. */
+export async function requiredScopesOf(
+  macs: RowMacs,
+  found: Selectable<Tables[typeof table]> | undefined,
+): Promise<RequiredScopes | undefined> {
+  const row = await macs.find(table, found);
+  if (!row) return undefined;
+  return {
+    scopes: row.scopes,
+    ...(row.resource_metadata !== null && { resourceMetadata: row.resource_metadata }),
+    requiredAt: row.demanded_at,
   };
 }
 

@@ -9,10 +9,12 @@ import type { Encryption } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
 import type { Indexes } from "./indexes.ts";
 import { notify } from "./notifications/notifications.ts";
-import { requiredScopesTable } from "./required-scopes.ts";
+import { requiredScopesOf, requiredScopesTable } from "./required-scopes.ts";
 import type { RowMacs } from "./row-macs.ts";
 import { hasDisconnectedOrSignedOut } from "./save-token.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
+import { tokenRefreshes } from "./token-refreshes.ts";
+import { tokenUsage } from "./token-usage.ts";
 import {
   type NewUpstreamToken,
   type PutBasis,
@@ -119,7 +121,7 @@ export function upstreamTokens(
         .where("upstream", "=", token.upstream)
         .execute();
       await writeAuditEvent(tx, audit);
-      await notify(tx, changed(token));
+      await notify(tx, { ...changed(token), version });
       return version;
     });
   }
@@ -161,94 +163,54 @@ export function upstreamTokens(
       return row && decryptToken(row);
     },
 
+    async findWithRequiredScopes(key) {
+      const found = await database.read("upstream_token.find_with_required_scopes", (db) =>
+        db
+          .selectFrom(sql`(select)`.as("asked"))
+          .leftJoin("upstream_token as t", (join) =>
+            join.on((e) =>
+              e.and({ "t.user_id": key.userId, "t.route_id": key.routeId, "t.upstream": key.upstream }),
+            ),
+          )
+          .leftJoin("upstream_demand as d", (join) =>
+            join.on((e) =>
+              e.and({ "d.user_id": key.userId, "d.route_id": key.routeId, "d.upstream": key.upstream }),
+            ),
+          )
+          .selectAll("t")
+          .select([
+            "d.scopes as required_scopes",
+            "d.resource_metadata as required_metadata",
+            "d.demanded_at as required_at",
+            "d.mac as required_mac",
+          ])
+          .executeTakeFirstOrThrow(),
+      );
+      const { required_scopes, required_metadata, required_at, required_mac, ...columns } = found;
+      const row =
+        columns.user_id !== null && (await macs.find(table, columns as Selectable<UpstreamTokenTable>));
+      const [token, requiredScopes] = await Promise.all([
+        row ? decryptToken(row) : undefined,
+        required_scopes !== null && required_at !== null
+          ? requiredScopesOf(macs, {
+              user_id: key.userId,
+              route_id: key.routeId,
+              upstream: key.upstream,
+              scopes: required_scopes,
+              resource_metadata: required_metadata,
+              demanded_at: required_at,
+              mac: required_mac,
+            })
+          : undefined,
+      ]);
+      return { token, requiredScopes };
+    },
+
     put,
 
     disconnects: (key) => database.read("upstream_token.disconnects", (db) => disconnectsOf(db, key)),
 
-    async takeLease(key, version, owner, until, mayTakeOver = true) {
-      const leaseMs = until.getTime() - Date.now();
-      const rows = await database.writeAtOnce("upstream_token.take_lease", (db) =>
-        db
-          .updateTable(table)
-          .set({ lease_owner: owner, lease_until: sql`now() + ${leaseMs} * interval '1 millisecond'` })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .where((e) =>
-            e.or([
-              e("lease_until", "is", null),
-              e("lease_owner", "=", owner),
-              ...(mayTakeOver ? [e("lease_until", "<=", now)] : []),
-            ]),
-          )
-          .returning("version")
-          .execute(),
-      );
-      return rows.length === 1;
-    },
-
-    async releaseLease(key, version, owner) {
-      await database.write("upstream_token.release_lease", async (tx) => {
-        const rows = await tx
-          .updateTable(table)
-          .set({ lease_owner: null, lease_until: null })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .where("lease_owner", "=", owner)
-          .returning("version")
-          .execute();
-        // Waiters for this refresh must not wait for the lease to expire.
-        if (rows.length === 1) await notify(tx, changed(key));
-      });
-    },
-
-    async recordRejection(key, version, owner, at) {
-      const since = clock.toDatabase(at);
-      const row = await database.write("upstream_token.record_rejection", async (tx) => {
-        const recorded = await tx
-          .updateTable(table)
-          .set({
-            lease_owner: null,
-            lease_until: null,
-            refused_count: sql<number>`case when refused_version = version then refused_count + 1 else 1 end`,
-            refused_since: sql<Date>`case when refused_version = version then refused_since else ${since} end`,
-            refused_version: sql<number>`version`,
-          })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
-          .where("lease_owner", "=", owner)
-          .returningAll()
-          .executeTakeFirst();
-        if (recorded) await notify(tx, changed(key));
-        return recorded;
-      });
-      return row && rejectionsOf(row).rejections;
-    },
-
-    async replace(token, version, owner, audit) {
-      const values = await encryptToken(token);
-      return database.write("upstream_token.replace", async (tx) => {
-        const row = await tx
-          .updateTable(table)
-          .set(values)
-          .where("user_id", "=", token.userId)
-          .where("route_id", "=", token.routeId)
-          .where("upstream", "=", token.upstream)
-          .where("version", "=", version)
-          .where("lease_owner", "=", owner)
-          .returning("version")
-          .executeTakeFirst();
-        if (row === undefined) return undefined;
-        await writeAuditEvent(tx, audit);
-        await notify(tx, changed(token));
-        return row.version;
-      });
-    },
+    ...tokenRefreshes(database, { columnsOf: encryptToken, rejectionsOf }),
 
     deleteVersion(key, version, audit) {
       return database.write("upstream_token.delete_version", async (tx) => {
@@ -302,18 +264,7 @@ export function upstreamTokens(
       return Promise.all((await macs.filter(table, rows)).map(decryptToken));
     },
 
-    async recordUse(key) {
-      await database.writeAtOnce("upstream_token.record_use", (db) =>
-        db
-          .updateTable(table)
-          // Its token may still be valid: from now on, it is refreshed ahead again.
-          .set({ last_used_at: now, dormant_at: null })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .execute(),
-      );
-    },
+    ...tokenUsage(database),
     ...upstreamTokenQueries(database),
     ...dueTokens(database, deps.indexes),
   };

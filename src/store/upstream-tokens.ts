@@ -5,7 +5,7 @@ import type { Database } from "./database.ts";
 import type { DisconnectScope } from "./disconnects.ts";
 import type { DueTokens } from "./due-tokens.ts";
 import { pageSize, pagesOf } from "./pages.ts";
-import type { RequiredScopesTable } from "./required-scopes.ts";
+import type { RequiredScopes, RequiredScopesTable } from "./required-scopes.ts";
 import type { Tables, UpstreamTokenTable } from "./tables.ts";
 
 /** A decrypted upstream token with everything required to use, refresh and revoke it. */
@@ -38,6 +38,9 @@ export interface UpstreamToken extends ConnectionKey {
   readonly rejections?: RefreshRejections;
 }
 
+/** A use of a connection, with its audit event if it is the first use of a token. */
+export type TokenUse = ConnectionKey & { readonly audit?: AuditEvent };
+
 export interface RefreshRejections {
   readonly count: number;
   /** Time of the first one. */
@@ -69,6 +72,10 @@ export type ConnectionSummary = ConnectionKey &
 
 export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
   find(key: ConnectionKey): Promise<UpstreamToken | undefined>;
+  /** The same with the connection's required scopes, in one round trip. */
+  findWithRequiredScopes(
+    key: ConnectionKey,
+  ): Promise<{ readonly token?: UpstreamToken; readonly requiredScopes?: RequiredScopes }>;
   /** Stores the token of a consent, replaces any existing one, and clears the required scopes. Returns the new version. */
   put(token: NewUpstreamToken, audit: AuditEvent): Promise<number>;
   /** The same, but returns undefined if something has changed since `basis`. */
@@ -76,8 +83,8 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
   /** This person's latest disconnects of the connection and of its whole route: a number that was not there before is a new one. */
   disconnects(key: ConnectionKey): Promise<readonly number[]>;
   /**
-   * Takes the refresh lease of exactly this version; false: another owner holds it, or the version is gone. An owner may renew its
-   * lease. `until` is converted from this replica's clock to the database's, so that a replica with a wrong clock does not steal a
+   * Takes the refresh lease of exactly this version, and returns the person's disconnects before it (as `disconnects`); undefined:
+   * another owner holds it, or the version is gone. An owner may renew its lease. `until` is converted from this replica's clock to the database's, so that a replica with a wrong clock does not steal a
    * lease.
    * @param mayTakeOver whether an expired lease may be taken (true)
    */
@@ -87,7 +94,7 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
     owner: string,
     until: Date,
     mayTakeOver?: boolean,
-  ): Promise<boolean>;
+  ): Promise<readonly number[] | undefined>;
   releaseLease(key: ConnectionKey, version: number, owner: string): Promise<void>;
   /** Counts a refresh that was rejected without a reason, and releases the lease. Undefined: the lease or the version is gone. */
   recordRejection(
@@ -96,13 +103,13 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
     owner: string,
     at: Date,
   ): Promise<RefreshRejections | undefined>;
-  /** Writes a refreshed token if version and lease owner still match. Returns the new version; undefined if they do not match. */
+  /** Writes a refreshed token if version and lease owner still match; undefined if they do not. */
   replace(
     token: NewUpstreamToken,
     version: number,
     owner: string,
     audit: AuditEvent,
-  ): Promise<number | undefined>;
+  ): Promise<Pick<UpstreamToken, "version" | "updatedAt"> | undefined>;
   /** Deletes exactly this version (after a rejection); false: another one has been stored since. */
   deleteVersion(key: ConnectionKey, version: number, audit: AuditEvent): Promise<boolean>;
   /**
@@ -123,8 +130,8 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
     readonly userId?: string;
     readonly routeId?: string;
   }): AsyncIterable<readonly ConnectionSummary[]>;
-  /** Records that the connection was used now, and is not dormant, without a new version or a notification. */
-  recordUse(key: ConnectionKey): Promise<void>;
+  /** Records that these connections were used now, and are not dormant, without new versions or notifications. */
+  recordUses(uses: readonly TokenUse[]): Promise<void>;
 }
 
 const table = "upstream_token";

@@ -69,6 +69,11 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       ["step", "outcome"],
     ),
     upstreamTokenRefreshes: refreshes,
+    upstreamTokenRefreshesWaiting: gauge(
+      "upstream_token_refreshes_waiting",
+      "Connections that wait for the refresh of their upstream token, because many tokens have expired together.",
+      [],
+    ),
     consents: counter(
       "consents_total",
       "Authorization flows that ask for consent, by kind (client, upstream) and outcome.",

@@ -46,7 +46,7 @@ export function startRefreshingAhead(
     if (route.upstream !== key.upstream && !isBelowUpstream(route, key.upstream)) return;
     const connection = await cache.load(key, name);
     if (connection.token?.version !== version) return;
-    const result = await refresher.refresh(connection, connection.token, route);
+    const result = await refresher.refresh(connection, connection.token, route, { ahead: true });
     failures.set(route.id, result.kind === "unavailable" ? (failures.get(route.id) ?? 0) + 1 : 0);
     if (because === "token_expires" || result.kind !== "refreshed") return;
     const final = finalExpiry(connection.token, result.connection.token);

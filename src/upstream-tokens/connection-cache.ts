@@ -3,8 +3,7 @@ import type { ConnectionKey } from "../model/connection.ts";
 import type { RequiredScopes } from "../store/required-scopes.ts";
 import type { Store } from "../store/store.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import type { Credential, TokenCaller } from "./upstream-tokens.ts";
+import type { Credential } from "./upstream-tokens.ts";
 
 /** A snapshot of one connection. */
 export interface Connection {
@@ -25,6 +24,8 @@ export interface ConnectionCache {
   load(key: ConnectionKey, name: string): Promise<Connection>;
   /** Makes the next `load` read the store. */
   drop(name: string): void;
+  /** Call before a write of this connection's token, and its `end` in any case. */
+  write(connection: Connection): ConnectionWrite;
   close(): void;
 }
 
@@ -41,6 +42,16 @@ const sharedTexts = [
 ] as const satisfies (keyof UpstreamToken)[];
 type SharedText = (typeof sharedTexts)[number];
 const maxSharedTexts = 1_000;
+
+/** A write of a token under way. */
+export interface ConnectionWrite {
+  /**
+   * The connection with the token as written, without a read; now cached. Undefined: something else of the connection may have changed
+   * since `write`.
+   */
+  written(token: UpstreamToken): Connection | undefined;
+  end(): void;
+}
 
 /** @param deps.credentialOf builds the credential of a token, once per version. */
 export function createConnectionCache(deps: {
@@ -64,46 +75,61 @@ export function createConnectionCache(deps: {
   };
   const loads = new Map<string, { promise: Promise<Connection>; current: boolean }>();
 
-  function drop(name: string): void {
+  /** Versions that notifications have named since a write began; undefined: anything may have changed. */
+  const writes = new Map<string, Set<number | undefined>>();
+
+  function forget(name: string): void {
     connections.delete(name);
     const load = loads.get(name);
     if (load) load.current = false;
     loads.delete(name);
   }
+  function drop(name: string): void {
+    writes.get(name)?.add(undefined);
+    forget(name);
+  }
   const unsubscribe = notifications.subscribe((change) => {
-    if (change.table === "upstream_token") drop(change.key);
+    if (change.table === "upstream_token") {
+      writes.get(change.key)?.add(change.version);
+      // Written by this process: it is what the cache holds.
+      if (change.version !== undefined && connections.peek(change.key)?.token?.version === change.version)
+        return;
+      forget(change.key);
+    }
     if (change.table === "everything") {
       connections.clear();
-      for (const name of loads.keys()) drop(name);
+      for (const name of loads.keys()) forget(name);
+      for (const seen of writes.values()) seen.add(undefined);
     }
   });
 
-  /** Text that many connections have in common is kept once, and the access token only as a part of the header that is sent. */
+  /**
+   * A token and its credential as they are cached: text that many connections have in common is kept once, and the access token only as
+   * a part of the header that is sent.
+   */
   function compact(
     key: ConnectionKey,
     token: UpstreamToken,
-    { headers }: Extract<Credential, { kind: "credential" }>,
-  ) {
+    name: string,
+  ): Required<Pick<Connection, "token" | "credential">> {
+    const credential = deps.credentialOf(token, name);
     const { accessToken } = token;
-    const sent = headers[0]?.[1] ?? "";
+    const sent = credential.headers[0]?.[1] ?? "";
     const same: Partial<Record<SharedText, string>> = {};
     for (const field of sharedTexts) if (token[field] !== undefined) same[field] = shared(token[field]);
-    return {
+    const kept = {
       ...token,
       ...same,
       userId: key.userId,
       ...(sent.endsWith(accessToken) && { accessToken: sent.slice(sent.length - accessToken.length) }),
     };
+    return { token: kept, credential };
   }
 
   async function read(key: ConnectionKey, name: string): Promise<Connection> {
-    const [token, requiredScopes] = await Promise.all([
-      upstreamTokens.find(key),
-      upstreamTokens.findRequiredScopes(key),
-    ]);
+    const { token, requiredScopes } = await upstreamTokens.findWithRequiredScopes(key);
     if (token === undefined) return { name, key, requiredScopes };
-    const credential = deps.credentialOf(token, name);
-    return { name, key, token: compact(key, token, credential), requiredScopes, credential };
+    return { name, key, requiredScopes, ...compact(key, token, name) };
   }
 
   return {
@@ -127,6 +153,25 @@ export function createConnectionCache(deps: {
       loads.set(name, load);
       return promise;
     },
+    write(before) {
+      const { name } = before;
+      const seen = new Set<number | undefined>();
+      if (connections.peek(name) !== before) seen.add(undefined);
+      writes.set(name, seen);
+      return {
+        written(token) {
+          // Another version was written by somebody else, maybe later.
+          for (const version of seen) if (version !== token.version) return undefined;
+          const connection = { ...before, ...compact(before.key, token, name) };
+          forget(name);
+          if (notifications.healthy()) connections.set(name, connection);
+          return connection;
+        },
+        end() {
+          if (writes.get(name) === seen) writes.delete(name);
+        },
+      };
+    },
     drop,
     close: unsubscribe,
   };
@@ -138,60 +183,4 @@ export function uncoveredScopes({ token, requiredScopes }: Connection): readonly
   return token
     ? requiredScopes.scopes.filter((scope) => !token.scopes.includes(scope))
     : requiredScopes.scopes;
-}
-
-/**
- * Records token usage in the background: the first use in the audit trail, at most once per replica, and every few minutes in the store,
- * where the user can see it.
- */
-export interface Usage {
-  /**
-   * @param caller whose call carries the token
-   * @param now ms
-   */
-  record(token: UpstreamToken, caller: TokenCaller, now: number): void;
-}
-
-const everyMs = 5 * 60_000;
-/** Maximum concurrent writes; more are skipped, so that usage does not delay other queries. */
-const maxRecording = 8;
-
-/** @param deps.entries size of the connection cache: with fewer entries, usage would be recorded with every check. */
-export function createUsage(deps: {
-  store: Pick<Store, "audit" | "upstreamTokens">;
-  entries: number;
-  logger: Logger;
-}): Usage {
-  const startedAt = Date.now();
-  let recording = 0;
-  const recordedAt = new LRUCache<number, number>({ max: deps.entries });
-  const failed = (error: unknown) => deps.logger.warn({ err: error }, "a token's use could not be recorded");
-  return {
-    record(token, { clientId, grantId }, now) {
-      const { version, updatedAt, userId, routeId, upstream, issuer } = token;
-      const before = recordedAt.get(version);
-      if (before !== undefined && now - before < everyMs) return;
-      recordedAt.set(version, now);
-      if (recording < maxRecording) {
-        recording++;
-        deps.store.upstreamTokens
-          .recordUse({ userId, routeId, upstream })
-          .catch(failed)
-          .finally(() => recording--);
-      }
-      // Older ones were used, or not, before this replica could know.
-      if (before !== undefined || updatedAt.getTime() < startedAt) return;
-      deps.store
-        .audit({
-          action: "upstream_token.first_used",
-          userId,
-          clientId,
-          grantId,
-          routeId,
-          upstream,
-          issuer,
-        })
-        .catch(failed);
-    },
-  };
 }

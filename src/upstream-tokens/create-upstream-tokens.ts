@@ -16,13 +16,13 @@ import {
   type Connection,
   type ConnectionCache,
   createConnectionCache,
-  createUsage,
-  type Usage,
   uncoveredScopes,
 } from "./connection-cache.ts";
 import { createDisconnect, type Disconnect } from "./disconnect.ts";
-import { isFinallyRejected, Refresher, type RefreshResult } from "./refresher.ts";
+import type { RefreshResult } from "./refresh-failures.ts";
+import { Refresher } from "./refresher.ts";
 import { UpstreamRejections } from "./rejections-and-step-up.ts";
+import { isFinallyRejected } from "./unexplained-rejections.ts";
 import {
   type ConnectionState,
   type Credential,
@@ -38,6 +38,7 @@ import {
   type UpstreamTokens,
   type UpstreamTokensDeps,
 } from "./upstream-tokens.ts";
+import { createUsage, type Usage } from "./usage.ts";
 import { UpstreamVerification } from "./verification.ts";
 
 /** `looking`: only reads the state of a connection, which does not count as usage. */
@@ -141,6 +142,7 @@ class TokenBroker implements UpstreamTokens {
   async close(): Promise<void> {
     this.#stopRefreshingAhead();
     await this.#refresher.close();
+    await this.#usage.close();
     this.#cache.close();
   }
 
@@ -186,8 +188,8 @@ class TokenBroker implements UpstreamTokens {
     if (this.#refresher.backoff(connection.name, now)) return;
     if (!token.refreshToken && !nonInteractiveAuth(route)) return;
     const refreshed = nonInteractiveAuth(route)
-      ? this.#refresher.obtain(connection, route, subjectOf(connection, caller))
-      : this.#refresher.refresh(connection, token, route);
+      ? this.#refresher.obtain(connection, route, subjectOf(connection, caller), true)
+      : this.#refresher.refresh(connection, token, route, { ahead: true });
     refreshed.catch((error: unknown) => {
       this.#logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
     });
@@ -200,16 +202,23 @@ class TokenBroker implements UpstreamTokens {
     route: Route,
     now: number,
   ): Credential | Promise<Credential> {
-    const backoff = this.#refresher.backoff(connection.name, now);
-    if (backoff) return this.#fromRefresh(backoff, caller, route);
-    if (nonInteractiveAuth(route)) {
-      const refreshed = this.#refresher.obtain(connection, route, subjectOf(connection, caller));
-      return refreshed.then((outcome) => this.#fromRefresh(outcome, caller, route));
-    }
-    if (!token?.refreshToken) return missing(scopesOf(connection, route), "upstream_token_expired");
-    return this.#refresher
-      .refresh(connection, token, route)
-      .then((outcome) => this.#fromRefresh(outcome, caller, route));
+    const { name } = connection;
+    const failure = this.#refresher.backoff(name, now) ?? this.#refresher.tooLate(name);
+    if (failure) return this.#fromRefresh(failure, caller, route);
+    const nonInteractive = nonInteractiveAuth(route) !== undefined;
+    if (!nonInteractive && !token?.refreshToken)
+      return missing(scopesOf(connection, route), "upstream_token_expired");
+    const refreshing =
+      nonInteractive || !token
+        ? this.#refresher.obtain(connection, route, subjectOf(connection, caller))
+        : this.#refresher.refresh(connection, token, route);
+    const late = this.#refresher.tooLate(name);
+    // Otherwise it stays in the queue without this check.
+    if (!late) return refreshing.then((outcome) => this.#fromRefresh(outcome, caller, route));
+    refreshing.catch((error: unknown) => {
+      this.#logger.warn({ err: error, route: route.id }, "a refresh that nobody waited for failed");
+    });
+    return this.#fromRefresh(late, caller, route);
   }
 
   #fromRefresh(refreshed: RefreshResult, caller: StateCaller, route: Route): Credential {
@@ -313,6 +322,9 @@ class TokenBroker implements UpstreamTokens {
       // The notification about a recent consent may not have arrived: read the store before asking for consent.
       this.#cache.drop(name);
     }
+    // Also without a cache: most checks end here while thousands of connections wait for their refresh.
+    const late = this.#refresher.tooLate(name);
+    if (late && !caller.looking) return this.#fromRefresh(late, caller, route);
     this.#miss.inc();
     return this.#cache.load(key, name).then((loaded) => this.#decide(loaded, caller, route, now));
   }

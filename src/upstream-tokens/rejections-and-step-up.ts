@@ -152,7 +152,7 @@ export class UpstreamRejections {
     const justRefreshed =
       !isFromConsent(token) && !isSpent(token) && Date.now() - token.updatedAt.getTime() < freshMs;
     if (token.refreshToken && !justRefreshed) {
-      const refreshed = await this.#deps.refresher.refresh(connection, token, route, true);
+      const refreshed = await this.#deps.refresher.refresh(connection, token, route, { rejected: true });
       if (refreshed.kind === "refreshed") return retry("refreshed");
       if (refreshed.kind === "unavailable") return refreshed;
     } else {

@@ -115,6 +115,7 @@ describe("the layout of src/", () => {
       "sign-in/sessions.ts",
       "store/notified-cache.ts",
       "upstream-tokens/connection-cache.ts",
+      "upstream-tokens/usage.ts",
     ]);
   });
 

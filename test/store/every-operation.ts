@@ -70,8 +70,9 @@ async function connections({ upstreamTokens }: Store): Promise<void> {
   await upstreamTokens.put(upstreamToken(), obtained, basis);
   const version = await upstreamTokens.put(upstreamToken(), obtained);
   await upstreamTokens.find(connection);
+  await upstreamTokens.findWithRequiredScopes(connection);
   await upstreamTokens.listForUser(userId);
-  await upstreamTokens.recordUse(connection);
+  await upstreamTokens.recordUses([connection]);
   await upstreamTokens.requireScopes(connection, { scopes: ["write"], requiredAt: new Date() });
   await upstreamTokens.findRequiredScopes(connection);
   await upstreamTokens.clearRequiredScopes(connection);
@@ -82,7 +83,7 @@ async function connections({ upstreamTokens }: Store): Promise<void> {
   await upstreamTokens.takeLease(connection, version, owner, inSeconds(10));
   const refreshed = audit("upstream_token.refreshed");
   const replaced = await upstreamTokens.replace(upstreamToken(), version, owner, refreshed);
-  await upstreamTokens.deleteVersion(connection, replaced ?? 0, audit("upstream_token.rejected"));
+  await upstreamTokens.deleteVersion(connection, replaced?.version ?? 0, audit("upstream_token.rejected"));
   await upstreamTokens.put(upstreamToken(), obtained);
   await upstreamTokens.delete(connection, audit("upstream_token.disconnected"), "route");
   await upstreamTokens.put(upstreamToken(), obtained);

@@ -34,7 +34,7 @@ describe.skipIf(!probe)("the embedded database on a full disk", () => {
     await disk.fill();
     for (let times = 0; times < 5; times++) {
       await expect(put()).rejects.toMatchObject({ code: "store_unavailable", cause: { code: "ENOSPC" } });
-      await expect(store.upstreamTokens.recordUse(connection)).rejects.toMatchObject({
+      await expect(store.upstreamTokens.recordUses([connection])).rejects.toMatchObject({
         cause: { code: "ENOSPC" },
       });
       expect((await store.upstreamTokens.find(connection))?.version).toBe(1);

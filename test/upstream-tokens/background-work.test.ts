@@ -73,7 +73,7 @@ describe("in the background", () => {
     await nextRound();
     expect((await stored())?.version).toBe(ofAlice);
     // A call, whose usage is recorded, while the token is still valid.
-    await stack.store.upstreamTokens.recordUse(key());
+    await stack.store.upstreamTokens.recordUses([key()]);
     await expect.poll(async () => (await stored())?.version).not.toBe(ofAlice);
   });
 

@@ -3,7 +3,8 @@ import type { Tables } from "../tables.ts";
 
 /** A change that every replica is notified of; payloads contain hashes and ids, never tokens. */
 export type Change =
-  | { readonly table: "upstream_token"; readonly key: string }
+  /** `version`: who has read this version has read the whole change. Absent: another change, or one of an earlier version of this program. */
+  | { readonly table: "upstream_token"; readonly key: string; readonly version?: number }
   | { readonly table: "grant"; readonly grantId: string }
   | { readonly table: "browser_session"; readonly userId: string }
   | { readonly table: "signing_key" }
@@ -97,6 +98,19 @@ export async function notify(tx: Transaction<Tables>, change: Change): Promise<v
   const fits = Buffer.byteLength(payload) <= maxPayloadBytes;
   const sent = fits ? payload : JSON.stringify({ table: "everything" } satisfies Change);
   await sql`select pg_notify(${changeChannel}, ${sent})`.execute(tx);
+}
+
+/**
+ * The same within the statement of the change, as a column of its last `select`: once for each row.
+ * @param version column with the connection's version
+ */
+export function notifying(change: Extract<Change, { table: "upstream_token" }>, version?: string) {
+  const text = JSON.stringify(change);
+  const payload =
+    version === undefined
+      ? sql`${text}::text`
+      : sql`(${text}::jsonb || jsonb_build_object('version', ${sql.ref(version)}))::text`;
+  return sql<unknown>`pg_notify(${changeChannel}, ${payload})`.as("notified");
 }
 
 /** `Notifications` with functions to start and stop it, for `openStore`. */

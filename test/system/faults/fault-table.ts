@@ -13,15 +13,17 @@ export function noticed({ name, outcomes, late, calls }: FaultResult, timed: boo
 }
 
 /**
- * The table as text, and the missed targets: wrong 0, hung 0, lost 0, revoked 0 except for the gap, and recovered afterwards.
+ * The table as text, and the missed targets: wrong 0, hung 0, lost 0, revoked 0 except for the gap, some calls right, recovered afterwards,
+ * and those of each fault.
+ * @param options.notRun faults that this machine cannot have
  * @param options.timed also checks durations, on an otherwise idle machine
  */
 export function faultTable(
   results: readonly FaultResult[],
   strangeCredentials: number,
-  { timed }: { timed: boolean } = { timed: true },
+  { timed, notRun = [] }: { timed: boolean; notRun?: readonly string[] } = { timed: true },
 ): { text: string; failures: string[] } {
-  const failures: string[] = [];
+  const failures: string[] = results.length === 0 ? ["no fault was run"] : [];
   const rows = results.map((result) => {
     const { name, outcomes, server } = result;
     const already = failures.length;
@@ -36,7 +38,10 @@ export function faultTable(
     };
     for (const [target, count] of Object.entries(targets))
       if (count > 0) failures.push(`${name}: ${target} ${count}`);
-    if (!timed && !result.wellAgain) failures.push(`${name}: not recovered`);
+    if (!result.wellAgain) failures.push(`${name}: not recovered`);
+    // A fault that stops all calls would meet every other target.
+    if (outcomes.right === 0) failures.push(`${name}: no call was right`);
+    failures.push(...(result.missed ?? []).map((target) => `${name}: ${target}`));
     const recovered = /recovered in ([\d.]+) s/.exec(result.note ?? "")?.[1];
     if (timed && recovered !== undefined && Number(recovered) > 2)
       failures.push(`${name}: recovered in ${recovered} s`);
@@ -86,7 +91,10 @@ export function faultTable(
     ...(errors.length > 0 ? errors : ["- none"]),
     "",
     `Requests that reached the MCP server with an unexpected credential: ${strangeCredentials}`,
-    failures.length > 0 ? `MISSED: ${failures.join("; ")}` : "All targets met.",
+    ...notRun.map((why) => `NOT RUN: ${why}`),
+    failures.length > 0
+      ? `MISSED: ${failures.join("; ")}`
+      : `All targets met${notRun.length > 0 ? " of what was run" : ""}.`,
   ].join("\n");
   return { text, failures };
 }

@@ -22,8 +22,10 @@ export interface Fault {
   readonly name: string;
   /** Included in the short run. */
   readonly short?: boolean;
-  /** Injects the fault and reverts it; returns a note for the table. */
-  run(scene: Scene): Promise<string | undefined>;
+  /** Injects the fault and reverts it; returns a note for the table, and the targets of its own that were missed. */
+  run(
+    scene: Scene,
+  ): Promise<string | undefined | { readonly note: string; readonly missed: readonly string[] }>;
   /** Rows of `upstream_token` that this fault adds or removes on purpose. */
   readonly expectedConnections?: (world: World) => number;
 }

@@ -20,6 +20,8 @@ export interface Observation {
   readonly outcome: Outcome;
   /** Short description: `503 store_unavailable`. */
   readonly what: string;
+  /** Seconds, if the response says so. */
+  readonly retryAfter?: number;
 }
 
 /** A call that takes longer has hung, ms; a check takes 5 s at most. */
@@ -28,12 +30,13 @@ const hungMs = 12_000;
 /** Makes one call and classifies its response. */
 export async function observe(fetch: typeof globalThis.fetch, call: Call): Promise<Observation> {
   const startedAt = Date.now();
-  const done = (outcome: Outcome, what: string): Observation => ({
+  const done = (outcome: Outcome, what: string, retryAfter?: number): Observation => ({
     call,
     startedAt,
     endedAt: Date.now(),
     outcome,
     what,
+    retryAfter,
   });
   try {
     const response = await fetch(call.url, {
@@ -59,7 +62,7 @@ export async function observe(fetch: typeof globalThis.fetch, call: Call): Promi
     if (response.status === 401 && response.headers.get("www-authenticate")?.includes("resource_metadata="))
       return done(refused ? "right" : "allowed", what);
     const retryAfter = response.headers.get("retry-after");
-    if (response.status === 503 && retryAfter !== null) return done("allowed", what);
+    if (response.status === 503 && retryAfter !== null) return done("allowed", what, Number(retryAfter));
     return done("wrong", what);
   } catch (error) {
     const name = error instanceof Error ? error.name : "";

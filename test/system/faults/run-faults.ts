@@ -4,6 +4,7 @@ import { configurationFaults } from "./configuration-faults.ts";
 import { databaseFaults } from "./database-faults.ts";
 import type { Fault, Scene } from "./fault.ts";
 import { faultTable, noticed } from "./fault-table.ts";
+import { herdFaults } from "./herd-faults.ts";
 import { type Load, type Observation, type Outcome, startLoad } from "./load.ts";
 import { peopleFaults } from "./people-faults.ts";
 import { recovery } from "./recovery.ts";
@@ -11,7 +12,7 @@ import { replicaFaults } from "./replica-faults.ts";
 import type { Counts } from "./rotating-authorization-server.ts";
 import { type SmallDisk, smallDisk } from "./small-disk.ts";
 import { slowUnauthenticated } from "./unauthenticated-load.ts";
-import { stampedeFault, upstreamFaults } from "./upstream-faults.ts";
+import { upstreamFaults } from "./upstream-faults.ts";
 import { startWorld, type World } from "./world.ts";
 
 /** One row of the table. */
@@ -33,6 +34,8 @@ export interface FaultResult {
   /** Whether all calls were right afterwards, continuously for a while. */
   readonly wellAgain: boolean;
   readonly note?: string;
+  /** Targets of this fault alone that were missed. */
+  readonly missed?: readonly string[];
 }
 
 const all: readonly Fault[] = [
@@ -42,7 +45,7 @@ const all: readonly Fault[] = [
   ...configurationFaults,
   ...peopleFaults,
   slowUnauthenticated,
-  stampedeFault,
+  ...herdFaults,
 ];
 
 /**
@@ -54,13 +57,19 @@ export async function runFaults(options: {
   short: boolean;
   only?: readonly string[];
   progress?: (line: string) => void;
-}): Promise<{ readonly results: readonly FaultResult[]; readonly strangeCredentials: number }> {
+}): Promise<{
+  readonly results: readonly FaultResult[];
+  readonly strangeCredentials: number;
+  /** Faults that this machine cannot have, and why. */
+  readonly notRun: readonly string[];
+}> {
   const { short, only, progress = () => {} } = options;
   const isChosen = ({ name, short: telling }: Pick<Fault, "name" | "short">) =>
     (!short || telling) && (!only || only.some((part) => name.includes(part)));
   // A dead replica's lease lasts twice this plus ten seconds.
   const size = { lifeSeconds: short ? 8 : 20, upstreamTimeout: short ? "4s" : "10s", progress };
   const results: FaultResult[] = [];
+  const notRun: string[] = [];
   let strangeCredentials = 0;
   async function bring(faults: readonly Fault[], world: World): Promise<void> {
     const load = startLoad({
@@ -95,7 +104,7 @@ export async function runFaults(options: {
   }
   if (isChosen(diskFull)) {
     const disk = await smallDisk(192);
-    if (!disk) progress(`${diskFull.name}: not run, because mounting a small disk requires root`);
+    if (!disk) notRun.push(`${diskFull.name}: mounting a small disk requires root`);
     else {
       try {
         const embeddedDir = join(disk.folder, "data");
@@ -108,7 +117,7 @@ export async function runFaults(options: {
       }
     }
   }
-  return { results, strangeCredentials };
+  return { results, strangeCredentials, notRun };
 }
 
 const diskFull = { name: "disk full on the embedded database" } as const;
@@ -162,7 +171,8 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
       return one.seen;
     },
   });
-  const note = await fault.run(scene);
+  const reported = await fault.run(scene);
+  const { note, missed } = typeof reported === "object" ? reported : { note: reported, missed: [] };
   world.calls = scene.calls;
   let wellAgain = await settled(load, world, short);
   const seen = scene.seen();
@@ -200,6 +210,7 @@ async function runOne(fault: Fault, world: World, load: Load, short: boolean): P
     server: difference(serverAfter, serverBefore),
     wellAgain,
     note,
+    missed,
   };
 }
 

@@ -1,24 +1,6 @@
 import type { LRUCache } from "lru-cache";
 import { boundedCache } from "../util/bounded-cache.ts";
 
-/** Runs at most `max` tasks per issuer at a time; the others wait in order of arrival. */
-export function createIssuerLimit(max: number): <T>(issuer: string, task: () => Promise<T>) => Promise<T> {
-  const queues = new Map<string, { running: number; waiting: (() => void)[] }>();
-  return async (issuer, task) => {
-    const queue = queues.get(issuer) ?? { running: 0, waiting: [] };
-    queues.set(issuer, queue);
-    if (queue.running >= max) await new Promise<void>((resolve) => queue.waiting.push(resolve));
-    else queue.running++;
-    try {
-      return await task();
-    } finally {
-      const next = queue.waiting.shift();
-      if (next) next();
-      else if (--queue.running === 0) queues.delete(issuer);
-    }
-  };
-}
-
 /** The outcome of this replica's latest refresh of each connection, by issuer. */
 export interface IssuerOutcomes {
   record(issuer: string, connection: string, outcome: "succeeded" | "failed"): void;
