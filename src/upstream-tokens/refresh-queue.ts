@@ -143,6 +143,8 @@ class IssuerQueue {
   }
 
   wait(place: Place): Promise<boolean> {
+    // Nobody waits for it, and the next round of background work finds it again.
+    if (!place.urgent && this.#failure !== undefined) return Promise.resolve(false);
     return new Promise((settle) => {
       if (this.#isEmpty()) this.#lastTurnAt = performance.now();
       const line = place.urgent ? this.#urgent : this.#ahead;
@@ -175,6 +177,7 @@ class IssuerQueue {
     }
     if (++this.#failures < failuresToPause) return;
     this.#failure = failure;
+    for (const name of [...this.#ahead.keys()]) this.leave(name);
     // Jitter: the replicas must not come back at the same instant.
     this.#pausedUntil = performance.now() + pauseMs * (1 + Math.random() / 4);
     this.#pauseMs = Math.min(maxPauseMs, 2 * this.#pauseMs);
