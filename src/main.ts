@@ -11,7 +11,7 @@ if (Number.parseInt(process.versions.node, 10) <= newestUnsupported) {
 }
 
 try {
-  // Before anything else is loaded: it is loaded again then.
+  // First of all: the restart loads everything again.
   if (process.argv[2] === "serve") (await import("./workers/heap-shape.ts")).restartWithHeapFlags();
   const { program } = await import("./cli/program.ts");
   await program.parseAsync();

@@ -79,7 +79,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   const { config } = live.current();
   const stopReporting = reportUnhandledRejections({ logger, metrics });
   worker?.measures(metrics.registry);
-  // One process tells Envoy about all of them, as an Envoy takes its whole configuration from the same one.
+  // One worker configures Envoy for all of them: an Envoy takes its whole configuration from one process.
   const configuresEnvoy = worker === undefined || worker.number === 1;
   if (options.xdsDir !== undefined && configuresEnvoy) keepXdsFiles(options.xdsDir, live, logger);
   const components = await compose(foundation);

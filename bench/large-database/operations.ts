@@ -19,6 +19,11 @@ export interface Operation {
 }
 
 const counted = async (list: Promise<readonly unknown[]>) => (await list).length;
+const allPages = async (pages: AsyncIterable<readonly unknown[]>) => {
+  let count = 0;
+  for await (const rows of pages) count += rows.length;
+  return count;
+};
 const firstPage = async (pages: AsyncIterable<readonly unknown[]>) => {
   for await (const rows of pages) return rows.length;
   return 0;
@@ -35,7 +40,7 @@ export const background: readonly Operation[] = [
   {
     name: "tokens due",
     run: ({ store }) =>
-      firstPage(
+      allPages(
         store.upstreamTokens.dueForRefresh({ aheadMs: 120_000, lastPart: 0.2, usedWithin: 7 * 86_400 }),
       ),
   },

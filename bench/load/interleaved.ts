@@ -1,12 +1,12 @@
 import { isOpen, type Target } from "../report/target.ts";
 import { sampleSpeed } from "../world/noise.ts";
 
-/** How many more rounds than asked for a target may take whose rounds differ too much. */
-export const patience = 4;
+/** Rounds are repeated up to this many times the number asked for. */
+export const maxRepetition = 4;
 
 /**
  * Runs every subject once per round, round after round, each round in another order: whatever else the machine does meets all
- * alike. Goes on beyond `rounds`, up to four times as many, until the rounds decide every target.
+ * alike. Repeats them, twice and four times as many, until they decide every target.
  *
  * @param targets judges the rounds so far
  */
@@ -17,8 +17,9 @@ export async function interleaved<Name extends string, T>(
 ): Promise<Record<Name, T[]>> {
   const names = Object.keys(subjects) as Name[];
   const results = Object.fromEntries(names.map((name) => [name, [] as T[]])) as Record<Name, T[]>;
-  for (let round = 0; round < rounds * patience; round++) {
-    if (round >= rounds && !targets(results).some(isOpen)) break;
+  for (let round = 0; round < rounds * maxRepetition; round++) {
+    // Not after every round: looking until it is decided would decide too often by chance.
+    if ([1, 2].some((times) => round === times * rounds) && !targets(results).some(isOpen)) break;
     for (let index = 0; index < names.length; index++) {
       const name = names[(index + round) % names.length];
       sampleSpeed();

@@ -21,6 +21,8 @@ export type Verdict = "met" | "missed" | "undecided";
 
 export function verdict({ wanted, measured }: Target): Verdict {
   if (wanted.everyRound) return keeping(wanted, measured) === measured.values.length ? "met" : "missed";
+  // So few enclose nothing with confidence.
+  if (measured.values.length > 1 && measured.values.length < 6) return "undecided";
   const sure = measured.surely.map((value) => keeps(wanted, value));
   if (sure.every(Boolean)) return "met";
   return sure.some(Boolean) ? "undecided" : "missed";

@@ -1,6 +1,6 @@
 import { cpuClock } from "../load/cpu-clock.ts";
 import { type GrpcConnection, grpcConnection } from "../load/grpc-connection.ts";
-import { interleaved, patience } from "../load/interleaved.ts";
+import { interleaved, maxRepetition } from "../load/interleaved.ts";
 import { closedLoop, openLoop, type Round } from "../load/load.ts";
 import { ratio, roundsLine } from "../report/report.ts";
 import type { Target } from "../report/target.ts";
@@ -30,7 +30,7 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
   });
   progress("mixed load: connections");
   // As many as the most rounds need.
-  const calls = (most * roundMs * rounds * patience) / 1000;
+  const calls = (most * roundMs * rounds * maxRepetition) / 1000;
   const options = { routes: 10, tokenEndpoint };
   const warm = (await world.connections(warmConnections, options)).map(prepareCheck);
   const cold = (await world.connections(Math.ceil(calls / coldEvery) + 10, options)).map(prepareCheck);
@@ -41,7 +41,7 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
     upstreamToken: Buffer.from("Bearer ti-renewed-"),
   }));
   const revocable = await world.connections(
-    Math.ceil((revocationsPerSecond * roundMs * rounds * patience) / 1000) + 10,
+    Math.ceil((revocationsPerSecond * roundMs * rounds * maxRepetition) / 1000) + 10,
     { ...options, ownGrants: true },
   );
   const pinAgain = everyCore(cores);

@@ -27,6 +27,7 @@ export function sampleSpeed(): void {
 
 /** Begins to watch; the function that it returns gives the noise since then. */
 export function watchNoise(): () => Noise {
+  sampleSpeed();
   const before = { ...coreTimes(), own: ownTime() };
   return () => {
     const after = { ...coreTimes(), own: ownTime() };

@@ -2,6 +2,7 @@ import { loadConfig } from "../config/load-config.ts";
 import { InvalidConfig } from "../config/problems.ts";
 import { countWorkers } from "../config/workers.ts";
 import { createLogger } from "../telemetry/logger.ts";
+import { longestRefreshMs } from "../upstream-oauth/refresh.ts";
 import type { Plan } from "../workers/plan.ts";
 
 /**
@@ -24,7 +25,10 @@ export function planWorkers(
   const { workers: asked, database, listen, log } = loaded.config;
   const workers = countWorkers(asked);
   const adminSocket = /^unix:(.+)$/.exec(options.listenAdmin ?? listen.admin)?.[1];
-  const plan = { adminSocket, socketMode: listen.socketMode, logLevel: log.level };
+  const plan = {
+    ...{ adminSocket, socketMode: listen.socketMode, logLevel: log.level },
+    refreshMs: longestRefreshMs(loaded.config.upstreamOAuth.timeoutMs),
+  };
   if (workers === 1 || database.url !== undefined) return { workers, ...plan };
   if (asked !== "auto")
     throw new Error(

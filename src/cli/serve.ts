@@ -34,8 +34,15 @@ export async function runServe(options: ServeArguments, { env, err }: Surroundin
     const { planWorkers } = await import("./plan-workers.ts");
     return answerPlan(() => planWorkers(options, env));
   }
+  // What restarts several workers must not end a single process: with `auto`, the machine decides which of the two it is.
+  const ignoreHangUp = () =>
+    err("SIGHUP has no effect on one process: restart it to apply what is read at startup\n");
+  if (options.workers !== undefined || mentionsWorkers(options.config)) process.on("SIGHUP", ignoreHangUp);
   const plan = await askForPlan(options);
-  if (plan !== undefined && plan.workers > 1) return superviseWorkers(options, plan, err);
+  if (plan !== undefined && plan.workers > 1) {
+    process.off("SIGHUP", ignoreHangUp);
+    return superviseWorkers(options, plan, err);
+  }
   await serveAlone(options, { env, err });
 }
 
@@ -109,18 +116,20 @@ function mentionsWorkers(file: string): boolean {
 
 async function superviseWorkers(
   options: ServeArguments,
-  { workers, adminSocket, socketMode, logLevel }: Plan,
+  { workers, adminSocket, socketMode, refreshMs, logLevel }: Plan,
   err: Surroundings["err"],
 ): Promise<void> {
+  let hangUp = (): void => undefined;
+  process.on("SIGHUP", () => hangUp());
   const { Supervisor } = await import("../workers/supervisor.ts");
   const { createLogger } = await import("../telemetry/logger.ts");
   // Left by a process that was killed. This process binds it for all workers, so none of them may remove it.
   if (adminSocket !== undefined) rmSync(adminSocket, { force: true });
   const { supervisor, ready } = Supervisor.start({
-    ...{ workers, socketMode, logger: createLogger({ level: logLevel }) },
-    countAgain: async () => (await askForPlan(options))?.workers ?? 1,
+    ...{ workers, socketMode, refreshMs, logger: createLogger({ level: logLevel }) },
+    readWorkers: async () => (await askForPlan(options))?.workers ?? 1,
   });
-  process.on("SIGHUP", () => void supervisor.roll());
+  hangUp = () => void supervisor.roll();
   onStopSignals(
     () => supervisor.stop(),
     () => {

@@ -1,4 +1,5 @@
 import { availableParallelism } from "node:os";
+import { memoryOfContainer } from "../workers/heap-shape.ts";
 import type { Config } from "./config.ts";
 import { isTcp } from "./listeners.ts";
 import type { Reporter } from "./reporter.ts";
@@ -9,9 +10,17 @@ export type AskedWorkers = number | "auto";
 /** At most this many: each has connections to the database. */
 export const maxWorkers = 64;
 
-/** The number of processes. `auto` respects the CPU affinity and the CPU limit (cgroup) of this process. */
+/** What one worker needs of the container's memory; with less, it collects garbage most of the time, or is killed. */
+const workerBytes = 256 * 2 ** 20;
+
+/** The number of processes. `auto` respects the CPU affinity and the CPU limit (cgroup) of this process, and its memory. */
 export function countWorkers(asked: AskedWorkers): number {
-  return asked === "auto" ? Math.min(availableParallelism(), maxWorkers) : asked;
+  if (asked !== "auto") return asked;
+  return Math.max(1, Math.min(availableParallelism(), maxWorkers, workersThatFit()));
+}
+
+function workersThatFit(): number {
+  return Math.floor(memoryOfContainer() / workerBytes);
 }
 
 /**
@@ -71,6 +80,12 @@ export function checkWorkers(
       taken.set(port, `listen.${key}`);
     }
   }
+  if (workers > workersThatFit())
+    reporter.warn(
+      ["workers"],
+      `${workers} workers need ${workers * (workerBytes / 2 ** 20)} MiB of memory, and there are ${Math.floor(memoryOfContainer() / 2 ** 20)} here`,
+      "raise the memory limit where the program runs, or lower workers",
+    );
   if (database.url === undefined)
     reporter.warn(
       ["workers"],

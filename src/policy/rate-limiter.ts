@@ -29,7 +29,7 @@ interface Bucket {
 }
 
 const minute = 60_000;
-/** How often workers tell each other what they have let through, ms: a user can exceed a limit by what arrives in between. */
+/** How often workers tell each other what they have allowed, ms: a user can exceed a limit by what arrives in between. */
 const shareEveryMs = 50;
 
 /**
@@ -54,8 +54,8 @@ export function createRateLimiter({
     const now = Date.now();
     for (const [key, [amount, perMinute]] of Object.entries(taken)) {
       const tokens = refilled(buckets.get(key), perMinute, now);
-      // At most one minute's allowance behind, whatever several workers let through at the same moment.
-      buckets.set(key, { tokens: Math.max(-perMinute, tokens - amount), at: now });
+      // All workers may have allowed it at the same moment.
+      buckets.set(key, { tokens: Math.max(-perMinute * shared.others, tokens - amount), at: now });
     }
   });
 

@@ -106,8 +106,13 @@ function valuesOf(event: AuditEvent) {
     issuer: event.issuer ?? null,
     reason: event.reason ?? null,
     request_id: event.requestId ?? null,
-    detail: event.detail === undefined ? null : JSON.stringify(event.detail),
+    detail: event.detail === undefined ? null : JSON.stringify(event.detail, storable),
   };
+}
+
+/** Postgres' jsonb has neither NUL nor half of a surrogate pair: what others wrote must not prevent an event. */
+function storable(_name: string, value: unknown): unknown {
+  return typeof value === "string" ? value.toWellFormed().replaceAll("\0", "\ufffd") : value;
 }
 
 const textColumns = [

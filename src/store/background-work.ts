@@ -6,7 +6,7 @@ import type { Database } from "./database.ts";
 /** Recurring work that one replica does for all. */
 export interface BackgroundWork {
   /**
-   * Runs `work`, unless a replica is at it or began it less than `everyMs` ago. A replica that dies loses the work within a minute.
+   * Runs `work`, unless a replica runs it or began it less than `everyMs` ago. A replica that dies loses the work within a minute.
    * @param work must stop soon after its signal is aborted: another replica may have taken over, or the store is closing
    * @returns undefined if it is not this replica's turn
    */
@@ -21,6 +21,8 @@ const renewEveryMs = 20_000;
 /** Without a confirmation for this long, another replica may be about to take over. ms */
 const unconfirmedMs = 45_000;
 const closeMs = 3_000;
+/** Times after this are not true: the database's clock was ahead once. */
+const soon = sql<Date>`now() + ${2 * leaseMs} * interval '1 millisecond'`;
 const leaseUntil = sql<Date>`now() + ${leaseMs} * interval '1 millisecond'`;
 
 /**
@@ -42,8 +44,8 @@ export function backgroundWork(
         values (${name}, ${owner}, ${leaseUntil}, now())
         on conflict (name) do update
         set owner = excluded.owner, lease_until = excluded.lease_until, started_at = excluded.started_at
-        where known.started_at <= now() - ${everyMs} * interval '1 millisecond'
-          and (${exclusive} or known.lease_until is null or known.lease_until <= now())
+        where (known.started_at <= now() - ${everyMs} * interval '1 millisecond' or known.started_at > ${soon})
+          and (${exclusive} or known.lease_until is null or known.lease_until <= now() or known.lease_until > ${soon})
         returning 1`.execute(db),
     );
     return rows.length > 0;
@@ -81,20 +83,22 @@ export function backgroundWork(
 
   /** Renews the lease until it is stopped, and aborts if the lease may be lost. */
   function keep(name: string, abort: () => void): () => void {
-    let confirmedAt = performance.now();
+    let lost = setTimeout(abort, unconfirmedMs).unref();
     const timer = setInterval(() => {
       const askedAt = performance.now();
       renew(name)
         .then((kept) => {
           if (!kept) return abort();
-          confirmedAt = askedAt;
+          clearTimeout(lost);
+          lost = setTimeout(abort, unconfirmedMs - (performance.now() - askedAt)).unref();
         })
         // The database may be back at the next renewal.
         .catch(() => {});
-      if (askedAt - confirmedAt > unconfirmedMs) abort();
-    }, renewEveryMs);
-    timer.unref();
-    return () => clearInterval(timer);
+    }, renewEveryMs).unref();
+    return () => {
+      clearInterval(timer);
+      clearTimeout(lost);
+    };
   }
 
   async function runLeased<T>(

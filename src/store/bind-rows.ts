@@ -10,7 +10,7 @@ import type { Tables } from "./tables.ts";
  * stopped is continued.
  * @param deps.sign the MAC of a row without a valid one
  * @param deps.end in the transaction that ends the pass
- * @returns whether all rows are signed; false: another process is at it
+ * @returns whether all rows are signed; false: another process is running it
  */
 export async function bindRows(
   database: Database,

@@ -34,9 +34,9 @@ export interface DueTokens {
 const table = "upstream_token";
 const now = sql<Date>`now()`;
 /** As in the index `upstream_token_due`. A row that an old replica has refreshed since is not dormant. */
-const awake = sql<boolean>`refreshable and (dormant_at is null or dormant_at < updated_at)`;
+const notDormant = sql<boolean>`refreshable and (dormant_at is null or dormant_at < updated_at)`;
 /** As in the index `upstream_token_refresh_due`. */
-const extensible = sql<boolean>`refreshable and (refresh_final_at is null or refresh_expires_at > refresh_final_at)`;
+const mayBeExtended = sql<boolean>`refreshable and (refresh_final_at is null or refresh_expires_at > refresh_final_at)`;
 const refreshDueAt = sql<Date>`((refresh_expires_at at time zone 'UTC') - least(interval '1 day', 0.2 * (refresh_expires_at - updated_at)))`;
 const utc = sql<Date>`(now() at time zone 'UTC')`;
 const seconds = (count: number) => sql`${count} * interval '1 second'`;
@@ -56,7 +56,7 @@ interface Row {
 interface Range {
   readonly because: DueToken["because"];
   readonly column: typeof now;
-  readonly where: typeof awake;
+  readonly where: typeof notDormant;
   readonly direction: "asc" | "desc";
 }
 
@@ -93,8 +93,8 @@ export function dueTokens(database: Database, indexes: Pick<Indexes, "built">): 
     });
   }
 
-  /** Used since, or refreshed: not dormant. */
-  async function letSleep(rows: readonly Row[], usedWithin: number): Promise<void> {
+  /** Marks rows as dormant, except those used or refreshed since they were read. */
+  async function markDormant(rows: readonly Row[], usedWithin: number): Promise<void> {
     const column = (name: "user_id" | "route_id" | "upstream") => rows.map((row) => row[name]);
     await database.writeAtOnce("upstream_token.set_dormant", (db) =>
       sql`
@@ -119,20 +119,20 @@ export function dueTokens(database: Database, indexes: Pick<Indexes, "built">): 
       const ranges: Range[] = [
         {
           ...expiry,
-          where: sql`${awake} and expires_at > now() and expires_at < now() + ${seconds(aheadMs / 1000)}`,
+          where: sql`${notDormant} and expires_at > now() and expires_at < now() + ${seconds(aheadMs / 1000)}`,
           direction: "asc",
         },
         {
           because: "refresh_token_expires",
           column: refreshDueAt,
           // Whatever was due earlier has expired.
-          where: sql`${extensible} and ${refreshDueAt} <= ${utc} and ${refreshDueAt} > ${utc} - interval '1 day'`,
+          where: sql`${mayBeExtended} and ${refreshDueAt} <= ${utc} and ${refreshDueAt} > ${utc} - interval '1 day'`,
           direction: "desc",
         },
         {
           ...expiry,
           // What was used lately has expired lately, unless its refreshes fail.
-          where: sql`${awake} and expires_at <= now() and expires_at > now() - ${seconds(usedWithin)}`,
+          where: sql`${notDormant} and expires_at <= now() and expires_at > now() - ${seconds(usedWithin)}`,
           direction: "desc",
         },
       ];
@@ -142,7 +142,7 @@ export function dueTokens(database: Database, indexes: Pick<Indexes, "built">): 
           full = rows.length === pageSize;
           after = rows.at(-1);
           const dormant = rows.filter((row) => row.dormant);
-          if (dormant.length > 0) await letSleep(dormant, usedWithin);
+          if (dormant.length > 0) await markDormant(dormant, usedWithin);
           const due = rows.filter((row) => row.due && !row.dormant);
           if (due.length > 0)
             yield due.map((row) => ({

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql, type Transaction } from "kysely";
 import type { Logger } from "pino";
 import type { Database } from "./database.ts";
+import type { Indexes } from "./indexes.ts";
 import type { Tables } from "./tables.ts";
 
 /** Rows that one statement removes. */
@@ -20,6 +21,8 @@ type RemoveBatch = (size: number) => Promise<{ readonly removed: number; readonl
 
 interface Kind {
   readonly table: keyof Tables;
+  /** The index that finds them, if it is built online. */
+  readonly index?: string;
   readonly removeBatch: RemoveBatch;
 }
 
@@ -39,6 +42,7 @@ export interface RoundOptions {
  */
 export async function removeExpired(
   database: Database,
+  indexes: Pick<Indexes, "built">,
   now: Date,
   options: RoundOptions,
 ): Promise<Record<string, number>> {
@@ -46,7 +50,10 @@ export async function removeExpired(
   const removed: Record<string, number> = Object.fromEntries(kinds.map(({ table }) => [table, 0]));
   const errors: unknown[] = [];
   const stopAt = performance.now() + maxMs;
-  let left = kinds;
+  // Without its index, a kind would be searched in the whole table.
+  let left: Kind[] = [];
+  for (const kind of kinds)
+    if (kind.index === undefined || (await indexes.built(kind.index))) left.push(kind);
   // In turn, so that many rows of one kind do not keep the others from being removed.
   for (let batch = 0; left.length > 0 && batch < (options.maxBatches ?? maxBatches); batch++) {
     const unfinished: Kind[] = [];
@@ -76,22 +83,33 @@ export async function removeExpired(
 /** Every kind of expired rows, each with a condition that one index covers (migration 0017). */
 function expiredKinds(database: Database, at: Date, auditRetentionDays: number): readonly Kind[] {
   const ago = (days: number) => new Date(at.getTime() - days * dayMs);
-  const before = (table: keyof Tables, column: string, limit: Date, and?: RawBuilder<unknown>): Kind => ({
-    table,
+  const before = (
+    table: keyof Tables,
+    column: string,
+    limit: Date,
+    { index, and }: { readonly index?: string; readonly and?: RawBuilder<unknown> } = {},
+  ): Kind => ({
+    ...{ table, index },
     removeBatch: rowsBefore(database, { table, column, limit, and }),
   });
   const unregistered = sql`client_id is null`;
+  const unregisteredIndex = "client_registration_lease_until";
   return [
     // Kept for another day: an upstream's clock may be behind, and the owner sees that the connection has expired.
-    before("upstream_token", "expires_at", ago(1), sql`not refreshable`),
-    before("upstream_token", "refresh_expires_at", ago(1)),
-    before("upstream_demand", "demanded_at", ago(30)),
+    before("upstream_token", "expires_at", ago(1), {
+      index: "upstream_token_ended",
+      and: sql`not refreshable`,
+    }),
+    before("upstream_token", "refresh_expires_at", ago(1), { index: "upstream_token_refresh_ended" }),
+    before("upstream_demand", "demanded_at", ago(30), { index: "upstream_demand_demanded_at" }),
     before("pending_authorization", "expires_at", at),
     // An expired secret can be rotated (RFC 7592), or its clock may be behind.
-    before("client_registration", "secret_expires_at", ago(30)),
-    before("client_registration", "lease_until", at, unregistered),
+    before("client_registration", "secret_expires_at", ago(30), {
+      index: "client_registration_secret_expires_at",
+    }),
+    before("client_registration", "lease_until", at, { index: unregisteredIndex, and: unregistered }),
     {
-      table: "client_registration",
+      ...{ table: "client_registration", index: unregisteredIndex },
       removeBatch: rowsWhere(
         database,
         "client_registration",
@@ -99,10 +117,10 @@ function expiredKinds(database: Database, at: Date, auditRetentionDays: number):
       ),
     },
     before("authorization_server_record", "expires_at", at),
-    before("delegation", "expires_at", at),
+    before("delegation", "expires_at", at, { index: "delegation_expires_at" }),
     before("granted_member", "expires_at", at),
     before("browser_session", "expires_at", at),
-    { table: "sign_in_session", removeBatch: expiredPeople(database, at) },
+    { table: "sign_in_session", index: "sign_in_session_kept_at", removeBatch: expiredPeople(database, at) },
     before("aggregate_session", "expires_at", at),
     before("replica_message", "expires_at", at),
     before("elicitation_session", "expires_at", at),

@@ -74,7 +74,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     : openServer(options, url, wanted));
   const { logger } = options;
   const encryptor = encryption(options.keys);
-  const macs = rowMacs(database, encryptor, options);
+  const macs = rowMacs(database, encryptor, { ...options, healthy: () => listener.healthy() });
   let closing = false;
   listener.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
@@ -124,7 +124,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     },
     async removeExpired(now) {
       await macs.bind();
-      return removeExpired(database, now, { auditRetentionDays: options.auditRetentionDays ?? 365, logger });
+      return removeExpired(database, indexes, now, {
+        auditRetentionDays: options.auditRetentionDays ?? 365,
+        logger,
+      });
     },
     endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),
@@ -135,6 +138,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
           ...{ encryption: encryptor, macs },
           onUnreadable: (table, error) =>
             logger.error({ err: error, table }, "cannot re-encrypt a row with the newest key"),
+          onUnaudited: (error) =>
+            logger.error({ err: error }, "the audit event of an unfinished key rotation was not written"),
         },
         rotation,
       ),

@@ -76,10 +76,13 @@ export function orphanedUpstreams(database: Database, indexes: Pick<Indexes, "bu
 
   /** Marks one connection of each, in the manner of earlier versions: their replicas clear the mark if they have the route. */
   async function markOne(tx: Transaction<Tables>, upstreams: readonly Row[]): Promise<void> {
-    for (const { route_id, upstream } of upstreams)
-      await sql`
-        update upstream_token set orphaned_at = now()
-        where ctid = (select ctid from upstream_token where ${is(route_id, upstream)} limit 1)`.execute(tx);
+    if (upstreams.length === 0) return;
+    await sql`
+      update upstream_token set orphaned_at = now()
+      where ctid = any(array(
+        select (select ctid from upstream_token where ${is(sql`orphan.route_id`, sql`orphan.upstream`)} limit 1)
+        from unnest(${upstreams.map((one) => one.route_id)}::text[], ${upstreams.map((one) => one.upstream)}::text[])
+          as orphan (route_id, upstream)))`.execute(tx);
   }
 
   /** Ends the grace period of the oldest, or begins it again if an earlier version's replica has the route. */

@@ -105,24 +105,31 @@ export function macKeys(database: Database, { encrypt, decrypt }: Encryption) {
     return { keys: [newest, ...older], enforced: new Set(bound ? everyTable : tablesOf(newest)) };
   }
 
-  async function make(tables: readonly BoundTable[]) {
+  /** @param after it is newer than this one, whatever the clocks of the replicas say */
+  async function make(tables: readonly BoundTable[], after?: MacKey) {
     const kid = randomUUID();
     const createdAt = new Date();
     const bound = tables.length > 0;
-    const value = { k: randomBytes(32).toString("base64url"), createdAt: createdAt.getTime(), bound, tables };
+    const value = {
+      k: randomBytes(32).toString("base64url"),
+      createdAt: Math.max(createdAt.getTime(), (after?.createdAt ?? 0) + 1),
+      bound,
+      tables,
+    };
     const sealed = await encrypt(keyTable, [kid], value);
     return { kid, row: { kid, purpose, ...sealed, created_at: createdAt, active_at: createdAt } };
   }
 
   return {
     read,
-    /** Adds a key for rows of these tables, which every replica then signs with. */
-    async add(tables: readonly BoundTable[]): Promise<void> {
-      const fresh = await make(tables);
+    /** Adds a key for rows of these tables, newer than `newest`, which every replica then signs with. @returns its id */
+    async add(tables: readonly BoundTable[], newest: MacKey): Promise<string> {
+      const fresh = await make(tables, newest);
       await database.write("row_mac.rotate", async (tx) => {
         await tx.insertInto(keyTable).values(fresh.row).execute();
         await notify(tx, { table: keyTable });
       });
+      return fresh.kid;
     },
     /** Removes keys that no row needs any more. */
     async remove(tx: Transaction<Tables>, kids: readonly string[]): Promise<void> {

@@ -54,6 +54,8 @@ export interface RowMacs {
     table: T,
     row: BoundRow<T> & { readonly mac: string | null },
   ): string | undefined;
+  /** Whether the row counts as absent because of its MAC. Unlike `accepts`, reports nothing. */
+  isRejected<T extends BoundTable>(table: T, row: BoundRow<T> & { readonly mac: string | null }): boolean;
   /** Removes all keys but `kid`; await `reload` afterwards. */
   endRotation(tx: Transaction<Tables>, kid: string): Promise<void>;
   /** Marks a signing key (JSON) as stored after rows were bound; `unmark` removes the mark. */
@@ -77,12 +79,18 @@ const reloadEveryMs = 1_000;
 export function rowMacs(
   database: Database,
   encryption: Encryption,
-  deps: { readonly logger: Logger; readonly metrics?: Pick<StoreMetrics, "storeRowsRejected"> },
+  deps: {
+    readonly logger: Logger;
+    readonly metrics?: Pick<StoreMetrics, "storeRowsRejected">;
+    /** Whether notifications about new keys arrive (always). */
+    readonly healthy?: () => boolean;
+  },
 ): RowMacs {
   const stored = macKeys(database, encryption);
   let state: MacKeys | undefined;
   let loading: Promise<MacKeys> | undefined;
   let loadedAt = Number.NEGATIVE_INFINITY;
+  let failed = false;
   const startedAt = Date.now();
 
   const load = () => {
@@ -97,6 +105,7 @@ export function rowMacs(
           );
         state = { ...found, enforced: new Set([...found.enforced, ...lost]) };
         loadedAt = performance.now();
+        failed = false;
         return state;
       })
       .finally(() => {
@@ -166,7 +175,7 @@ export function rowMacs(
       sign: (table, row) => (isValid(table, row) ? undefined : macBy(loaded().keys[0], table, row)),
       end: (tx) => stored.markBound(tx),
     });
-    // Another replica is at it.
+    // Another replica is running it.
     if (!bound) return;
     await load();
     deps.logger.info("stored rows are bound: rows not written by the gateway are rejected from now on");
@@ -174,7 +183,9 @@ export function rowMacs(
 
   return {
     async ready() {
-      await current();
+      // What an old key signs after a rotation is lost: without notifications, the keys may have been replaced.
+      const unsure = failed || (deps.healthy?.() === false && performance.now() - loadedAt > reloadEveryMs);
+      if (!state || unsure) await load();
     },
     sign: (table, row) => macBy(loaded().keys[0], table, row),
     accepts,
@@ -192,7 +203,9 @@ export function rowMacs(
     async reload() {
       // A load under way may have read the rows before they changed.
       await loading?.catch(() => {});
-      if (state) await load();
+      if (!state) return;
+      failed = true;
+      await load();
     },
     bind,
     async beginRotation(unfinished, keyId) {
@@ -201,10 +214,13 @@ export function rowMacs(
       const [newest, ...older] = keys;
       // A key that was stored with another key-encryption key may have leaked with it.
       if (newest.kid === unfinished && newest.keyId === keyId && older.length > 0) return newest.kid;
-      await stored.add([...enforced]);
+      const kid = await stored.add([...enforced], newest);
       await delay(settleMs);
-      return (await load()).keys[0].kid;
+      if ((await load()).keys[0].kid !== kid)
+        throw new Error("the newest row MAC key is not the one that this rotation has created");
+      return kid;
     },
+    isRejected: (table, row) => loaded().enforced.has(table) && !isValid(table, row),
     resign(kid, table, row) {
       const [newest] = loaded().keys;
       if (newest.kid !== kid) throw new Error("another rotation of the row MAC key has begun");

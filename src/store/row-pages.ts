@@ -119,13 +119,13 @@ export interface Change {
   readonly mac?: string;
 }
 
-/** Writes changes with one statement, except to rows that have changed since they were read. @returns number of rows written */
+/** Writes changes with one statement, except to rows that have changed since they were read. @returns one for each row written */
 export async function writeChanges(
   db: Kysely<Tables>,
   table: string,
   primaryKey: readonly string[],
   changes: readonly Change[],
-): Promise<number> {
+): Promise<readonly { readonly encrypted: boolean }[]> {
   const written = (["sealed", "key_id", "mac"] as const).filter((column) =>
     changes.some((change) => change[column] !== undefined),
   );
@@ -141,7 +141,7 @@ export async function writeChanges(
     ]),
   ];
   const old = (column: string) => sql.ref(`old.${column}`);
-  const { rows } = await sql`
+  const { rows } = await sql<{ encrypted: boolean }>`
     update ${sql.table(table)} as old
     set ${sql.join(written.map((column) => sql`${sql.ref(column)} = coalesce(${sql.ref(`change.new_${column}`)}, ${old(column)})`))}
     from unnest(${sql.join(columns.map(([, values]) => sql`${values}::text[]`))})
@@ -150,6 +150,8 @@ export async function writeChanges(
       primaryKey.map((column, index) => sql`${old(column)} = ${sql.ref(`change.key_${index}`)}`),
       sql` and `,
     )} and old.xmin::text = change.version
-    returning 1`.execute(db);
-  return rows.length;
+    returning ${written.includes("sealed") ? sql`change.new_sealed is not null` : sql`false`} as encrypted`.execute(
+    db,
+  );
+  return rows;
 }

@@ -40,7 +40,7 @@ export class RowPassLost extends Error {
 /** Longer than a batch takes while a key service is slow; a killed process blocks others for this long. */
 const lease = sql`now() + interval '2 minutes'`;
 
-/** Undefined: another process is at it. */
+/** Undefined: another process is running it. */
 export async function takeRowPass(
   database: Database,
   kind: "rotate_keys" | "bind_rows",
@@ -50,7 +50,7 @@ export async function takeRowPass(
     sql<{ target: string | null; position: Position | null }>`
       insert into row_pass as pass (kind, owner, lease_until) values (${kind}, ${owner}, ${lease})
       on conflict (kind) do update set owner = excluded.owner, lease_until = excluded.lease_until
-      where pass.lease_until is null or pass.lease_until < now()
+      where pass.lease_until is null or pass.lease_until < now() or pass.lease_until > now() + interval '4 minutes'
       returning target, position`.execute(tx),
   );
   const [found] = rows;

@@ -1,4 +1,5 @@
 import { sql } from "kysely";
+import type { AuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
 
@@ -6,18 +7,15 @@ import type { StoredUpstreamTokens } from "./upstream-tokens.ts";
 export function tokenUsage(database: Database): Pick<StoredUpstreamTokens, "recordUses"> {
   return {
     async recordUses(uses) {
-      const keys = uses.map(({ userId, routeId, upstream }) => ({
-        user_id: userId,
-        route_id: routeId,
-        upstream,
-      }));
       const events = uses.flatMap(({ audit }) => (audit ? [audit] : []));
+      const used = (name: "userId" | "routeId" | "upstream") => sql`${uses.map((use) => use[name])}::text[]`;
+      const of = (name: keyof AuditEvent) => sql`${events.map((event) => event[name] ?? null)}::text[]`;
       await database.writeAtOnce("upstream_token.record_use", (db) =>
         // A row that is locked is being refreshed: its time of use is recorded a few minutes later. Waiting for it could deadlock.
         sql`with used as (
             select t.user_id, t.route_id, t.upstream from upstream_token t
-            join jsonb_to_recordset(${JSON.stringify(keys)}::jsonb)
-              as u (user_id text, route_id text, upstream text) using (user_id, route_id, upstream)
+            join unnest(${used("userId")}, ${used("routeId")}, ${used("upstream")})
+              as u (user_id, route_id, upstream) using (user_id, route_id, upstream)
             for no key update of t skip locked
           ), touched as (
             -- A token that is still valid is refreshed ahead again.
@@ -25,10 +23,8 @@ export function tokenUsage(database: Database): Pick<StoredUpstreamTokens, "reco
             where (t.user_id, t.route_id, t.upstream) = (used.user_id, used.route_id, used.upstream)
           )
           insert into audit_event (action, user_id, client_id, grant_id, route_id, upstream, issuer)
-          select * from jsonb_to_recordset(${JSON.stringify(events)}::jsonb)
-            as e (action text, "userId" text, "clientId" text, "grantId" text, "routeId" text, upstream text, issuer text)`.execute(
-          db,
-        ),
+          select * from unnest(${of("action")}, ${of("userId")}, ${of("clientId")}, ${of("grantId")}, ${of("routeId")},
+            ${of("upstream")}, ${of("issuer")})`.execute(db),
       );
     },
   };

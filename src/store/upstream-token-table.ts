@@ -110,7 +110,7 @@ export function upstreamTokens(
         .onConflict((conflict) =>
           conflict
             .columns(["user_id", "route_id", "upstream"])
-            .doUpdateSet({ ...values, connected_at: now, last_used_at: null }),
+            .doUpdateSet({ ...values, connected_at: now, last_used_at: null, refresh_final_at: null }),
         )
         .returning("version")
         .executeTakeFirstOrThrow();

@@ -113,6 +113,7 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "store_indexes_pending",
       "Indexes of the database that are missing or being built; background work that needs them waits.",
       [],
+      "max",
     ),
     configLoads,
     configLastLoadSuccessful: gauge(

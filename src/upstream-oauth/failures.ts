@@ -219,6 +219,8 @@ export function isDenial(code: unknown, reason: FailureCode | undefined): boolea
 
 /** Describes to the caller why a call cannot be forwarded. @param reason why there is no upstream token: a failure code or another word */
 export function notUsable(reason: string): string {
+  if (reason === "refresh_under_way_elsewhere")
+    return "the credential for this server has expired, and is being refreshed; try again later";
   if (reason === "refresh_waiting" || reason === "too_many_refreshes")
     return "the credential for this server has expired, like many others at the same time, and is refreshed in its turn; try again later";
   const code = readFailureCode(reason);

@@ -9,6 +9,9 @@ import { requestToken } from "./token-endpoint.ts";
 import type { TokenAnswer } from "./token-response.ts";
 import type { RefreshOutcome } from "./upstream-oauth.ts";
 
+/** The longest refresh, ms: two client authentication methods, each with a retry for a DPoP nonce. @param timeoutMs of one request */
+export const longestRefreshMs = (timeoutMs: number): number => 4 * timeoutMs;
+
 /** Retry interval if the server rejects the configured client, which only the operator can fix. */
 const operatorsRetrySeconds = 60;
 const retrySeconds = 5;

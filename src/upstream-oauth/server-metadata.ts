@@ -20,11 +20,12 @@ const strictList = "code_challenge_methods_supported";
  * Reads authorization server metadata (RFC 8414 section 2) leniently: for optional, descriptive members, null, "" and a value of another
  * type count as absent, and a list may be text. `issuer` and `code_challenge_methods_supported` are read verbatim.
  *
- * @returns undefined without an `issuer`
+ * @returns undefined without an `issuer` in ASCII
  */
 export function readServerMetadata(json: Json): AuthorizationServer | undefined {
   const { issuer } = json;
-  if (typeof issuer !== "string" || issuer === "") return undefined;
+  // RFC 8414 section 2: a URL. Of other characters, not all can be stored.
+  if (typeof issuer !== "string" || !/^[!-~]+$/.test(issuer)) return undefined;
   const read: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(json)) {
     const kept = readMember(name, value);

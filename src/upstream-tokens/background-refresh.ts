@@ -82,7 +82,8 @@ export function startRefreshingAhead(
       while (underWay.size > maxWaiting) await Promise.race(underWay);
       if (signal.aborted) break;
     }
-    await Promise.all(underWay);
+    // What has begun goes on by itself: a server that takes long must not keep other replicas from the next round.
+    await Promise.race([Promise.all(underWay), aborted(signal)]);
   }
 
   async function roundIfAlone(): Promise<void> {
@@ -116,4 +117,11 @@ function finalExpiry(before: UpstreamToken, after: UpstreamToken | undefined): D
   const expiresAt = before.refreshExpiresAt.getTime();
   const final = expiresAt + (expiresAt - before.updatedAt.getTime()) / 10;
   return after.refreshExpiresAt.getTime() <= final ? new Date(final) : undefined;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { ConnectionKey } from "../model/connection.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import type { RequiredScopes } from "../store/required-scopes.ts";
 import type { Store } from "../store/store.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
@@ -149,6 +150,8 @@ export function createConnectionCache(deps: {
           throw error;
         },
       );
+      // Two reads at once, without notifications: a change would only be known to concern the later one.
+      if (underWay) underWay.current = false;
       const load = { promise, current: true };
       loads.set(name, load);
       return promise;
@@ -183,4 +186,13 @@ export function uncoveredScopes({ token, requiredScopes }: Connection): readonly
   return token
     ? requiredScopes.scopes.filter((scope) => !token.scopes.includes(scope))
     : requiredScopes.scopes;
+}
+
+/** The scopes of the routes file, and the required scopes if there are any. */
+export function scopesOf({ requiredScopes }: Connection, route: Route): readonly string[] {
+  return union(consentAuth(route)?.scopes, requiredScopes?.scopes);
+}
+
+export function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
+  return [...new Set([...a, ...b])];
 }

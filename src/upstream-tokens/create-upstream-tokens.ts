@@ -1,7 +1,7 @@
 import type { Counter } from "prom-client";
 import { askedAt } from "../config/paths.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
-import { consentAuth, needsPersonsConnection, nonInteractiveAuth, type Route } from "../model/route.ts";
+import { needsPersonsConnection, nonInteractiveAuth, type Route } from "../model/route.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { createDpopProofs } from "../upstream-oauth/dpop.ts";
 import {
@@ -16,7 +16,9 @@ import {
   type Connection,
   type ConnectionCache,
   createConnectionCache,
+  scopesOf,
   uncoveredScopes,
+  union,
 } from "./connection-cache.ts";
 import { createDisconnect, type Disconnect } from "./disconnect.ts";
 import type { RefreshResult } from "./refresh-failures.ts";
@@ -330,18 +332,9 @@ class TokenBroker implements UpstreamTokens {
   }
 }
 
-/** The scopes of the routes file, and the required scopes if there are any. */
-function scopesOf({ requiredScopes }: Connection, route: Route): readonly string[] {
-  return union(consentAuth(route)?.scopes, requiredScopes?.scopes);
-}
-
 /** The subject of a token request: the owner of the connection, with the caller's external token. */
 function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSubject {
   return { userId: key.userId, externalToken };
-}
-
-function union(a: readonly string[] = [], b: readonly string[] = []): string[] {
-  return [...new Set([...a, ...b])];
 }
 
 /** The last minute of a token's lifetime, or the last tenth of a short one, ms. */

@@ -1,11 +1,13 @@
-/** Refreshes at a time per issuer: the usual number, and the most while its token endpoint is slow. */
+import { isTransient, readFailureCode } from "../upstream-oauth/failures.ts";
+import type { NonInteractiveOutcome, RefreshOutcome } from "../upstream-oauth/upstream-oauth.ts";
+
+/** Refreshes at a time per server, of all workers: to begin with, and the most while it answers in a fraction of the timeout. */
 const fewest = 10;
 const most = 50;
-/** Refreshes per millisecond that are wanted of an issuer, however long each takes. */
-const wantedRate = 0.2;
-/** Connections that may wait, of all issuers. */
+/** Connections that may wait, in all and of one server. */
 const maxWaiting = 20_000;
-/** This many failures in a row stop the queue of an issuer; then one refresh at a time tries it, after these pauses, growing. */
+const maxWaitingOfOne = 15_000;
+/** This many failures in a row stop the queue of a server; then one refresh at a time tries it, after these pauses, growing. */
 const failuresToPause = 3;
 const firstPauseMs = 1_000;
 const maxPauseMs = 4_000;
@@ -16,7 +18,8 @@ const weight = 0.05;
 
 /** A connection in the queue. */
 export interface Place {
-  readonly issuer: string;
+  /** The authorization server, and which of its clients: it limits the rate of each. */
+  readonly server: string;
   /** `connectionKeyName`. */
   readonly name: string;
   /** The version to refresh; absent: none yet. */
@@ -31,13 +34,28 @@ interface Waiting extends Place {
   readonly settle: (has: boolean) => void;
 }
 
-/** A token request, for the pace of its issuer's queue. */
+/** A token request, for the pace of its server's queue. */
 export interface Paced {
   readonly tookMs: number;
-  /** Why the server did not answer it; absent: it did. */
+  /** Its timeout. */
+  readonly mayTakeMs: number;
+  /** Why the server cannot answer at the moment; absent: it has answered. */
   readonly failure?: string;
   /** The server asked for this pause. */
   readonly pauseMs?: number;
+}
+
+/** A token request as the queue counts it: only a server that is down or limits the rate is a failure, not a wrong setting of a route. */
+export function pacedBy(
+  outcome: RefreshOutcome | NonInteractiveOutcome,
+  times: Pick<Paced, "tookMs" | "mayTakeMs">,
+): Paced {
+  if (outcome.kind !== "unavailable" || ("unexplained" in outcome && outcome.unexplained)) return times;
+  const { reason, retryAfterSeconds } = outcome;
+  const code = readFailureCode(reason);
+  if (code === undefined || !isTransient(code)) return times;
+  const pauseMs = code === "rate_limited" ? 1000 * Math.min(30, retryAfterSeconds) : undefined;
+  return { ...times, failure: code, ...(pauseMs !== undefined && { pauseMs }) };
 }
 
 /** How long a connection will probably wait. */
@@ -52,27 +70,35 @@ export interface Wait {
  * another replica has refreshed it. How long it will wait is known from the pace of those before it.
  */
 export class RefreshQueue {
-  readonly #issuers = new Map<string, IssuerQueue>();
-  /** The issuers of all connections that wait. */
-  readonly #waiting = new Map<string, IssuerQueue>();
+  readonly #servers = new Map<string, ServerQueue>();
+  /** The servers of all connections that wait. */
+  readonly #waiting = new Map<string, ServerQueue>();
   readonly #onSize: (size: number) => void;
+  readonly #workers: number;
   #closed = false;
 
-  /** @param onSize called with the number of waiting connections when it changes */
-  constructor(onSize: (size: number) => void = () => {}) {
+  /**
+   * @param options.onSize called with the number of waiting connections when it changes
+   * @param options.workers processes that refresh tokens of the same servers (1)
+   */
+  constructor({
+    onSize = () => {},
+    workers = 1,
+  }: { onSize?: (size: number) => void; workers?: number } = {}) {
     this.#onSize = onSize;
+    this.#workers = workers;
   }
 
   /** Runs `task` when its turn comes. `left`: its connection has changed, or this is closed; `full`: too many wait already. */
   async run<T>(place: Place, task: () => Promise<T>): Promise<T | "left" | "full"> {
     if (this.#closed) return "left";
-    let queue = this.#issuers.get(place.issuer);
+    let queue = this.#servers.get(place.server);
     if (!queue) {
-      queue = new IssuerQueue();
-      this.#issuers.set(place.issuer, queue);
+      queue = new ServerQueue(this.#workers);
+      this.#servers.set(place.server, queue);
     }
     if (!queue.begin()) {
-      if (this.#waiting.size >= maxWaiting) return "full";
+      if (this.#waiting.size >= maxWaiting || queue.size >= maxWaitingOfOne) return "full";
       this.#waiting.set(place.name, queue);
       this.#onSize(this.#waiting.size);
       const has = await queue.wait(place);
@@ -84,13 +110,13 @@ export class RefreshQueue {
       return await task();
     } finally {
       queue.end();
-      if (queue.isIdle()) this.#issuers.delete(place.issuer);
+      if (queue.isIdle()) this.#servers.delete(place.server);
     }
   }
 
-  /** Reports a token request of `issuer`. */
-  record(issuer: string, paced: Paced): void {
-    this.#issuers.get(issuer)?.record(paced);
+  /** Reports a token request. @param server as in `Place` */
+  record(server: string, paced: Paced): void {
+    this.#servers.get(server)?.record(paced);
   }
 
   /** How long an urgent connection will probably wait; undefined: it is not urgent, or does not wait. */
@@ -112,19 +138,21 @@ export class RefreshQueue {
   close(): void {
     this.#closed = true;
     for (const [name, queue] of [...this.#waiting]) queue.leave(name);
-    for (const queue of this.#issuers.values()) queue.close();
+    for (const queue of this.#servers.values()) queue.close();
   }
 }
 
-/** The queue of one issuer. A Map keeps the order of arrival, and removes anywhere. */
-class IssuerQueue {
+/** The queue of one server. A Map keeps the order of arrival, and removes anywhere. */
+class ServerQueue {
   readonly #urgent = new Map<string, Waiting>();
   readonly #ahead = new Map<string, Waiting>();
   #running = 0;
   #number = 0;
   /** Measured averages, ms. */
   #intervalMs = firstIntervalMs;
-  #tookMs = 0;
+  #atOnce: number;
+  readonly #fewest: number;
+  readonly #most: number;
   #lastTurnAt = performance.now();
   #failures = 0;
   /** Set while paused. */
@@ -132,6 +160,16 @@ class IssuerQueue {
   #pauseMs = firstPauseMs;
   #pausedUntil = 0;
   #timer: NodeJS.Timeout | undefined;
+
+  constructor(workers: number) {
+    this.#fewest = Math.max(1, Math.floor(fewest / workers));
+    this.#most = Math.max(1, Math.floor(most / workers));
+    this.#atOnce = this.#fewest;
+  }
+
+  get size(): number {
+    return this.#urgent.size + this.#ahead.size;
+  }
 
   /** Takes a turn at once, if there is one. */
   begin(): boolean {
@@ -166,8 +204,11 @@ class IssuerQueue {
     clearTimeout(this.#timer);
   }
 
-  record({ tookMs, failure, pauseMs = this.#pauseMs }: Paced): void {
-    this.#tookMs = average(this.#tookMs, tookMs);
+  record({ tookMs, mayTakeMs, failure, pauseMs = this.#pauseMs }: Paced): void {
+    // A request that is given up may have used the refresh token. So more at once only far from the timeout.
+    if (failure !== undefined || tookMs > mayTakeMs / 2)
+      this.#atOnce = Math.max(this.#fewest, this.#atOnce / 2);
+    else if (tookMs < mayTakeMs / 4) this.#atOnce = Math.min(this.#most, this.#atOnce + 2 / this.#atOnce);
     if (failure === undefined) {
       this.#failures = 0;
       this.#failure = undefined;
@@ -216,13 +257,14 @@ class IssuerQueue {
   }
 
   #isEmpty(): boolean {
-    return this.#urgent.size === 0 && this.#ahead.size === 0;
+    return this.size === 0;
   }
 
-  /** Whether one more may begin: enough to keep the pace, few enough that what has begun ends soon. */
+  /** Whether another refresh may start. */
   #hasTurn(): boolean {
-    if (this.#failure !== undefined) return this.#running < fewest && performance.now() >= this.#pausedUntil;
-    return this.#running < Math.min(most, Math.max(fewest, Math.ceil(wantedRate * this.#tookMs)));
+    if (this.#failure !== undefined)
+      return this.#running < this.#fewest && performance.now() >= this.#pausedUntil;
+    return this.#running < Math.floor(this.#atOnce);
   }
 
   #next(): void {
@@ -233,7 +275,7 @@ class IssuerQueue {
       this.#begin();
       next.settle(true);
     }
-    if (this.#failure !== undefined && !this.#isEmpty() && this.#running < fewest) this.#wakeUp();
+    if (this.#failure !== undefined && !this.#isEmpty() && this.#running < this.#fewest) this.#wakeUp();
   }
 
   #wakeUp(): void {

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { countWorkers } from "../config/workers.ts";
 import type { Route } from "../model/route.ts";
 import type { Change } from "../store/notifications/notifications.ts";
 import {
@@ -10,6 +11,7 @@ import {
 } from "../store/save-token.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { mayAddEndpoint } from "../upstream-oauth/endpoint-connection.ts";
+import { longestRefreshMs } from "../upstream-oauth/refresh.ts";
 import type {
   NonInteractiveOutcome,
   RefreshOutcome,
@@ -19,7 +21,7 @@ import { SingleFlight } from "../util/single-flight.ts";
 import type { Connection, ConnectionCache, ConnectionWrite } from "./connection-cache.ts";
 import { createIssuerOutcomes } from "./issuer-outcomes.ts";
 import { Backoffs, type Failure, type RefreshResult, waiting } from "./refresh-failures.ts";
-import { RefreshQueue } from "./refresh-queue.ts";
+import { pacedBy, RefreshQueue } from "./refresh-queue.ts";
 import { rejectedAgain } from "./unexplained-rejections.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
@@ -27,6 +29,8 @@ import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 const storingMs = 10_000;
 /** After a database outage, owners of expired leases have this long to store the only valid refresh token, ms. */
 const graceMs = 10_000;
+const serverOf = ({ issuer, clientId }: UpstreamToken) => `${issuer} ${clientId}`;
+
 /** A result; `changed`: the connection was changed elsewhere while it waited, and has to be read. */
 type Flight = RefreshResult | { readonly kind: "changed" };
 
@@ -63,7 +67,10 @@ export class Refresher {
     this.#store = deps.store;
     this.#cache = deps.cache;
     this.#persistence = createPersistence(deps.logger, "the result of a refresh could not be stored yet");
-    this.#queue = new RefreshQueue((size) => deps.metrics.upstreamTokenRefreshesWaiting.set(size));
+    this.#queue = new RefreshQueue({
+      onSize: (size) => deps.metrics.upstreamTokenRefreshesWaiting.set(size),
+      workers: countWorkers(deps.routes().config.workers),
+    });
     this.#unsubscribe = deps.store.notifications.subscribe((change) => this.#onChange(change));
   }
 
@@ -155,7 +162,7 @@ export class Refresher {
     const { name } = connection;
     const write = this.#cache.write(connection);
     const waitMs = this.#deps.routes().config.upstreamOAuth.timeoutMs + 1000;
-    const place = { issuer: token.issuer, name, version: token.version, urgent: !ahead };
+    const place = { server: serverOf(token), name, version: token.version, urgent: !ahead };
     let giveUpAt = Number.POSITIVE_INFINITY;
     try {
       // Limited by time, not by attempts: other changes of the connection end the wait too.
@@ -192,33 +199,26 @@ export class Refresher {
   async #askLeased({ key }: Connection, token: UpstreamToken, route: Route): Promise<Asked | undefined> {
     // The lease would outlive this process.
     if (this.#closing) return undefined;
-    // The longest call: two client authentication methods, each with a retry for a DPoP nonce.
-    const callMs = 2 * this.#deps.routes().config.upstreamOAuth.timeoutMs;
+    const callMs = longestRefreshMs(this.#deps.routes().config.upstreamOAuth.timeoutMs);
     const until = new Date(Date.now() + callMs + storingMs);
     const mayTakeOver = this.#store.notifications.healthy() && performance.now() > this.#noTakeoverUntil;
     const { upstreamTokens } = this.#store;
     const disconnects = await upstreamTokens.takeLease(key, token.version, this.#owner, until, mayTakeOver);
     if (!disconnects) return undefined;
-    const outcome = await this.#paced(token.issuer, () => this.#deps.upstreamOAuth.refresh(token, route));
+    const outcome = await this.#paced(serverOf(token), () => this.#deps.upstreamOAuth.refresh(token, route));
     this.#deps.metrics.upstreamTokenRefreshes.inc({ outcome: outcome.kind });
     return { outcome, disconnects };
   }
 
   /** Reports the token request to the queue, which adapts its pace. */
   async #paced<T extends RefreshOutcome | NonInteractiveOutcome>(
-    issuer: string,
+    server: string,
     ask: () => Promise<T>,
   ): Promise<T> {
+    const mayTakeMs = this.#deps.routes().config.upstreamOAuth.timeoutMs;
     const startedAt = performance.now();
     const outcome = await ask();
-    const tookMs = performance.now() - startedAt;
-    if (outcome.kind !== "unavailable" || ("unexplained" in outcome && outcome.unexplained)) {
-      this.#queue.record(issuer, { tookMs });
-      return outcome;
-    }
-    const { reason: failure, retryAfterSeconds } = outcome;
-    const pauseMs = failure === "rate_limited" ? 1000 * Math.min(30, retryAfterSeconds) : undefined;
-    this.#queue.record(issuer, { tookMs, failure, pauseMs });
+    this.#queue.record(server, pacedBy(outcome, { tookMs: performance.now() - startedAt, mayTakeMs }));
     return outcome;
   }
 
@@ -314,7 +314,7 @@ export class Refresher {
     ahead: boolean,
   ): Promise<Flight> {
     const { name, token } = connection;
-    const place = { issuer: route.id, name, version: token?.version, urgent: !ahead };
+    const place = { server: route.id, name, version: token?.version, urgent: !ahead };
     const result = await this.#queue.run(place, () => this.#obtainNow(connection, route, subject));
     if (result === "full") return waiting(Number.POSITIVE_INFINITY, "too_many_refreshes");
     if (result === "left") return this.#closing ? waiting(1, "refresh_waiting") : { kind: "changed" };

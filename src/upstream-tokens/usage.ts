@@ -20,7 +20,7 @@ export interface Usage {
 }
 
 const everyMs = 5 * 60_000;
-/** Time in which uses are collected for one write, ms; maximum per write, and maximum waiting: more are skipped. */
+/** Time in which uses are collected for one write, ms; maximum per write, and maximum waiting: of more, only first uses are recorded. */
 const collectMs = 100;
 const batch = 200;
 const maxWaiting = 20_000;
@@ -53,9 +53,9 @@ export function createUsage(deps: {
       const before = recordedAt.get(version);
       if (before !== undefined && now - before < everyMs) return;
       recordedAt.set(version, now);
-      if (waiting.length >= maxWaiting) return;
       // Older ones were used, or not, before this replica could know.
       const isFirst = before === undefined && updatedAt.getTime() >= startedAt;
+      if (waiting.length >= maxWaiting && !isFirst) return;
       waiting.push({
         userId,
         routeId,

@@ -41,11 +41,9 @@ export class Gathering {
   async answer(asking: WorkerProcess, request: number): Promise<void> {
     const workers = [...this.#workers()].filter(({ state }) => state !== "ended");
     await Promise.all(workers.map((worker) => this.#measure(worker)));
-    const snapshots = [
-      ...workers.map(({ snapshot }) => snapshot),
-      this.#retired.snapshot(),
-      this.#own(workers),
-    ];
+    // One that has ended meanwhile is among the retired.
+    const left = workers.filter(({ state }) => state !== "ended");
+    const snapshots = [...left.map(({ snapshot }) => snapshot), this.#retired.snapshot(), this.#own(left)];
     asking.send({ kind: "gathered", request, snapshots });
   }
 

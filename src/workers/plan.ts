@@ -10,6 +10,8 @@ export interface Plan {
   /** Unix socket of the private port, if it is one: all workers share it. */
   readonly adminSocket?: string;
   readonly socketMode: number;
+  /** The longest refresh of an upstream token, ms. */
+  readonly refreshMs: number;
   readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
 }
 

@@ -1,7 +1,7 @@
 import type { Snapshot } from "./messages.ts";
 
 /**
- * What processes counted that have ended: without it, the sums over all workers would fall when a worker is replaced, and Prometheus
+ * Counts of processes that have ended: without it, the sums over all workers would fall when a worker is replaced, and Prometheus
  * would take that for a reset of all of them.
  */
 export class RetiredMetrics {

@@ -12,15 +12,20 @@ const backoffMs = { first: 250, most: 30_000 };
 const settledMs = 60_000;
 /** How long Envoy takes to find out that a replaced worker is healthy, ms: several of its health checks. */
 const noticeMs = 3_000;
-/** A draining worker closes what is left after ten seconds; one that does not exit is killed, ms. */
-const drainMs = 25_000;
+/** How long a replacement may take to start, ms. */
+const startMs = 5 * 60_000;
+/** A draining worker closes what is left after this; then it waits for refreshes under way, and stores their tokens, ms. */
+const closingMs = 15_000;
+const storingMs = 10_000;
 
 export interface SupervisorOptions {
   readonly workers: number;
   /** How many there are from the next rolling restart on. @throws if the configuration has become invalid */
-  readonly countAgain: () => Promise<number>;
+  readonly readWorkers: () => Promise<number>;
   /** Permissions of Unix sockets, which this process binds for its workers. */
   readonly socketMode: number;
+  /** The longest refresh of an upstream token, ms: the token would be lost with the process. */
+  readonly refreshMs: number;
   readonly logger: Logger;
 }
 
@@ -37,6 +42,8 @@ export class Supervisor {
   readonly #tries = new Map<number, number>();
   readonly #gathering = new Gathering(() => this.#all);
   readonly #umask: number;
+  /** One that does not exit is killed, ms. */
+  readonly #drainMs: number;
   #workers: number;
   #started: Promise<void> = Promise.resolve();
   #stopping = false;
@@ -49,6 +56,7 @@ export class Supervisor {
   private constructor(options: SupervisorOptions) {
     this.#options = options;
     this.#workers = options.workers;
+    this.#drainMs = closingMs + options.refreshMs + storingMs;
     this.#umask = process.umask(0o777 & ~options.socketMode);
     this.failed = new Promise((_, reject) => {
       this.#giveUp = reject;
@@ -78,7 +86,7 @@ export class Supervisor {
 
   async #startFirst(number: number): Promise<void> {
     for (let tries = 1; !this.#stopping; tries++) {
-      const started = this.#fork(number, false);
+      const started = this.#fork(number);
       this.#current.set(number, started);
       if (await started.ready) {
         this.#watch(started);
@@ -96,7 +104,9 @@ export class Supervisor {
     }
   }
 
-  #fork(number: number, replaces: boolean): WorkerProcess {
+  #fork(number: number): WorkerProcess {
+    // Also one that drains, or that has not been noticed to be gone: this process still holds its sockets.
+    const replaces = [...this.#all].some((other) => other.number === number && other.state !== "ended");
     const place = { number, workers: this.#workers, replaces };
     const started = new WorkerProcess(place, this.#umask, (report, from) => this.#onReport(report, from));
     this.#all.add(started);
@@ -134,7 +144,7 @@ export class Supervisor {
       if (tries > 0) await delay(Math.min(backoffMs.most, backoffMs.first * 2 ** (tries - 1)));
       // In the meantime, a rolling restart may have started one, or removed its place.
       if (this.#stopping || this.#current.get(number) !== worker) return;
-      const next = this.#fork(number, false);
+      const next = this.#fork(number);
       this.#current.set(number, next);
       this.#gathering.restarted("ended");
       this.#watch(next);
@@ -157,7 +167,7 @@ export class Supervisor {
   }
 
   async #rollOnce(): Promise<void> {
-    const { logger, countAgain } = this.#options;
+    const { logger, readWorkers } = this.#options;
     try {
       await this.#started;
     } catch {
@@ -165,7 +175,7 @@ export class Supervisor {
       return;
     }
     try {
-      this.#workers = await countAgain();
+      this.#workers = await readWorkers();
     } catch (error) {
       logger.error(
         { reason: error instanceof Error ? error.message : String(error) },
@@ -176,28 +186,36 @@ export class Supervisor {
     logger.info({ workers: this.#workers }, "rolling restart");
     for (let number = 1; number <= this.#workers && !this.#stopping; number++) {
       const replaced = this.#current.get(number);
-      const next = this.#fork(number, replaced !== undefined && replaced.state !== "ended");
-      if (!(await next.ready)) {
+      const next = this.#fork(number);
+      // From now on: if the old one ends in the meantime, this is the one that is started again.
+      this.#current.set(number, next);
+      // One that hangs would prevent every later restart.
+      const late = setTimeout(() => next.kill(), startMs);
+      const isReady = await next.ready;
+      clearTimeout(late);
+      if (!isReady) {
         if (this.#stopping) return;
         const { reason } = await next.ended;
+        if (replaced !== undefined && replaced.state !== "ended") this.#current.set(number, replaced);
+        else if (replaced !== undefined) this.#watch(next);
+        else this.#current.delete(number);
         logger.error(
           { worker: number, reason },
           "the rolling restart was stopped: a new worker cannot start",
         );
         return;
       }
-      this.#current.set(number, next);
       this.#gathering.restarted("rolling_restart");
       this.#watch(next);
       if (replaced && replaced.state !== "ended") {
-        await replaced.drain(true, drainMs);
+        await replaced.drain(true, this.#drainMs);
         await delay(noticeMs);
       }
     }
     const removed = [...this.#current].filter(([number]) => number > this.#workers);
     for (const [number, worker] of removed) {
       this.#current.delete(number);
-      await worker.drain(true, drainMs);
+      await worker.drain(true, this.#drainMs);
     }
     if (!this.#stopping) logger.info({ workers: this.#workers }, "rolling restart finished");
   }
@@ -205,7 +223,7 @@ export class Supervisor {
   /** Has all workers finish their calls and exit. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.all([...this.#all].map((worker) => worker.drain(false, drainMs)));
+    await Promise.all([...this.#all].map((worker) => worker.drain(false, this.#drainMs)));
   }
 
   /** Ends all workers at once. */

@@ -20,7 +20,7 @@ export interface Worker {
   metricsOfAll(): Promise<string>;
   /** Calls back once, with whether another process serves its addresses already. */
   onDrain(listener: (replaced: boolean) => void): void;
-  /** Shares what limits have let through with the other workers. */
+  /** Shares what limits have allowed with the other workers. */
   readonly limits: SharedLimits;
   /** Hands over what was counted. The process may exit when it resolves. */
   finish(): Promise<void>;
@@ -28,6 +28,8 @@ export interface Worker {
 
 /** What the workers tell each other about limits that hold for all of them. */
 export interface SharedLimits {
+  /** Number of the other workers. */
+  readonly others: number;
   publish(taken: Taken): void;
   onTaken(listener: (taken: Taken) => void): void;
 }
@@ -80,6 +82,7 @@ export function thisWorker(env: NodeJS.ProcessEnv): Worker | undefined {
     },
     onDrain: (listener) => void drains.add(listener),
     limits: {
+      others: Number(place[2]) - 1,
       publish: (taken) => void report({ kind: "taken", taken }),
       onTaken: (listener) => void takers.add(listener),
     },

@@ -18,6 +18,7 @@ describe("a benchmark's judgement", () => {
     expect(verdict(target(steady))).toBe("met");
     expect(verdict(target(steady.map((value) => value - 0.1)))).toBe("missed");
     expect(verdict(target(scattered))).toBe("undecided");
+    expect(verdict(target(steady.slice(0, 5)))).toBe("undecided");
   });
 
   it("does not meet a target of every round with one round beyond it", () => {
@@ -36,11 +37,11 @@ describe("a benchmark's judgement", () => {
     expect(figure(Array.from({ length: 20 }, (_, index) => 20 - index)).surely).toEqual([6, 15]);
   });
 
-  it("repeats rounds until they decide the target, at most four times as many", async () => {
+  it("repeats rounds until they decide the target, twice and at most four times as many", async () => {
     let rounds = 0;
     const once = { one: async () => scattered[rounds++ % scattered.length] ?? 0 };
     const judge = ({ one }: { one: number[] }) => [target(one.length < 9 ? one : one.map(() => 0.9))];
-    expect((await interleaved(6, once, judge)).one).toHaveLength(9);
+    expect((await interleaved(6, once, judge)).one).toHaveLength(12);
     expect((await interleaved(6, once, ({ one }) => [target(one, { atLeast: 0.5 })])).one).toHaveLength(24);
     expect((await interleaved(6, once)).one).toHaveLength(6);
   });

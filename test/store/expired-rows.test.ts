@@ -41,7 +41,7 @@ describe("a round that removes expired rows", () => {
       logger: { info: (fields: unknown) => void logged.push(fields) },
       ...{ batchSize: 2, maxBatches: 2 },
     };
-    const round = () => removeExpired(database, new Date(), options);
+    const round = () => removeExpired(database, { built: async () => true }, new Date(), options);
     expect(await round()).toMatchObject({ used_value: 4, elicitation_session: 1 });
     expect(logged).toEqual([{ tables: ["used_value"] }]);
     expect(await round()).toMatchObject({ used_value: 4 });

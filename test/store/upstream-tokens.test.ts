@@ -247,6 +247,24 @@ describeStore("upstream tokens", (store) => {
     expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeUndefined();
   });
 
+  it("records the uses of a batch whatever one of them contains", async () => {
+    await put();
+    const other = { ...key, routeId: "odd" };
+    const first = {
+      action: "upstream_token.first_used",
+      ...other,
+      issuer: "https://as.example/\ud800",
+    } as const;
+    await store().upstreamTokens.recordUses([{ ...other, audit: first }, key]);
+    expect((await store().upstreamTokens.find(key))?.lastUsedAt).toBeInstanceOf(Date);
+    await store().audit({ action: "upstream_token.first_used", detail: { text: "a\0b\ud800" } });
+    const events = await store().auditEvents({ limit: 1_000, action: "upstream_token.first_used" });
+    expect(events).toMatchObject([
+      { routeId: "odd", issuer: "https://as.example/\ufffd" },
+      { detail: { text: "a\ufffdb\ufffd" } },
+    ]);
+  });
+
   it("lists upstreams that have connections, each once, in byte order and in pages", async () => {
     // Database collations usually sort these the other way.
     for (const routeId of ["a-z", "aB", "ab"])

@@ -84,7 +84,7 @@ routes:
       .poll(async () => (await everybody()).filter(({ status }) => status !== allowed), { timeout: 60_000 })
       .toEqual([]);
 
-  it("are refreshed once each; who comes too early is told when to come back: later, the longer the queue", async () => {
+  it("are refreshed once each; a retry that comes too early gets a Retry-After that grows with the queue", async () => {
     const answering = Promise.withResolvers<void>();
     server.behave({ kind: "waits", until: answering.promise });
     await connect(0);

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type RawBuilder, sql } from "kysely";
+import { z } from "zod";
 import { mapAtOnce } from "../../util/at-once.ts";
 import { type AuditEvent, writeAuditEvent } from "../audit-events.ts";
 import type { Database } from "../database.ts";
@@ -7,7 +8,7 @@ import { DecryptionFailed, StoreUnavailable } from "../errors.ts";
 import { asBound, type BoundTable, boundColumns, everyTable, isBoundTable } from "../mac-columns.ts";
 import type { RowMacs } from "../row-macs.ts";
 import { type Change, type PageRow, readPage, writeChanges } from "../row-pages.ts";
-import { type Position, type RowPass, takeRowPass } from "../row-pass.ts";
+import { type Position, type RowPass, RowPassLost, takeRowPass } from "../row-pass.ts";
 import { type Encryption, rowName } from "./encryption.ts";
 
 /** Every table with ciphertexts, and the columns of its primary key, in the order in which ciphertexts are bound to them. */
@@ -78,6 +79,7 @@ export class RotationUnfinished extends Error {
  * that every replica encrypts with the newest key. Safe to run while replicas serve, to interrupt and to repeat: it continues where it
  * was. Rows that no known key decrypts, and rows with an invalid MAC, stay unchanged.
  * @param deps.onUnreadable called for rows that no known key decrypts
+ * @param deps.onUnaudited called if the audit event of an unfinished rotation could not be written
  * @returns number of re-encrypted rows, per table
  * @throws RotationUnfinished
  */
@@ -87,6 +89,7 @@ export async function rotateEncryptionKeys(
     readonly encryption: Encryption;
     readonly macs: RowMacs;
     readonly onUnreadable: (table: string, error: DecryptionFailed) => void;
+    readonly onUnaudited: (error: unknown) => void;
   },
   options: RotationOptions = {},
 ): Promise<Record<string, number>> {
@@ -109,11 +112,13 @@ export async function rotateEncryptionKeys(
     const mac = await deps.macs.beginRotation(unfinished?.mac, newest);
     const target = JSON.stringify({ key: newest, ...(mac !== undefined && { mac }) });
     if (target !== pass.target) await pass.restart(target);
-    const from = target === pass.target ? pass.position : undefined;
+    const from = target === pass.target ? usable(pass.position) : undefined;
     await passUntilClean(
       { ...deps, ...options, database, pass, mac, rewritten, unreadable: new Set() },
       from,
     );
+    // Keys that were added meanwhile are removed with the old ones.
+    if (mac !== undefined) await deps.macs.reload();
     await database.write("audit_event.rotate_keys", async (tx) => {
       if (mac !== undefined) await deps.macs.endRotation(tx, mac);
       await pass.finish(tx);
@@ -126,14 +131,34 @@ export async function rotateEncryptionKeys(
     if (Object.values(rewritten).some((count) => count > 0))
       await database
         .write("audit_event.rotate_keys", (tx) => writeAuditEvent(tx, audit({ unfinished: true })))
-        .catch(() => {});
+        .catch(deps.onUnaudited);
+    if (error instanceof RowPassLost)
+      throw new RotationUnfinished("running", "another rotate-keys has taken over from this one", rewritten);
     throw error;
   }
 }
 
+/** What `row_pass.target` holds. */
+const unfinishedRotation = z.object({ key: z.string(), mac: z.string().optional() });
+
+/** Undefined: not JSON. A damaged row must not prevent a rotation, which may be the remedy against whoever has damaged it. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function usable(position: Position | undefined): Position | undefined {
+  const table = rotatedTables.find((name) => name === position?.table);
+  if (table === undefined) return undefined;
+  return [undefined, primaryKeyOf(table).length].includes(position?.after?.length) ? position : undefined;
+}
+
 function unfinishedOf({ target }: RowPass, newest: string): { readonly mac?: string } | undefined {
-  const found: { key?: string; mac?: string } | undefined =
-    target === undefined ? undefined : JSON.parse(target);
+  if (target === undefined) return undefined;
+  const found = unfinishedRotation.safeParse(parsed(target)).data;
   return found?.key === newest ? found : undefined;
 }
 
@@ -158,7 +183,7 @@ async function passUntilClean(rotation: Rotation, from: Position | undefined): P
     const step = passes === 1 ? "rotating" : "checking";
     const complete = position === undefined;
     const newest = encryption.newestKey();
-    const estimates = await patiently(rotation, () => estimateRows(database));
+    const estimates = await withRetries(rotation, () => estimateRows(database));
     let [changed, rows] = [0, 0];
     for (const [index, table] of rotatedTables.entries()) {
       if (position !== undefined && position.table !== table) continue;
@@ -199,26 +224,25 @@ async function passOver(
   do {
     stopIfInterrupted(rotation);
     const needed = neededOf(table, rotation);
-    const page = await patiently(rotation, () =>
+    const page = await withRetries(rotation, () =>
       database.read(`${table}.find_stale`, (db) =>
         readPage(db, { table, primaryKey, columns, needed, after, limit }),
       ),
     );
     const changes = (
-      await mapAtOnce(page.rows, atOnce, (row) => patiently(rotation, () => changeOf(table, row, rotation)))
+      await mapAtOnce(page.rows, atOnce, (row) => withRetries(rotation, () => changeOf(table, row, rotation)))
     ).filter((change) => change !== undefined);
     rows += page.lookedAt;
     const position = { table, rows, after: page.after };
-    await patiently(rotation, () =>
+    const written = await withRetries(rotation, () =>
       database.write(`${table}.rotate_key`, async (tx) => {
-        const written = changes.length === 0 ? 0 : await writeChanges(tx, table, primaryKey, changes);
+        const rows = changes.length === 0 ? [] : await writeChanges(tx, table, primaryKey, changes);
         await pass.save(tx, position);
-        return written;
+        return rows;
       }),
     );
     if (isEncryptedTable(table))
-      rewritten[table] =
-        (rewritten[table] ?? 0) + changes.filter(({ sealed }) => sealed !== undefined).length;
+      rewritten[table] = (rewritten[table] ?? 0) + written.filter(({ encrypted }) => encrypted).length;
     changed += changes.length;
     ({ after, limit } = page);
     await onBatch(page.lookedAt, rows);
@@ -239,6 +263,11 @@ function neededOf(table: RotatedTable, { encryption, mac }: Rotation): RawBuilde
 async function changeOf(table: RotatedTable, row: PageRow, rotation: Rotation): Promise<Change | undefined> {
   const { encryption, macs, mac } = rotation;
   const { sealed, key_id: keyId, ...bound } = row.values;
+  if (mac !== undefined && isBoundTable(table)) {
+    // The newest key-encryption key must not vouch for rows of an attacker who knows an older one, nor keep an old MAC key alive.
+    const isNewMacKey = table === "signing_key" && row.primaryKey[0] === mac;
+    if (!isNewMacKey && macs.isRejected(table, asBound(bound))) return undefined;
+  }
   const signed =
     mac !== undefined && isBoundTable(table) ? macs.resign(mac, table, asBound(bound)) : undefined;
   let encrypted: { sealed: string; key_id: string } | undefined;
@@ -281,7 +310,7 @@ async function estimateRows(database: Database): Promise<ReadonlyMap<string, num
 }
 
 /** Tries again while the database or the key service does not answer, for some seconds. */
-async function patiently<T>(rotation: Rotation, work: () => Promise<T>): Promise<T> {
+async function withRetries<T>(rotation: Rotation, work: () => Promise<T>): Promise<T> {
   for (const waitMs of retryAfterMs) {
     try {
       return await work();

@@ -165,6 +165,32 @@ describe("one command that serves with two workers, through a real Envoy and a r
     await expect.poll(checkedAgain, { timeout }).toBeGreaterThan(before + 5);
   });
 
+  it("a worker that is killed while it is replaced leaves no further process, and its socket stays", async () => {
+    const rolling = count("rolling restart");
+    const restarted = count("rolling restart finished");
+    const killed = pidOf(1);
+    stack.sidecar().kill("SIGHUP");
+    await logged("rolling restart", rolling + 1);
+    process.kill(killed, "SIGKILL");
+    await logged("rolling restart finished", restarted + 1);
+    const supervisor = stack.sidecar().pid;
+    const children = readFileSync(`/proc/${supervisor}/task/${supervisor}/children`, "utf8");
+    // Without the shell that ends the program with the test.
+    const workers = children
+      .trim()
+      .split(" ")
+      .filter((pid) => !readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("/bin/sh"));
+    expect(workers.map(Number).sort()).toEqual([pidOf(1), pidOf(2)].sort());
+    expect(statSync(join(folder, "grpc.sock")).isSocket()).toBe(true);
+    const token = await stack.externalToken("alice", stack.urls.open);
+    const before = checkedBy(1);
+    const checkedAgain = async () => {
+      await call(token);
+      return checkedBy(1);
+    };
+    await expect.poll(checkedAgain, { timeout }).toBeGreaterThan(before + 5);
+  });
+
   it("a rolling restart with an invalid file replaces nothing", async () => {
     const pids = [pidOf(1), pidOf(2)];
     const valid = readFileSync(stack.configFile, "utf8");
