@@ -87,22 +87,22 @@ export function orphanedUpstreams(database: Database, indexes: Pick<Indexes, "bu
 
   /** Ends the grace period of the oldest, or begins it again if an earlier version's replica has the route. */
   async function endGracePeriods(tx: Transaction<Tables>, graceSeconds: number): Promise<void> {
-    const { rows } = await sql<Row & { any: boolean; marked: boolean }>`
+    const { rows } = await sql<Row & { connected: boolean; marked: boolean }>`
       select route_id, upstream,
-        exists (select from upstream_token where ${is(sql`orphan.route_id`, sql`orphan.upstream`)}) as any,
+        exists (select from upstream_token where ${is(sql`orphan.route_id`, sql`orphan.upstream`)}) as connected,
         exists (select from upstream_token where ${is(sql`orphan.route_id`, sql`orphan.upstream`)} and ${marks}) as marked
       from ${sql.table(table)} as orphan
       where not ending and orphaned_at <= now() - ${graceSeconds} * interval '1 second'
       order by orphaned_at limit ${batch}`.execute(tx);
-    for (const { route_id, upstream, any, marked } of rows) {
+    for (const { route_id, upstream, connected, marked } of rows) {
       const row = tx.updateTable(table).where("route_id", "=", route_id).where("upstream", "=", upstream);
       if (marked) await row.set({ ending: true }).execute();
-      else if (any) await row.set({ orphaned_at: sql<Date>`now()` }).execute();
+      else if (connected) await row.set({ orphaned_at: sql<Date>`now()` }).execute();
       else await remove(tx, [{ routeId: route_id, upstream }]);
     }
     await markOne(
       tx,
-      rows.filter(({ any, marked }) => any && !marked),
+      rows.filter(({ connected, marked }) => connected && !marked),
     );
   }
 

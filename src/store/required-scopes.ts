@@ -1,7 +1,7 @@
 import type { Kysely, Selectable } from "kysely";
-import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import type { ConnectionKey } from "../model/connection.ts";
 import type { Database } from "./database.ts";
-import { notify } from "./notifications/notifications.ts";
+import { connectionChange, notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
@@ -29,7 +29,6 @@ const maxScopes = 100;
 /** The table `upstream_demand`. */
 export function requiredScopesTable(database: Database, macs: RowMacs): RequiredScopesTable {
   // Replicas cache a connection together with its required scopes.
-  const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
   return {
     async requireScopes(key, required) {
       await macs.ready();
@@ -64,7 +63,7 @@ export function requiredScopesTable(database: Database, macs: RowMacs): Required
           .where("route_id", "=", key.routeId)
           .where("upstream", "=", key.upstream)
           .execute();
-        await notify(tx, changed(key));
+        await notify(tx, connectionChange(key));
       });
     },
     async findRequiredScopes(key) {
@@ -81,7 +80,7 @@ export function requiredScopesTable(database: Database, macs: RowMacs): Required
           .where("route_id", "=", key.routeId)
           .where("upstream", "=", key.upstream)
           .execute();
-        await notify(tx, changed(key));
+        await notify(tx, connectionChange(key));
       });
     },
   };

@@ -1,10 +1,10 @@
-import { type Selectable, sql } from "kysely";
-import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import type { ConnectionKey } from "../model/connection.ts";
 import { auditColumns } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import { disconnectNames } from "./disconnects.ts";
-import { notifying } from "./notifications/notifications.ts";
-import type { UpstreamTokenTable } from "./tables.ts";
+import { connectionChange, notifying } from "./notifications/notifications.ts";
+import type { Tables, UpstreamTokenTable } from "./tables.ts";
 import type { NewUpstreamToken, RefreshRejections, StoredUpstreamTokens } from "./upstream-tokens.ts";
 
 const table = "upstream_token";
@@ -35,10 +35,7 @@ export function tokenRefreshes(
         db
           .updateTable(table)
           .set({ lease_owner: owner, lease_until: sql`now() + ${leaseMs} * interval '1 millisecond'` })
-          .where("user_id", "=", key.userId)
-          .where("route_id", "=", key.routeId)
-          .where("upstream", "=", key.upstream)
-          .where("version", "=", version)
+          .where(isVersion(key, version))
           .where((e) =>
             e.or([
               e("lease_until", "is", null),
@@ -66,16 +63,13 @@ export function tokenRefreshes(
             one
               .updateTable(table)
               .set(released)
-              .where("user_id", "=", key.userId)
-              .where("route_id", "=", key.routeId)
-              .where("upstream", "=", key.upstream)
-              .where("version", "=", version)
+              .where(isVersion(key, version))
               .where("lease_owner", "=", owner)
               .returning("version"),
           )
           .selectFrom("released")
           // Waiters for this refresh must not wait for the lease to expire. Caches keep the token: it is the same version.
-          .select(notifying(changed(key), "released.version"))
+          .select(notifying(connectionChange(key), "released.version"))
           .execute(),
       );
     },
@@ -93,16 +87,13 @@ export function tokenRefreshes(
                 refused_since: sql<Date>`case when refused_version = version then refused_since else ${since} end`,
                 refused_version: sql<number>`version`,
               })
-              .where("user_id", "=", key.userId)
-              .where("route_id", "=", key.routeId)
-              .where("upstream", "=", key.upstream)
-              .where("version", "=", version)
+              .where(isVersion(key, version))
               .where("lease_owner", "=", owner)
               .returningAll(),
           )
           .selectFrom("recorded")
           .selectAll()
-          .select(notifying(changed(key)))
+          .select(notifying(connectionChange(key)))
           .executeTakeFirst(),
       );
       return row && deps.rejectionsOf(row).rejections;
@@ -116,10 +107,7 @@ export function tokenRefreshes(
             one
               .updateTable(table)
               .set(values)
-              .where("user_id", "=", token.userId)
-              .where("route_id", "=", token.routeId)
-              .where("upstream", "=", token.upstream)
-              .where("version", "=", version)
+              .where(isVersion(token, version))
               .where("lease_owner", "=", owner)
               .returning(["version", "updated_at"]),
           )
@@ -130,7 +118,7 @@ export function tokenRefreshes(
               .expression((e) => e.selectFrom("replaced").select(auditColumns.of(audit))),
           )
           .selectFrom("replaced")
-          .select(["version", "updated_at", notifying(changed(token), "replaced.version")])
+          .select(["version", "updated_at", notifying(connectionChange(token), "replaced.version")])
           .executeTakeFirst(),
       );
       return row && { version: row.version, updatedAt: clock.fromDatabase(row.updated_at) };
@@ -138,4 +126,7 @@ export function tokenRefreshes(
   };
 }
 
-const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
+function isVersion({ userId, routeId, upstream }: ConnectionKey, version: number) {
+  return (e: ExpressionBuilder<Tables, typeof table>) =>
+    e.and({ user_id: userId, route_id: routeId, upstream, version });
+}

@@ -1,5 +1,5 @@
 import { type Selectable, sql, type Transaction } from "kysely";
-import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
+import type { ConnectionKey } from "../model/connection.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import { endDelegations } from "./delegations.ts";
@@ -8,7 +8,7 @@ import { dueTokens } from "./due-tokens.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { DecryptionFailed } from "./errors.ts";
 import type { Indexes } from "./indexes.ts";
-import { notify } from "./notifications/notifications.ts";
+import { connectionChange, notify } from "./notifications/notifications.ts";
 import { requiredScopesOf, requiredScopesTable } from "./required-scopes.ts";
 import type { RowMacs } from "./row-macs.ts";
 import { hasDisconnectedOrSignedOut } from "./save-token.ts";
@@ -42,7 +42,6 @@ export function upstreamTokens(
   },
 ): StoredUpstreamTokens {
   const { clock } = database;
-  const changed = (key: ConnectionKey) => ({ table: "upstream_token", key: connectionKeyName(key) }) as const;
 
   async function encryptToken(token: NewUpstreamToken) {
     const { userId, routeId, upstream, expiresAt, refreshExpiresAt, ...part } = token;
@@ -121,7 +120,7 @@ export function upstreamTokens(
         .where("upstream", "=", token.upstream)
         .execute();
       await writeAuditEvent(tx, audit);
-      await notify(tx, { ...changed(token), version });
+      await notify(tx, { ...connectionChange(token), version });
       return version;
     });
   }
@@ -224,7 +223,7 @@ export function upstreamTokens(
           .execute();
         if (rows.length === 0) return false;
         await writeAuditEvent(tx, audit);
-        await notify(tx, changed(key));
+        await notify(tx, connectionChange(key));
         return true;
       });
     },
@@ -244,7 +243,7 @@ export function upstreamTokens(
         await endDelegations(tx, macs, { ownerId: key.userId, ...key }, audit.reason ?? "disconnected");
         if (deleted === undefined) return undefined;
         await writeAuditEvent(tx, audit);
-        await notify(tx, changed(key));
+        await notify(tx, connectionChange(key));
         return deleted;
       });
       if (row === undefined || !(await macs.find(table, row))) return undefined;

@@ -24,7 +24,7 @@ export interface Place {
   readonly name: string;
   /** The version to refresh; absent: none yet. */
   readonly version?: number;
-  /** Somebody waits for it: it goes before refreshes ahead of expiry. */
+  /** A check waits for it: it goes before refreshes ahead of expiry. */
   readonly urgent: boolean;
 }
 

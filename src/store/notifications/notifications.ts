@@ -1,4 +1,5 @@
 import { sql, type Transaction } from "kysely";
+import { type ConnectionKey, connectionKeyName } from "../../model/connection.ts";
 import type { Tables } from "../tables.ts";
 
 /** A change that every replica is notified of; payloads contain hashes and ids, never tokens. */
@@ -98,6 +99,11 @@ export async function notify(tx: Transaction<Tables>, change: Change): Promise<v
   const fits = Buffer.byteLength(payload) <= maxPayloadBytes;
   const sent = fits ? payload : JSON.stringify({ table: "everything" } satisfies Change);
   await sql`select pg_notify(${changeChannel}, ${sent})`.execute(tx);
+}
+
+/** The change of a connection; caches drop it. */
+export function connectionChange(key: ConnectionKey) {
+  return { table: "upstream_token", key: connectionKeyName(key) } as const;
 }
 
 /**
