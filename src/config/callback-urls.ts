@@ -2,14 +2,21 @@ import { createHash } from "node:crypto";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
 
-/** Routes of a host that require upstream consent, enabled or not. */
-function oauthRoutes(config: Pick<Config, "routes">, host: string): readonly Route[] {
-  return config.routes.filter((route) => route.host === host && consentAuth(route) !== undefined);
-}
+/** Hosts with several routes that require upstream consent, enabled or not. */
+const hostsOfSeveral = new WeakMap<readonly Route[], ReadonlySet<string>>();
 
 /** Whether this host serves the callback and the client document without an id: at most one route can use them. */
-export function hasOneOAuthRoute(config: Pick<Config, "routes">, host: string): boolean {
-  return oauthRoutes(config, host).length <= 1;
+export function hasOneOAuthRoute({ routes }: Pick<Config, "routes">, host: string): boolean {
+  let several = hostsOfSeveral.get(routes);
+  if (!several) {
+    const byHost = Map.groupBy(
+      routes.filter((route) => consentAuth(route) !== undefined),
+      (route) => route.host,
+    );
+    several = new Set([...byHost].flatMap(([name, { length }]) => (length > 1 ? [name] : [])));
+    hostsOfSeveral.set(routes, several);
+  }
+  return !several.has(host);
 }
 
 /**

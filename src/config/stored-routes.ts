@@ -110,6 +110,7 @@ export interface StoredRoutesBuilt {
  * @param config of the file only
  */
 export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
+  if (entries.length === 0) return { config, problems: new Map(), read: new Map() };
   const schema = routeSchema(literalFields());
   const defaults = { passIdentityHeaders: config.passIdentityHeaders, policy: config.policy };
   const problems = new Map<string, readonly Problem[]>();
