@@ -8,6 +8,7 @@ import type { Target } from "./report/target.ts";
 import { aggregation } from "./suites/aggregation.ts";
 import { checks } from "./suites/checks.ts";
 import { coldPaths } from "./suites/cold-paths.ts";
+import { idleMemory } from "./suites/idle-memory.ts";
 import { mixedLoad } from "./suites/mixed-load.ts";
 import { responsePath } from "./suites/response-path.ts";
 import { scale } from "./suites/scale.ts";
@@ -34,6 +35,7 @@ const suites: Readonly<Record<string, Suite>> = {
   "mixed-load": mixedLoad,
   aggregation,
   scale,
+  "idle-memory": idleMemory,
 };
 const { values } = parseArgs({
   options: {

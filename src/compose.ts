@@ -30,6 +30,7 @@ import type { Logger } from "./telemetry/logger.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamOAuth } from "./upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "./upstream-tokens/create-upstream-tokens.ts";
+import { Admission } from "./util/admission.ts";
 import type { SharedLimits } from "./workers/worker.ts";
 
 /** Dependencies of all components; opened by `serve.ts`. */
@@ -74,6 +75,7 @@ export async function compose(foundation: Foundation) {
     limits: { entries, bytes },
     onEvict: () => metrics.cacheEvictions.inc({ cache: "person" }),
   });
+  const admission = new Admission(() => routes().config.check.deadlineMs / 2);
   const grantedMembers = createGrantedMembers({
     store,
     limits: { bytes },
@@ -81,7 +83,7 @@ export async function compose(foundation: Foundation) {
     onEvict: () => metrics.cacheEvictions.inc({ cache: "granted_member" }),
   });
   const externalTokens = createExternalTokens({
-    ...{ ...common, people, keys, fetch: trustedFetch, now },
+    ...{ ...common, people, keys, fetch: trustedFetch, now, admission },
     grantedMembers: grantedMembers.of,
   });
   const assertions = createAssertions({ keys, routes, metrics, now });
@@ -96,6 +98,7 @@ export async function compose(foundation: Foundation) {
   const upstreamTokens = createUpstreamTokens({
     ...common,
     upstreamOAuth,
+    admission,
     refreshAheadEveryMs: foundation.refreshAheadEveryMs,
   });
   signIn.onPersonRejected((userId) => upstreamTokens.disconnectAll(userId));
@@ -137,6 +140,7 @@ export async function compose(foundation: Foundation) {
   });
   return {
     ...common,
+    admission,
     keys,
     metadataProofs,
     signedCalls,

@@ -9,16 +9,19 @@ export interface RunningSidecar extends Process {
 }
 
 const root = join(import.meta.dirname, "../..");
+
+/** @param options.program default: the sources */
 export async function startSidecar(options: {
-  readonly world: World;
+  readonly world: Pick<World, "folder" | "env">;
   readonly file: string;
   readonly core: number | undefined;
   readonly nodeFlags?: readonly string[];
+  readonly program?: string;
 }): Promise<RunningSidecar> {
-  const { world, file, core, nodeFlags = [] } = options;
+  const { world, file, core, nodeFlags = [], program = "src/main.ts" } = options;
   const started = await startProcess({
     name: "sidecar",
-    command: [process.execPath, ...nodeFlags, "src/main.ts", "serve", "--config", file],
+    command: [process.execPath, ...nodeFlags, program, "serve", "--config", file],
     cwd: root,
     folder: world.folder,
     env: world.env,

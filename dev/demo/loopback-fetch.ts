@@ -11,15 +11,17 @@ export interface LoopbackFetch {
  * at `port`, one with a port at that port), and `ca` (PEM) is trusted. Plain http URLs are used unchanged.
  *
  * @param options.allowH2 false: HTTP/1.1 only. Node.js closes an HTTP/2 connection after a thousand unread response frames.
+ * @param options.keepAliveMs how long an idle connection is kept
  */
 export function loopbackFetch(
   ca: string,
   port: number,
-  { allowH2 = true }: { readonly allowH2?: boolean } = {},
+  { allowH2 = true, keepAliveMs }: { readonly allowH2?: boolean; readonly keepAliveMs?: number } = {},
 ): LoopbackFetch {
   const connect = buildConnector({ ca, allowH2 });
   const agent = new Agent({
     allowH2,
+    ...(keepAliveMs !== undefined && { keepAliveTimeout: keepAliveMs }),
     connect(options, callback) {
       if (options.protocol !== "https:") return connect(options, callback);
       const servername = options.servername || options.hostname;

@@ -9,7 +9,7 @@ import { boundedCache } from "../util/bounded-cache.ts";
 import { check } from "./check.ts";
 import type { CheckDeps, Checked } from "./check-types.ts";
 import { cors } from "./cors.ts";
-import type { Decision, Deny } from "./decision.ts";
+import type { Decision } from "./decision.ts";
 import { pageOf, pageOfUnread } from "./error-page.ts";
 import { recordDecision } from "./record-decision.ts";
 import { type RequestFacts, readRequestFacts } from "./request.ts";
@@ -24,7 +24,7 @@ const answerMargin = 20;
  * be read is denied, logged once and counted.
  */
 export function createCheckService(deps: CheckDeps): GrpcService {
-  const { logger, metrics, peers } = deps;
+  const { logger, metrics, peers, admission } = deps;
 
   function handle(
     request: CheckRequest,
@@ -47,7 +47,9 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         return;
       }
       const remaining = Math.min(settings.deadlineMs, call.deadline - Date.now() - answerMargin);
-      beforeDeadline(checked, remaining)
+      beforeDeadline(checked, remaining, () =>
+        unavailable("deadline_exceeded", "the check took too long; try again"),
+      )
         .catch(failed(facts))
         .then((outcome) => finishKnown(outcome, facts));
     } catch (error) {
@@ -89,6 +91,12 @@ export function createCheckService(deps: CheckDeps): GrpcService {
         "the request cannot be checked now; try again",
       );
     };
+  }
+
+  function unavailable(code: string, message: string): Checked {
+    const retryAfter = String(admission.retryAfterSeconds());
+    const headers = [["retry-after", retryAfter]] as const;
+    return { decision: { kind: "deny", status: 503, code, message, headers }, reason: code };
   }
 
   /** Removes the secret from the context extensions, where some gateways have to put it, before any other code reads them. */
@@ -148,21 +156,11 @@ export function createCheckService(deps: CheckDeps): GrpcService {
 const serviceName = "envoy.service.auth.v3.Authorization";
 
 /** Settles with `checked`, or with a denial after `ms`; a later result or error is dropped. */
-function beforeDeadline(checked: Promise<Checked>, ms: number): Promise<Checked> {
+function beforeDeadline(checked: Promise<Checked>, ms: number, late: () => Checked): Promise<Checked> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => resolve(unavailable("deadline_exceeded", "the check took too long; try again")),
-      Math.max(0, ms),
-    );
+    const timer = setTimeout(() => resolve(late()), Math.max(0, ms));
     checked.then(resolve, reject).finally(() => clearTimeout(timer));
   });
-}
-
-function unavailable(code: string, message: string): Checked {
-  // Jitter: what an outage has failed must not come back at the same instant.
-  const retryAfter = String(1 + Math.floor(Math.random() * 3));
-  const decision: Deny = { kind: "deny", status: 503, code, message, headers: [["retry-after", retryAfter]] };
-  return { decision, reason: code };
 }
 
 function statusOf(decision: Decision): number | undefined {

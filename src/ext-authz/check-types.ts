@@ -13,6 +13,7 @@ import type { People } from "../store/people.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
+import type { Admission } from "../util/admission.ts";
 import type { Decision } from "./decision.ts";
 
 /** A decision with the fields for its log line and metrics. */
@@ -43,6 +44,8 @@ export interface CheckDeps {
   readonly externalTokens: Pick<ExternalTokens, "verify" | "forSession">;
   /** For the owner of a delegated connection, whom policy must still allow. */
   readonly people: Pick<People, "find">;
+  /** For the `Retry-After` of checks that could not be decided. */
+  readonly admission: Pick<Admission, "retryAfterSeconds">;
   /** Whether a call comes from Envoy. */
   readonly peers: PeerAuthentication;
   readonly metadataProofs: Pick<

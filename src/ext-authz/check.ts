@@ -17,7 +17,9 @@ import type { AllowMetadata, Deny, Header } from "./decision.ts";
 import { mayBeLegacyStream, mayStartSession, type RequestFacts } from "./request.ts";
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
-const rejectionDescriptions: Readonly<Record<Exclude<RejectionReason, "issuer_unavailable">, string>> = {
+const rejectionDescriptions: Readonly<
+  Record<Exclude<RejectionReason, "issuer_unavailable" | "overloaded">, string>
+> = {
   malformed: "the token was not issued by this gateway",
   too_large: "the token is too long",
   unknown_issuer: "the token's issuer is not trusted here",
@@ -85,13 +87,18 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
       const via = caller.via?.aggregate;
       return via === undefined ? checked : when(checked, (one) => ({ ...one, via }));
     }
-    if (verification.rejection === "issuer_unavailable") {
+    const { rejection, retryAfterSeconds = 5, issuedTo: holder } = verification;
+    if (rejection === "issuer_unavailable") {
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
-      return deny(route, 503, verification.rejection, message, retryAfter(5));
+      return deny(route, 503, rejection, message, retryAfter(retryAfterSeconds));
     }
-    const description = rejectionDescriptions[verification.rejection];
+    if (rejection === "overloaded") {
+      const message = "too many callers have come at once; try again later";
+      return deny(route, 503, rejection, message, retryAfter(retryAfterSeconds));
+    }
+    const description = rejectionDescriptions[rejection];
     const decision = unauthorized(route, place(facts, route), { tokenSent: true, description });
-    return { decision, reason: verification.rejection, route, ...verification.issuedTo };
+    return { decision, reason: rejection, route, ...holder };
   });
 }
 

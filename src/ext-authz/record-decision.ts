@@ -1,3 +1,4 @@
+import { limitedBy } from "../telemetry/logger.ts";
 import type { CheckDeps, Checked } from "./check-types.ts";
 import type { Decision } from "./decision.ts";
 import type { RequestFacts } from "./request.ts";
@@ -21,7 +22,10 @@ export function recordDecision(
   if (!logger.isLevelEnabled(level)) return;
   const { host, method } = known ?? {};
   const path = known?.path.slice(0, 256);
-  const facts = { requestId, decision: kind, reason, status, route: route?.id, userId, rule, via };
+  const facts = {
+    ...{ requestId, decision: kind, reason, status, route: route?.id, userId, rule, via },
+    ...(status === 503 && { [limitedBy]: reason }),
+  };
   const message =
     kind === "allow" ? "request allowed" : kind === "ask" ? "consent requested" : "request denied";
   logger[level]({ ...facts, host, method, path }, message);

@@ -9,6 +9,7 @@ import type { People, PersonFacts } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Admission } from "../util/admission.ts";
 import { keysOfGroups } from "../util/keys-of-groups.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import {
@@ -51,6 +52,8 @@ export function createExternalTokens(deps: {
     "authorizationServerRecords" | "delegations" | "browserSessions" | "notifications" | "audit"
   >;
   readonly people: Pick<People, "find" | "read">;
+  /** For the verification of own tokens, which needs the database. */
+  readonly admission: Pick<Admission, "run" | "turnAway">;
   readonly keys: SigningKeyRing;
   /** For foreign issuers' metadata and keys; must be the fetch that checks untrusted URLs. */
   readonly fetch: typeof globalThis.fetch;
@@ -61,7 +64,7 @@ export function createExternalTokens(deps: {
   /** Unix milliseconds. */
   readonly now?: () => number;
 }): ExternalTokens {
-  const { routes, store, people, keys, logger, metrics } = deps;
+  const { routes, store, people, keys, logger, metrics, admission } = deps;
   const now = deps.now ?? Date.now;
   const tokensOf = keysOfGroups();
   const cache = new LRUCache<string, Entry>({
@@ -160,12 +163,22 @@ export function createExternalTokens(deps: {
   }
 
   function verifyOnce(token: string, config: Config): Promise<Outcome> {
-    return verifications.run(token, () => verifyCold(token, config));
+    return verifications.run(token, () => {
+      const issuer = unverifiedIssuer(token);
+      const verify = async () => {
+        const outcome = await verifyCold(token, issuer, config);
+        // Read in the same turn.
+        if ("accepted" in outcome && store.notifications.healthy()) await withPerson(outcome);
+        return outcome;
+      };
+      // The keys of other issuers may have to be fetched: a slow one must not take the places of others.
+      return issuer === config.issuer ? admission.run(verify) : verify();
+    });
   }
 
-  async function verifyCold(token: string, config: Config): Promise<Outcome> {
+  async function verifyCold(token: string, issuer: string | undefined, config: Config): Promise<Outcome> {
     const revocationsBefore = revocations;
-    const verified = await verifySignature(token, config);
+    const verified = await verifySignature(token, issuer, config);
     if ("rejection" in verified) return verified;
     const caller = await currentCaller(verified);
     if (!caller) return { rejection: "revoked", issuedTo: issuedTo(verified.caller) };
@@ -181,8 +194,11 @@ export function createExternalTokens(deps: {
     if (cache.has(token)) for (const group of revocationGroups(entry.verified)) tokensOf.add(group, token);
   }
 
-  async function verifySignature(token: string, config: Config): Promise<VerifiedToken | Rejected> {
-    const issuer = unverifiedIssuer(token);
+  async function verifySignature(
+    token: string,
+    issuer: string | undefined,
+    config: Config,
+  ): Promise<VerifiedToken | Rejected> {
     if (issuer === undefined) return { rejection: "malformed" };
     const { leeway, trustedIssuers } = config.externalTokens;
     if (issuer === config.issuer) {
@@ -224,7 +240,10 @@ export function createExternalTokens(deps: {
     const { verified, accepted, config } = outcome;
     if (isConfirmed || accepted.caller.kind === "foreign" || store.notifications.healthy())
       return withPerson(outcome);
-    return currentCaller(verified, accepted.caller).then((caller) => {
+    const retryAfterSeconds = admission.turnAway(true);
+    if (retryAfterSeconds !== undefined) return { ok: false, rejection: "overloaded", retryAfterSeconds };
+    const asked = admission.run(() => currentCaller(verified, accepted.caller), true);
+    return asked.then((caller) => {
       if (!caller) return reject("revoked", verified);
       return withPerson(
         caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
@@ -269,6 +288,8 @@ export function createExternalTokens(deps: {
       if (isTooLong(token, config)) return { ok: false, rejection: "too_large" };
       const entry = cached(token, config);
       if (!entry) {
+        const retryAfterSeconds = verifications.get(token) ? undefined : admission.turnAway();
+        if (retryAfterSeconds !== undefined) return { ok: false, rejection: "overloaded", retryAfterSeconds };
         misses.inc();
         return verifyOnce(token, config).then((outcome) =>
           answer(outcome, route, { leeway, isConfirmed: true }),

@@ -37,7 +37,9 @@ export type RejectionReason =
   | "missing_claim"
   | "revoked"
   /** The issuer's keys are unknown and cannot be fetched now: 503, because the client is not at fault. */
-  | "issuer_unavailable";
+  | "issuer_unavailable"
+  /** Too many tokens wait to be verified: 503. */
+  | "overloaded";
 
 /** The user, client and grant that a token was issued to. */
 export type IssuedTo = Pick<Caller, "userId" | "clientId" | "grantId">;
@@ -47,6 +49,8 @@ export interface Rejected {
   readonly rejection: RejectionReason;
   /** Set if its signature was valid, for the log and audit trail. It does not authenticate. */
   readonly issuedTo?: IssuedTo;
+  /** Set if it was not verified (`overloaded`). */
+  readonly retryAfterSeconds?: number;
 }
 
 export type Verification =

@@ -69,10 +69,13 @@ const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{
 
 const info = 30;
 
+/** In the fields of a line whose number is limited although its user is known, by this reason: an outage concerns everybody at once. */
+export const limitedBy = Symbol("limited by");
+
 /**
  * Writes JSON lines to `destination` (default: standard output). Secrets are redacted by field name.
- * @param options.linesPerMinute limit per message, from `info` up, for lines without a known user (`userId`), which anyone can cause.
- * Lines beyond it are dropped and counted in one line at the end of the minute. Default: 60
+ * @param options.linesPerMinute limit per message, from `info` up, for lines without a known user (`userId`), which anyone can cause, and for those
+ * with `limitedBy`. Lines beyond it are dropped and counted in one line at the end of the minute. Default: 60
  * @param options.onDrop called for each dropped line
  */
 export function createLogger(options: {
@@ -95,12 +98,16 @@ export function createLogger(options: {
       hooks: {
         logMethod(inputs, method, level) {
           const [fields, message] = inputs as unknown[];
-          const known = typeof fields === "object" && fields !== null && "userId" in fields && fields.userId;
+          const isObject = typeof fields === "object" && fields !== null;
+          const reason = isObject && limitedBy in fields ? String(fields[limitedBy]) : undefined;
+          const known = reason === undefined && isObject && "userId" in fields && fields.userId;
           const text = typeof message === "string" ? message : typeof fields === "string" ? fields : "";
           if (
             level < info ||
             known ||
-            budget.take(text, (dropped) => method.apply(this, [{ dropped }, text]))
+            budget.take(reason === undefined ? text : `${text} ${reason}`, (dropped) =>
+              method.apply(this, [{ reason, dropped }, text]),
+            )
           )
             method.apply(this, inputs);
           else options.onDrop?.();

@@ -21,7 +21,7 @@ import {
   union,
 } from "./connection-cache.ts";
 import { createDisconnect, type Disconnect } from "./disconnect.ts";
-import type { RefreshResult } from "./refresh-failures.ts";
+import type { Failure, RefreshResult } from "./refresh-failures.ts";
 import { Refresher } from "./refresher.ts";
 import { UpstreamRejections } from "./rejections-and-step-up.ts";
 import { isFinallyRejected } from "./unexplained-rejections.ts";
@@ -56,6 +56,7 @@ export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
 class TokenBroker implements UpstreamTokens {
   readonly #upstreamOAuth: UpstreamTokensDeps["upstreamOAuth"];
   readonly #logger: UpstreamTokensDeps["logger"];
+  readonly #admission: UpstreamTokensDeps["admission"];
   readonly #proofs = createDpopProofs();
   readonly #usage: Usage;
   readonly #cache: ConnectionCache;
@@ -72,6 +73,7 @@ class TokenBroker implements UpstreamTokens {
     const entries = deps.routes().config.limits.cacheEntries;
     this.#upstreamOAuth = upstreamOAuth;
     this.#logger = logger;
+    this.#admission = deps.admission;
     this.#usage = createUsage({ store, entries, logger });
     const cache = createConnectionCache({
       store,
@@ -190,7 +192,7 @@ class TokenBroker implements UpstreamTokens {
     if (this.#refresher.backoff(connection.name, now)) return;
     if (!token.refreshToken && !nonInteractiveAuth(route)) return;
     const refreshed = nonInteractiveAuth(route)
-      ? this.#refresher.obtain(connection, route, subjectOf(connection, caller), true)
+      ? this.#refresher.obtain(connection, route, subjectOf(connection, caller), { ahead: true })
       : this.#refresher.refresh(connection, token, route, { ahead: true });
     refreshed.catch((error: unknown) => {
       this.#logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
@@ -208,13 +210,15 @@ class TokenBroker implements UpstreamTokens {
     const failure = this.#refresher.backoff(name, now) ?? this.#refresher.tooLate(name);
     if (failure) return this.#fromRefresh(failure, caller, route);
     const nonInteractive = nonInteractiveAuth(route) !== undefined;
+    let late: Failure | undefined;
+    const options = { isAwaited: () => late === undefined };
     if (!nonInteractive && !token?.refreshToken)
       return missing(scopesOf(connection, route), "upstream_token_expired");
     const refreshing =
       nonInteractive || !token
-        ? this.#refresher.obtain(connection, route, subjectOf(connection, caller))
-        : this.#refresher.refresh(connection, token, route);
-    const late = this.#refresher.tooLate(name);
+        ? this.#refresher.obtain(connection, route, subjectOf(connection, caller), options)
+        : this.#refresher.refresh(connection, token, route, options);
+    late = this.#refresher.tooLate(name);
     // Otherwise it stays in the queue without this check.
     if (!late) return refreshing.then((outcome) => this.#fromRefresh(outcome, caller, route));
     refreshing.catch((error: unknown) => {
@@ -328,7 +332,9 @@ class TokenBroker implements UpstreamTokens {
     const late = this.#refresher.tooLate(name);
     if (late && !caller.looking) return this.#fromRefresh(late, caller, route);
     this.#miss.inc();
-    return this.#cache.load(key, name).then((loaded) => this.#decide(loaded, caller, route, now));
+    const load = () => this.#cache.load(key, name);
+    const loaded = this.#admission && !caller.looking ? this.#admission.run(load, true) : load();
+    return loaded.then((found) => this.#decide(found, caller, route, now));
   }
 }
 

@@ -34,6 +34,12 @@ const serverOf = ({ issuer, clientId }: UpstreamToken) => `${issuer} ${clientId}
 /** A result; `changed`: the connection was changed elsewhere while it waited, and has to be read. */
 type Flight = RefreshResult | { readonly kind: "changed" };
 
+/** Who waits for a refresh. */
+interface Waiting {
+  readonly ahead?: boolean;
+  readonly isAwaited?: () => boolean;
+}
+
 /** The outcome of a refresh, and the disconnects before it. */
 interface Asked {
   readonly outcome: RefreshOutcome;
@@ -88,33 +94,42 @@ export class Refresher {
    * Refreshes this version, or waits for the replica that does. Continues if the request is canceled.
    * @param options.rejected the upstream rejects the access token regardless of its expiry; default false
    * @param options.ahead nobody waits for it; default false
+   * @param options.isAwaited asked at the end: whether the result is used
    */
   refresh(
     connection: Connection,
     token: UpstreamToken,
     route: Route,
-    options: { readonly rejected?: boolean; readonly ahead?: boolean } = {},
+    options: Waiting & { readonly rejected?: boolean } = {},
   ): Promise<RefreshResult> {
     const { rejected = false, ahead = false } = options;
-    return this.#join(connection, ahead, () =>
+    return this.#join(connection, options, () =>
       this.#refreshOnce(connection, token, route, { rejected, ahead }),
     );
   }
 
-  /** Obtains a token without consent. @param ahead nobody waits for it; default false */
-  obtain(connection: Connection, route: Route, subject: TokenSubject, ahead = false): Promise<RefreshResult> {
-    return this.#join(connection, ahead, () => this.#obtainOnce(connection, route, subject, ahead));
+  /** Obtains a token without consent. @param options as in `refresh` */
+  obtain(
+    connection: Connection,
+    route: Route,
+    subject: TokenSubject,
+    options: Waiting = {},
+  ): Promise<RefreshResult> {
+    const { ahead = false } = options;
+    return this.#join(connection, options, () => this.#obtainOnce(connection, route, subject, ahead));
   }
 
   async #join(
     { key, name, token }: Connection,
-    ahead: boolean,
+    { ahead = false, isAwaited = () => !ahead }: Waiting,
     start: () => Promise<Flight>,
   ): Promise<RefreshResult> {
     const flight = this.#flights.run(name, start);
     if (!ahead) this.#queue.hurry(name);
     const result = await flight;
     if (result.kind !== "changed") return result;
+    // Otherwise every replica would read each connection that another has refreshed.
+    if (!isAwaited()) return waiting(1, "refresh_waiting");
     const now = await this.#cache.load(key, name);
     return now.token?.version === token?.version ? waiting(1, "refresh_waiting") : toResult(now);
   }

@@ -7,6 +7,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
 import { type FailureCode, isTransient } from "../upstream-oauth/failures.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import type { Admission } from "../util/admission.ts";
 
 /** The credential for an upstream, as headers. */
 export type Credential =
@@ -191,6 +192,8 @@ export interface UpstreamTokensDeps {
   >;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** For the reads of checks; default: no limit. */
+  readonly admission?: Pick<Admission, "run">;
   /** Interval of the background refresh, ms (30000); 0: never. */
   readonly refreshAheadEveryMs?: number;
   /** How long connections of a removed route are kept, seconds (a day). */

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
-import { createLogger } from "../../src/telemetry/logger.ts";
+import { createLogger, limitedBy } from "../../src/telemetry/logger.ts";
 
 /** The lines written for one log call with `fields`. */
 function linesOf(fields: object): string[] {
@@ -74,6 +74,30 @@ describe("the log", () => {
       vi.advanceTimersByTime(60_000);
       expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({ level: "warn", msg: "rejected", dropped: 7 });
       expect(lines.length).toBe(10);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test("limits lines by a reason that concerns everybody at once, even with a known user", () => {
+    vi.useFakeTimers();
+    try {
+      const lines: string[] = [];
+      const logger = createLogger({
+        level: "info",
+        destination: { write: (line) => lines.push(line) },
+        linesPerMinute: 3,
+      });
+      for (const reason of ["overloaded", "store_unavailable"])
+        for (let count = 0; count < 10; count++)
+          logger.info({ userId: `company/user${count}`, reason, [limitedBy]: reason }, "request denied");
+      logger.info({ userId: "company/alice", reason: "denied" }, "request denied");
+      expect(lines).toHaveLength(7);
+      vi.advanceTimersByTime(60_000);
+      expect(lines.slice(-2).map((line) => JSON.parse(line))).toMatchObject([
+        { msg: "request denied", reason: "overloaded", dropped: 7 },
+        { msg: "request denied", reason: "store_unavailable", dropped: 7 },
+      ]);
     } finally {
       vi.useRealTimers();
     }

@@ -137,6 +137,21 @@ routes:
     answering.resolve();
   });
 
+  it("are not read again when another replica has refreshed them and no check waits for them", async () => {
+    const answering = Promise.withResolvers<void>();
+    server.behave({ kind: "waits", until: answering.promise });
+    await allWaiting(crowd);
+    const reads = async () =>
+      (await scraped(checks.metrics, "store_duration_seconds_count"))[
+        'operation="upstream_token.find_with_required_scopes"'
+      ];
+    const before = await reads();
+    for (let index = crowd / 2; index < crowd; index++) await connect(index);
+    await expect.poll(waiting, { timeout: 60_000 }).toBeLessThan(crowd / 2);
+    expect(await reads()).toBe(before);
+    answering.resolve();
+  });
+
   it("do not burden an authorization server that fails: one at a time tries it, and all are served when it is back", async () => {
     server.behave({ kind: "status", status: 429, retryAfter: 1 });
     for (let round = 0; round < 3; round++)

@@ -80,6 +80,8 @@ export interface WorldOptions {
   readonly lifeSeconds?: number;
   /** Setting `upstream_oauth.timeout`: its own default. */
   readonly upstreamTimeout?: string;
+  /** For many calls: a connection for each, and no proxies in front of Postgres, which this busy process would serve. */
+  readonly direct?: boolean;
   /** Directory of an embedded database instead of Postgres; then there is one replica. */
   readonly embeddedDir?: string;
   readonly progress?: (line: string) => void;
@@ -156,7 +158,9 @@ async function build(
     const { hostname: host, port } = new URL(postgres.url);
     const operations = keep(await startTcpProxy({ host, port: Number(port) }));
     const listening = keep(await startTcpProxy({ host, port: Number(port) }));
-    const database = { DATABASE_URL: databaseOf(operations), DATABASE_LISTEN_URL: databaseOf(listening) };
+    const database: Record<string, string> = options.direct
+      ? { DATABASE_URL: databaseOf() }
+      : { DATABASE_URL: databaseOf(operations), DATABASE_LISTEN_URL: databaseOf(listening) };
     replicas.push(
       keep(
         replica({
@@ -253,7 +257,8 @@ async function build(
     return { output: stdout, ended: stderr };
   };
   keep(await envoy({ bootstrap: await command("envoy-config"), folder, adminPort: envoyAdmin }));
-  const { fetch } = keep(loopbackFetch(ca, envoyPort));
+  // One HTTP/2 connection has room for a hundred calls.
+  const { fetch } = keep(loopbackFetch(ca, envoyPort, { allowH2: !options.direct }));
   const admin = new pg.Pool({ connectionString: postgres.url, max: 2 });
   admin.on("error", () => {});
   closers.push(() => admin.end());
