@@ -68,12 +68,17 @@ try {
     const suite = suites[name];
     if (!suite) throw new Error(`there is no suite ${name}; there are ${Object.keys(suites).join(", ")}`);
     progress(name);
+    // What the others have measured is not lost.
     const result = await suite({
       world,
       cores,
       upstream: upstreamUrl,
       rounds: Number(values.rounds),
       progress,
+    }).catch((error: Error) => {
+      process.exitCode = 1;
+      progress(error.message);
+      return { tables: [{ title: name, note: "Failed.", lines: [] }], targets: [] };
     });
     tables.push(...result.tables);
     targets.push(...result.targets);

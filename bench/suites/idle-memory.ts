@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { freePort } from "../../dev/demo/free-port.ts";
 import { build, entryPoint } from "../../dev/release/build.ts";
 import { percentile } from "../load/percentile.ts";
 import { figure } from "../report/figure.ts";
@@ -35,7 +36,8 @@ export const idleMemory: Suite = async ({ world, upstream, progress }) => {
       routes: 10,
       upstream,
       tokenEndpoint: `${upstream}/token`,
-      listen: { grpc: "127.0.0.1:0", http: "127.0.0.1:0", admin: "127.0.0.1:0" },
+      // Workers listen at successive ports.
+      listen: { grpc: await loopback(), http: await loopback(), admin: await loopback() },
       more: { database: { dir: join(world.folder, "idle-memory") }, ...(workers && { workers }) },
     });
     const sidecar = await startSidecar({
@@ -71,6 +73,8 @@ export const idleMemory: Suite = async ({ world, upstream, progress }) => {
   const note = `Resident memory of the built program with ten routes, ${settlesWithinMs / 1000} s after its start, without calls: median of ${samples} samples, all processes together. Pages that processes share count for each.`;
   return { tables: [{ title: "Idle memory", note, lines }], targets };
 };
+
+const loopback = async () => `127.0.0.1:${await freePort()}`;
 
 /** A process and its descendants. */
 function processesOf(pid: number): readonly number[] {

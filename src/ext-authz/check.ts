@@ -18,7 +18,7 @@ import { mayBeLegacyStream, mayStartSession, type RequestFacts } from "./request
 import { holdsToken, upstreamHeaders } from "./upstream-headers.ts";
 
 const rejectionDescriptions: Readonly<
-  Record<Exclude<RejectionReason, "issuer_unavailable" | "overloaded">, string>
+  Record<Exclude<RejectionReason, "issuer_unavailable" | "too_many_callers">, string>
 > = {
   malformed: "the token was not issued by this gateway",
   too_large: "the token is too long",
@@ -92,9 +92,8 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
       const message = "the keys of the token's issuer cannot be fetched now; try again later";
       return deny(route, 503, rejection, message, retryAfter(retryAfterSeconds));
     }
-    if (rejection === "overloaded") {
-      const message = "too many callers have come at once; try again later";
-      return deny(route, 503, rejection, message, retryAfter(retryAfterSeconds));
+    if (rejection === "too_many_callers") {
+      return deny(route, 503, rejection, tooManyCallers, retryAfter(retryAfterSeconds));
     }
     const description = rejectionDescriptions[rejection];
     const decision = unauthorized(route, place(facts, route), { tokenSent: true, description });
@@ -175,17 +174,13 @@ function withCredential(
         return { decision, reason: credential.reason, route, userId: caller.userId };
       }
       case "unavailable": {
-        return {
-          ...deny(
-            route,
-            503,
-            "upstream_token_unavailable",
-            notUsable(credential.reason),
-            retryAfter(credential.retryAfterSeconds),
-          ),
-          reason: credential.reason,
-          userId: caller.userId,
-        };
+        const { reason, retryAfterSeconds } = credential;
+        const headers = retryAfter(retryAfterSeconds);
+        const { userId } = caller;
+        if (reason === "too_many_callers")
+          return { ...deny(route, 503, reason, tooManyCallers, headers), userId };
+        const denial = deny(route, 503, "upstream_token_unavailable", notUsable(reason), headers);
+        return { ...denial, reason, userId };
       }
       case "forbidden":
         return {
@@ -280,6 +275,7 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
   return method === "GET" || method === "HEAD" ? "typed" : undefined;
 }
 
+const tooManyCallers = "too many callers have come at once; try again later";
 const noGrant =
   "its token belongs to no grant of this gateway, which the servers behind this URL need; call each of them at its own URL";
 const upstreamMismatch =

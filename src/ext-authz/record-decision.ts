@@ -1,4 +1,4 @@
-import { limitedBy } from "../telemetry/logger.ts";
+import { type LineCause, limitedBy } from "../telemetry/logger.ts";
 import type { CheckDeps, Checked } from "./check-types.ts";
 import type { Decision } from "./decision.ts";
 import type { RequestFacts } from "./request.ts";
@@ -24,9 +24,17 @@ export function recordDecision(
   const path = known?.path.slice(0, 256);
   const facts = {
     ...{ requestId, decision: kind, reason, status, route: route?.id, userId, rule, via },
-    ...(status === 503 && { [limitedBy]: reason }),
+    ...(status === 503 && { [limitedBy]: causeOf(reason, route?.id) }),
   };
   const message =
     kind === "allow" ? "request allowed" : kind === "ask" ? "consent requested" : "request denied";
   logger[level]({ ...facts, host, method, path }, message);
+}
+
+/** Reasons for a 503 that have nothing to do with the route. */
+const general = new Set(["store_unavailable", "deadline_exceeded", "too_many_callers", "internal"]);
+
+/** One route's failure must not hide another's. */
+function causeOf(reason: string, route: string | undefined): LineCause {
+  return general.has(reason) || route === undefined ? { reason } : { reason, route };
 }

@@ -5,6 +5,7 @@ import { isValidForRoute } from "../config/check-identities.ts";
 import type { Config } from "../config/config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
+import { StoreUnavailable } from "../store/errors.ts";
 import type { People, PersonFacts } from "../store/people.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -30,6 +31,8 @@ type Accepted = Extract<Verification, { ok: true }>;
 /** A cached verified token: the configuration it was verified under, and the result. */
 interface Entry {
   readonly verified: VerifiedToken;
+  /** When the store was asked whether its grant or session is live, ms (monotonic). */
+  readonly askedAt: number;
   readonly config: Config;
   /** Without the person's facts, which may change. */
   readonly accepted: Accepted;
@@ -37,6 +40,14 @@ interface Entry {
   current?: { readonly person: PersonFacts; readonly accepted: Accepted };
 }
 type Outcome = Entry | Rejected;
+
+/** What is known about a token's grant or session. */
+interface Known {
+  /** The store has been asked since the caller came. */
+  readonly isConfirmed: boolean;
+  /** It is in the cache, which notifications keep current. */
+  readonly isCached: boolean;
+}
 
 /** Size of a caller and its cached assertion without the token itself; measured, rounded up. */
 const bytesPerEntry = 3072;
@@ -162,15 +173,9 @@ export function createExternalTokens(deps: {
     return verifyAgainAt !== undefined && verifyAgainAt <= now() ? undefined : entry;
   }
 
-  function verifyOnce(token: string, config: Config): Promise<Outcome> {
+  function verifyOnce(token: string, issuer: string | undefined, config: Config): Promise<Outcome> {
     return verifications.run(token, () => {
-      const issuer = unverifiedIssuer(token);
-      const verify = async () => {
-        const outcome = await verifyCold(token, issuer, config);
-        // Read in the same turn.
-        if ("accepted" in outcome && store.notifications.healthy()) await withPerson(outcome);
-        return outcome;
-      };
+      const verify = () => verifyCold(token, issuer, config);
       // The keys of other issuers may have to be fetched: a slow one must not take the places of others.
       return issuer === config.issuer ? admission.run(verify) : verify();
     });
@@ -180,9 +185,15 @@ export function createExternalTokens(deps: {
     const revocationsBefore = revocations;
     const verified = await verifySignature(token, issuer, config);
     if ("rejection" in verified) return verified;
-    const caller = await currentCaller(verified);
+    const askedAt = performance.now();
+    const isPerson = verified.caller.kind === "person" && store.notifications.healthy();
+    const [caller] = await Promise.all([
+      currentCaller(verified),
+      // Needed next, and cached then.
+      isPerson ? people.find(verified.caller.userId) : undefined,
+    ]);
     if (!caller) return { rejection: "revoked", issuedTo: issuedTo(verified.caller) };
-    const entry: Entry = { verified, config, accepted: { ok: true, caller } };
+    const entry: Entry = { verified, askedAt, config, accepted: { ok: true, caller } };
     // A copy: the token may be a slice of a whole request, which the cache would keep in memory.
     if (revocations === revocationsBefore) keep(Buffer.from(token).toString(), entry);
     return entry;
@@ -218,11 +229,11 @@ export function createExternalTokens(deps: {
     return rejected;
   }
 
-  /** @param isConfirmed whether the store has just confirmed that the grant or session is live */
+  /** @param known what is known about its grant or session */
   function answer(
     outcome: Outcome,
     route: Route,
-    { leeway, isConfirmed }: { leeway: number; isConfirmed: boolean },
+    { leeway, ...known }: { leeway: number } & Known,
   ): Verification | Promise<Verification> {
     if ("rejection" in outcome) return { ok: false, ...outcome };
     const { verified } = outcome;
@@ -231,24 +242,38 @@ export function createExternalTokens(deps: {
     const allowed = mayCall(verified, route);
     if (allowed === false) return reject("revoked", verified);
     if (allowed instanceof Promise)
-      return allowed.then((yes) => (yes ? live(outcome, isConfirmed) : reject("revoked", verified)));
-    return live(outcome, isConfirmed);
+      return allowed.then((yes) => (yes ? live(outcome, known) : reject("revoked", verified)));
+    return live(outcome, known);
+  }
+
+  /** When a caller can come back; undefined: its token can be verified now. */
+  function turnAway(token: string, issuer: string | undefined, config: Config): number | undefined {
+    return issuer === config.issuer && !verifications.get(token) ? admission.turnAway() : undefined;
+  }
+
+  async function verifyUnlessBusy(token: string, config: Config): Promise<Outcome> {
+    const issuer = unverifiedIssuer(token);
+    if (turnAway(token, issuer, config) !== undefined)
+      throw new StoreUnavailable("external_token.identify", new Error("too many callers"));
+    return verifyOnce(token, issuer, config);
   }
 
   /** The result for a valid token, if its grant or session is live. */
-  function live(outcome: Entry, isConfirmed: boolean): Verification | Promise<Verification> {
+  function live(outcome: Entry, { isConfirmed, isCached }: Known): Verification | Promise<Verification> {
     const { verified, accepted, config } = outcome;
-    if (isConfirmed || accepted.caller.kind === "foreign" || store.notifications.healthy())
-      return withPerson(outcome);
+    if (isConfirmed || accepted.caller.kind === "foreign") return withPerson(outcome);
+    if (isCached && store.notifications.healthy()) return withPerson(outcome);
     const retryAfterSeconds = admission.turnAway(true);
-    if (retryAfterSeconds !== undefined) return { ok: false, rejection: "overloaded", retryAfterSeconds };
-    const asked = admission.run(() => currentCaller(verified, accepted.caller), true);
-    return asked.then((caller) => {
+    if (retryAfterSeconds !== undefined)
+      return { ok: false, rejection: "too_many_callers", retryAfterSeconds };
+    return admission.run(async () => {
+      const askedAt = performance.now();
+      const caller = await currentCaller(verified, accepted.caller);
       if (!caller) return reject("revoked", verified);
       return withPerson(
-        caller === accepted.caller ? outcome : { verified, config, accepted: { ok: true, caller } },
+        caller === accepted.caller ? outcome : { verified, askedAt, config, accepted: { ok: true, caller } },
       );
-    });
+    }, true);
   }
 
   /** A token for a member of an aggregated route: the route must still have it, and the person must have allowed it. */
@@ -288,21 +313,26 @@ export function createExternalTokens(deps: {
       if (isTooLong(token, config)) return { ok: false, rejection: "too_large" };
       const entry = cached(token, config);
       if (!entry) {
-        const retryAfterSeconds = verifications.get(token) ? undefined : admission.turnAway();
-        if (retryAfterSeconds !== undefined) return { ok: false, rejection: "overloaded", retryAfterSeconds };
+        const issuer = unverifiedIssuer(token);
+        const retryAfterSeconds = turnAway(token, issuer, config);
+        if (retryAfterSeconds !== undefined)
+          return { ok: false, rejection: "too_many_callers", retryAfterSeconds };
         misses.inc();
-        return verifyOnce(token, config).then((outcome) =>
-          answer(outcome, route, { leeway, isConfirmed: true }),
-        );
+        const arrivedAt = performance.now();
+        return verifyOnce(token, issuer, config).then((outcome) => {
+          // Who has joined the verification of another caller came after its question to the store: something may have ended since.
+          const isConfirmed = "askedAt" in outcome && outcome.askedAt >= arrivedAt;
+          return answer(outcome, route, { leeway, isConfirmed, isCached: cache.get(token) === outcome });
+        });
       }
       hits.inc();
-      return answer(entry, route, { leeway, isConfirmed: false });
+      return answer(entry, route, { leeway, isConfirmed: false, isCached: true });
     },
     async identify(token) {
       const { config } = routes();
       const { leeway } = config.externalTokens;
       if (isTooLong(token, config)) return { ok: false, rejection: "too_large" };
-      const outcome = cached(token, config) ?? (await verifyOnce(token, config));
+      const outcome = cached(token, config) ?? (await verifyUnlessBusy(token, config));
       if ("rejection" in outcome) return { ok: false, rejection: outcome.rejection };
       const { verified, accepted } = outcome;
       const { audience } = verified;

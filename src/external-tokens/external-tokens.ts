@@ -39,7 +39,7 @@ export type RejectionReason =
   /** The issuer's keys are unknown and cannot be fetched now: 503, because the client is not at fault. */
   | "issuer_unavailable"
   /** Too many tokens wait to be verified: 503. */
-  | "overloaded";
+  | "too_many_callers";
 
 /** The user, client and grant that a token was issued to. */
 export type IssuedTo = Pick<Caller, "userId" | "clientId" | "grantId">;
@@ -49,7 +49,7 @@ export interface Rejected {
   readonly rejection: RejectionReason;
   /** Set if its signature was valid, for the log and audit trail. It does not authenticate. */
   readonly issuedTo?: IssuedTo;
-  /** Set if it was not verified (`overloaded`). */
+  /** Set if it was not verified (`too_many_callers`). */
   readonly retryAfterSeconds?: number;
 }
 

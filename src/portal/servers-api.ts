@@ -55,15 +55,15 @@ async function byToken(authorization: string, deps: Deps): Promise<IdentifiedUse
     (owner !== undefined && deps.mayReach(owner, route));
   const reachable = reachableRoutes(deps, caller).filter(usable);
   const verdicts = await Promise.all(
-    reachable.map(async (route) => {
-      const { ok } = await deps.externalTokens.verify(token, route);
-      return ok ? [route] : [];
-    }),
+    reachable.map(async (route) => ({ route, verdict: await deps.externalTokens.verify(token, route) })),
   );
+  // Otherwise a server would seem to be gone.
+  if (verdicts.some(({ verdict }) => !verdict.ok && verdict.rejection === "too_many_callers"))
+    return { ok: false, status: 503, description: "too many callers have come at once; try again later" };
   return {
     ok: true,
     userId: caller.delegatedBy ?? caller.userId,
-    routes: verdicts.flat(),
+    routes: verdicts.flatMap(({ route, verdict }) => (verdict.ok ? [route] : [])),
     isServiceAccount: caller.kind === "service_account",
   };
 }

@@ -69,8 +69,14 @@ const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{
 
 const info = 30;
 
-/** In the fields of a line whose number is limited although its user is known, by this reason: an outage concerns everybody at once. */
+/** In the fields of a line whose number is limited although its user is known, by this cause: an outage concerns everybody at once. */
 export const limitedBy = Symbol("limited by");
+
+/** Value of `limitedBy`: fields of the line that counts the rest. */
+export interface LineCause {
+  readonly reason: string;
+  readonly route?: string;
+}
 
 /**
  * Writes JSON lines to `destination` (default: standard output). Secrets are redacted by field name.
@@ -99,14 +105,14 @@ export function createLogger(options: {
         logMethod(inputs, method, level) {
           const [fields, message] = inputs as unknown[];
           const isObject = typeof fields === "object" && fields !== null;
-          const reason = isObject && limitedBy in fields ? String(fields[limitedBy]) : undefined;
-          const known = reason === undefined && isObject && "userId" in fields && fields.userId;
+          const cause = isObject && limitedBy in fields ? (fields[limitedBy] as LineCause) : undefined;
+          const known = cause === undefined && isObject && "userId" in fields && fields.userId;
           const text = typeof message === "string" ? message : typeof fields === "string" ? fields : "";
           if (
             level < info ||
             known ||
-            budget.take(reason === undefined ? text : `${text} ${reason}`, (dropped) =>
-              method.apply(this, [{ reason, dropped }, text]),
+            budget.take(cause ? `${text} ${cause.reason} ${cause.route}` : text, (dropped) =>
+              method.apply(this, [{ ...cause, dropped }, text]),
             )
           )
             method.apply(this, inputs);

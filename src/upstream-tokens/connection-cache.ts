@@ -21,6 +21,8 @@ export interface Connection {
 export interface ConnectionCache {
   /** The cached connection; if undefined, use `load`. */
   peek(name: string): Connection | undefined;
+  /** Whether `load` would share a read that is under way. */
+  isLoading(name: string): boolean;
   /** Concurrent callers share one read. */
   load(key: ConnectionKey, name: string): Promise<Connection>;
   /** Makes the next `load` read the store. */
@@ -135,6 +137,7 @@ export function createConnectionCache(deps: {
 
   return {
     peek: (name) => (notifications.healthy() ? connections.get(name) : undefined),
+    isLoading: (name) => loads.has(name) && notifications.healthy(),
     load(key, name) {
       const underWay = loads.get(name);
       if (underWay && notifications.healthy()) return underWay.promise;

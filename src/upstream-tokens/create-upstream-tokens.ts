@@ -47,6 +47,7 @@ import { UpstreamVerification } from "./verification.ts";
 type StateCaller = TokenCaller & { readonly looking?: true };
 
 const withoutToken: Credential = { kind: "credential", headers: [] };
+const unawaited = { ahead: true, isAwaited: () => false };
 
 /** Finds, refreshes and disconnects the upstream tokens of all users. */
 export function createUpstreamTokens(deps: UpstreamTokensDeps): UpstreamTokens {
@@ -57,6 +58,8 @@ class TokenBroker implements UpstreamTokens {
   readonly #upstreamOAuth: UpstreamTokensDeps["upstreamOAuth"];
   readonly #logger: UpstreamTokensDeps["logger"];
   readonly #admission: UpstreamTokensDeps["admission"];
+  /** Reads whose turn has not come yet, by connection. */
+  readonly #waitingLoads = new Map<string, Promise<Connection>>();
   readonly #proofs = createDpopProofs();
   readonly #usage: Usage;
   readonly #cache: ConnectionCache;
@@ -192,8 +195,8 @@ class TokenBroker implements UpstreamTokens {
     if (this.#refresher.backoff(connection.name, now)) return;
     if (!token.refreshToken && !nonInteractiveAuth(route)) return;
     const refreshed = nonInteractiveAuth(route)
-      ? this.#refresher.obtain(connection, route, subjectOf(connection, caller), { ahead: true })
-      : this.#refresher.refresh(connection, token, route, { ahead: true });
+      ? this.#refresher.obtain(connection, route, subjectOf(connection, caller), unawaited)
+      : this.#refresher.refresh(connection, token, route, unawaited);
     refreshed.catch((error: unknown) => {
       this.#logger.warn({ err: error, route: route.id }, "a refresh ahead of expiry failed");
     });
@@ -332,15 +335,38 @@ class TokenBroker implements UpstreamTokens {
     const late = this.#refresher.tooLate(name);
     if (late && !caller.looking) return this.#fromRefresh(late, caller, route);
     this.#miss.inc();
-    const load = () => this.#cache.load(key, name);
-    const loaded = this.#admission && !caller.looking ? this.#admission.run(load, true) : load();
+    const loaded = caller.looking ? this.#cache.load(key, name) : this.#loadInTurn(key, name);
+    if (typeof loaded === "number") return tooManyCallers(loaded);
     return loaded.then((found) => this.#decide(found, caller, route, now));
+  }
+
+  /** Reads a connection for a check, when it is its turn; a number: it has to come back after so many seconds. */
+  #loadInTurn(key: ConnectionKey, name: string): Promise<Connection> | number {
+    const admission = this.#admission;
+    if (!admission || this.#cache.isLoading(name)) return this.#cache.load(key, name);
+    // A person whose calls come faster than they are answered takes one turn.
+    const waiting = this.#waitingLoads.get(name);
+    if (waiting) return waiting;
+    const retryAfterSeconds = admission.turnAway(true);
+    if (retryAfterSeconds !== undefined) return retryAfterSeconds;
+    let hasBegun = false;
+    const load = admission.run(() => {
+      hasBegun = true;
+      this.#waitingLoads.delete(name);
+      return this.#cache.load(key, name);
+    }, true);
+    if (!hasBegun) this.#waitingLoads.set(name, load);
+    return load;
   }
 }
 
 /** The subject of a token request: the owner of the connection, with the caller's external token. */
 function subjectOf({ key }: Connection, { externalToken }: TokenCaller): TokenSubject {
   return { userId: key.userId, externalToken };
+}
+
+function tooManyCallers(retryAfterSeconds: number): Credential {
+  return { kind: "unavailable", retryAfterSeconds, reason: "too_many_callers" };
 }
 
 /** The last minute of a token's lifetime, or the last tenth of a short one, ms. */

@@ -94,7 +94,8 @@ export class Refresher {
    * Refreshes this version, or waits for the replica that does. Continues if the request is canceled.
    * @param options.rejected the upstream rejects the access token regardless of its expiry; default false
    * @param options.ahead nobody waits for it; default false
-   * @param options.isAwaited asked at the end: whether the result is used
+   * @param options.isAwaited asked at the end; if false, the connection is not read when another replica has refreshed it, and the result
+   * means nothing; default true
    */
   refresh(
     connection: Connection,
@@ -121,7 +122,7 @@ export class Refresher {
 
   async #join(
     { key, name, token }: Connection,
-    { ahead = false, isAwaited = () => !ahead }: Waiting,
+    { ahead = false, isAwaited = () => true }: Waiting,
     start: () => Promise<Flight>,
   ): Promise<RefreshResult> {
     const flight = this.#flights.run(name, start);

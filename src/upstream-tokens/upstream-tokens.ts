@@ -193,7 +193,7 @@ export interface UpstreamTokensDeps {
   readonly logger: Logger;
   readonly metrics: Metrics;
   /** For the reads of checks; default: no limit. */
-  readonly admission?: Pick<Admission, "run">;
+  readonly admission?: Pick<Admission, "run" | "turnAway">;
   /** Interval of the background refresh, ms (30000); 0: never. */
   readonly refreshAheadEveryMs?: number;
   /** How long connections of a removed route are kept, seconds (a day). */

@@ -4,15 +4,18 @@ import { generateKeyPair, SignJWT } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createExternalTokens } from "../../src/external-tokens/create-external-tokens.ts";
 import type { ExternalTokens } from "../../src/external-tokens/external-tokens.ts";
-import { type Answer, startChecks } from "../ext-authz/start-checks.ts";
+import { type Answer, startChecks, strangersKey } from "../ext-authz/start-checks.ts";
+import { changes } from "../store/changes.ts";
 import { scraped } from "../support/scraped.ts";
 
 const url = "https://mcp.test/";
 let issuer: { readonly url: string; close(): void };
 let checks: Awaited<ReturnType<typeof startChecks>>;
 let externalTokens: ExternalTokens;
-/** What the database's answers about grants wait for. */
+/** What the database waits for before it reads grants. */
 let database: PromiseWithResolvers<void>;
+/** If set, an answer about a grant is read, and arrives later. */
+let delayed: { readonly read: PromiseWithResolvers<void>; readonly arrives: Promise<void> } | undefined;
 let healthy = true;
 
 /** A trusted issuer whose keys never arrive. */
@@ -61,7 +64,10 @@ routes: [{id: a, name: A, from: https://mcp.test, to: http://127.0.0.1:1, mcp: {
         ...records,
         async grantIsLive(id: string) {
           await database.promise;
-          return records.grantIsLive(id);
+          const isLive = await records.grantIsLive(id);
+          delayed?.read.resolve();
+          await delayed?.arrives;
+          return isLive;
         },
       },
     },
@@ -88,29 +94,33 @@ async function asks(grantId?: string) {
 const misses = async () =>
   (await scraped(checks.metrics, "cache_lookups_total"))['cache="external_token",result="miss"'] ?? 0;
 
-/** More callers than can wait, while the database does not answer. @returns callers whom nobody knows, and the answers so far */
-async function crowd() {
+/**
+ * More callers than can wait, while the database does not answer.
+ * @param key what their tokens are signed with; default: our own
+ * @returns one of them, and the answers
+ */
+async function crowd(key?: CryptoKey) {
   const one = await asks("crowd");
   // The same signature is not verified twice at a time: every caller has a token of its own.
   const tokens = await Promise.all(
     Array.from({ length: 400 }, (_, index) =>
-      checks.token({ jti: `jti-${index}` }, { grantId: "crowd", noGrant: true }),
+      checks.token({ jti: `jti-${index}` }, { grantId: "crowd", noGrant: true, key }),
     ),
   );
   const answers = tokens.map((token) => checks.ask({ url, headers: { authorization: `Bearer ${token}` } }));
   return { one, answers };
 }
 
+const errorsOf = (answers: readonly Answer[]) => new Set(answers.map(({ body }) => JSON.parse(body).error));
+
 describe("more callers than can be verified", () => {
-  test("are turned away at once, before their signature is verified, with a time to come back", async () => {
+  test("are turned away at once, with a time to come back", async () => {
     const before = await misses();
     const { answers } = await crowd();
     const all = await Promise.all(answers);
-    const turnedAway = all.filter(({ body }) => JSON.parse(body).error === "overloaded");
+    const turnedAway = all.filter(({ body }) => JSON.parse(body).error === "too_many_callers");
     // The others have waited until the deadline of the check.
-    expect(new Set(all.map(({ body }) => JSON.parse(body).error))).toEqual(
-      new Set(["overloaded", "deadline_exceeded"]),
-    );
+    expect(errorsOf(all)).toEqual(new Set(["too_many_callers", "deadline_exceeded"]));
     for (const { status, headers } of all) {
       expect(status).toBe(503);
       expect(Number(headers["retry-after"])).toBeGreaterThanOrEqual(1);
@@ -118,6 +128,31 @@ describe("more callers than can be verified", () => {
     expect(turnedAway.length).toBeGreaterThan(50);
     expect((await misses()) - before).toBe(all.length - turnedAway.length);
     database.resolve();
+  });
+
+  test("are turned away before their signature is verified", async () => {
+    const { answers } = await crowd();
+    const forged = await checks.token({}, { grantId: "crowd", noGrant: true, key: await strangersKey() });
+    const ask = () => checks.ask({ url, headers: { authorization: `Bearer ${forged}` } });
+    expect((await ask()).status).toBe(503);
+    database.resolve();
+    await Promise.all(answers);
+    await expect.poll(async () => (await ask()).status, { timeout: 60_000 }).toBe(401);
+  });
+
+  test("do not keep out tokens of other issuers, and malformed ones are rejected", async () => {
+    const { answers } = await crowd();
+    const malformed = await checks.ask({ url, headers: { authorization: "Bearer not-a-token" } });
+    expect(malformed.status).toBe(401);
+    const { privateKey } = await generateKeyPair("ES256");
+    const unknown = await new SignJWT({ iss: "https://unknown.test", aud: "api://mcp" })
+      .setProtectedHeader({ alg: "ES256", kid: "unknown" })
+      .setExpirationTime("10m")
+      .sign(privateKey);
+    const answer = await checks.ask({ url, headers: { authorization: `Bearer ${unknown}` } });
+    expect(answer.status).toBe(401);
+    database.resolve();
+    await Promise.all(answers);
   });
 
   test("do not delay callers that are known", async () => {
@@ -166,4 +201,27 @@ test("tokens of an issuer whose keys do not arrive take no place from others", a
   const answers = foreign.map((token) => checks.ask({ url, headers: { authorization: `Bearer ${token}` } }));
   await served(await asks());
   for (const { status } of await Promise.all(answers)) expect(status).toBe(503);
+});
+
+test("a caller that joins the verification of another is not accepted on an answer of before a revocation", async () => {
+  database.resolve();
+  await served(await asks());
+  const grantId = "revoked meanwhile";
+  const token = await checks.token({}, { grantId });
+  const route = checks.routes().byId("a");
+  if (!route) throw new Error("no route");
+  const arrives = Promise.withResolvers<void>();
+  const read = Promise.withResolvers<void>();
+  delayed = { read, arrives: arrives.promise };
+  const first = externalTokens.verify(token, route);
+  await read.promise;
+  delayed = undefined;
+  const { next, stop } = changes(checks.store, (change) => change.table === "grant");
+  await checks.store.authorizationServerRecords.revokeGrant(grantId, { action: "grant.revoked" });
+  await next;
+  stop();
+  const joined = externalTokens.verify(token, route);
+  arrives.resolve();
+  await first;
+  expect(await joined).toMatchObject({ ok: false, rejection: "revoked" });
 });

@@ -88,14 +88,14 @@ describe("the log", () => {
         destination: { write: (line) => lines.push(line) },
         linesPerMinute: 3,
       });
-      for (const reason of ["overloaded", "store_unavailable"])
+      for (const reason of ["too_many_callers", "store_unavailable"])
         for (let count = 0; count < 10; count++)
-          logger.info({ userId: `company/user${count}`, reason, [limitedBy]: reason }, "request denied");
+          logger.info({ userId: `company/user${count}`, reason, [limitedBy]: { reason } }, "request denied");
       logger.info({ userId: "company/alice", reason: "denied" }, "request denied");
       expect(lines).toHaveLength(7);
       vi.advanceTimersByTime(60_000);
       expect(lines.slice(-2).map((line) => JSON.parse(line))).toMatchObject([
-        { msg: "request denied", reason: "overloaded", dropped: 7 },
+        { msg: "request denied", reason: "too_many_callers", dropped: 7 },
         { msg: "request denied", reason: "store_unavailable", dropped: 7 },
       ]);
     } finally {
