@@ -31,7 +31,7 @@ export async function httpCalls(
   const lines: Line[] = [];
 
   for (let count = 0; count < connections; count++) {
-    const line = createLine(await open(place), request, (ended) => {
+    const line = createLine(place, await open(place), request, (ended) => {
       const next = waiting.shift();
       if (next) ended.send(next.startedAt, next.done);
       else free.push(ended);
@@ -57,9 +57,18 @@ interface Line {
   close(): void;
 }
 
-function createLine(socket: Socket, request: HttpRequest, onFree: (line: Line) => void): Line {
+/** A connection; it is opened again when the server has closed it, as after a minute without calls. */
+function createLine(
+  place: Parameters<typeof httpCalls>[0],
+  first: Socket,
+  request: HttpRequest,
+  onFree: (line: Line) => void,
+): Line {
   let current: { startedAt: number; done: Parameters<Call>[0] } | undefined;
   let text = "";
+  let isClosed = false;
+  let socket = first;
+  let opening = Promise.resolve();
   const settle = (ok: boolean) => {
     const ended = current;
     current = undefined;
@@ -67,7 +76,7 @@ function createLine(socket: Socket, request: HttpRequest, onFree: (line: Line) =
     ended?.done(ok, performance.now() - ended.startedAt);
     onFree(line);
   };
-  socket.on("data", (chunk: Buffer) => {
+  const onData = (chunk: Buffer) => {
     text += chunk.toString("latin1");
     const end = text.indexOf("\r\n\r\n");
     if (end < 0) return;
@@ -75,19 +84,32 @@ function createLine(socket: Socket, request: HttpRequest, onFree: (line: Line) =
     const whole =
       length === undefined ? text.endsWith("\r\n0\r\n\r\n") : text.length >= end + 4 + Number(length);
     if (whole) settle(request.isRight(text.slice(0, end), text.slice(end + 4)));
-  });
-  socket.on("error", () => {});
-  socket.on("close", () => {
-    if (current) settle(false);
-  });
+  };
+  const use = (opened: Socket) => {
+    socket = opened;
+    socket.on("data", onData);
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      if (!isClosed) opening = open(place).then(use, () => {});
+      if (current) settle(false);
+    });
+  };
+  const write = () => {
+    if (socket.destroyed) settle(false);
+    else socket.write(request.bytes);
+  };
   const line: Line = {
     send(startedAt, done) {
       current = { startedAt, done };
-      if (socket.destroyed) settle(false);
-      else socket.write(request.bytes);
+      if (socket.destroyed) opening.then(write);
+      else write();
     },
-    close: () => socket.destroy(),
+    close() {
+      isClosed = true;
+      socket.destroy();
+    },
   };
+  use(first);
   return line;
 }
 

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { loopbackFetch } from "../../../dev/demo/loopback-fetch.ts";
-import { type Call, type Observation, observe } from "./load.ts";
+import { type Call, hungInCrowdMs, type Observation, observe } from "./load.ts";
 
 /** People who all call until their call is right. */
 export interface Crowd {
@@ -57,7 +57,7 @@ export function places(count: number): () => Promise<() => void> {
 /** Opens the connections: people are connected already, and a thousand handshakes are not what is tested. */
 async function connect({ calls, edge, atOnce, ignoring }: Crowd) {
   // One HTTP/2 connection has room for a hundred calls.
-  const { fetch, close } = loopbackFetch(edge.ca, edge.port, { allowH2: false, keepAliveMs: 120_000 });
+  const { fetch, close } = loopbackFetch(edge.ca, edge.port, { allowH2: false, keepAliveMs: 45_000 });
   const { origin, pathname } = new URL(calls[0]?.url ?? "");
   const open = async () => {
     await (await fetch(`${origin}/.well-known/oauth-protected-resource${pathname}`)).arrayBuffer();
@@ -70,7 +70,7 @@ async function connect({ calls, edge, atOnce, ignoring }: Crowd) {
       calls.map(async (one, index) => {
         while (!stop.aborted) {
           const leave = await free();
-          const observation = stop.aborted ? undefined : await observe(fetch, one);
+          const observation = stop.aborted ? undefined : await observe(fetch, one, hungInCrowdMs);
           leave();
           if (!observation) return;
           const { call: _call, ...answer } = observation;

@@ -27,8 +27,15 @@ export interface Observation {
 /** A call that takes longer has hung, ms; a check takes 5 s at most. */
 const hungMs = 12_000;
 
-/** Makes one call and classifies its response. */
-export async function observe(fetch: typeof globalThis.fetch, call: Call): Promise<Observation> {
+/** The same for thousands of calls at once, which also wait for Envoy and for this machine, ms. */
+export const hungInCrowdMs = 30_000;
+
+/** Makes one call and classifies its response. @param timeoutMs after this, it has hung */
+export async function observe(
+  fetch: typeof globalThis.fetch,
+  call: Call,
+  timeoutMs = hungMs,
+): Promise<Observation> {
   const startedAt = Date.now();
   const done = (outcome: Outcome, what: string, retryAfter?: number): Observation => ({
     call,
@@ -47,7 +54,7 @@ export async function observe(fetch: typeof globalThis.fetch, call: Call): Promi
         accept: "application/json, text/event-stream",
       },
       body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whose","arguments":{}}}',
-      signal: AbortSignal.timeout(hungMs),
+      signal: AbortSignal.timeout(timeoutMs),
     });
     const body = await response.text();
     const refused = call.refused?.(startedAt) ?? false;
@@ -93,12 +100,14 @@ export interface Load {
 
 /**
  * A steady load: `perSecond` calls, cycling through `calls`, whether or not earlier ones have been answered.
+ * @param options.timeoutMs as in `observe`
  * @param options.atMost maximum number of pending calls, on a machine that may stall; default: any number
  */
 export function startLoad(options: {
   fetch: typeof globalThis.fetch;
   calls: () => readonly Call[];
   perSecond: number;
+  timeoutMs?: number;
   atMost?: number;
 }): Load {
   const seen: Observation[] = [];
@@ -120,7 +129,7 @@ export function startLoad(options: {
         // A stride coprime to the number of calls mixes users and routes.
         const call = calls[(next++ * 7919) % calls.length];
         if (!call) continue;
-        const one: Promise<void> = observe(options.fetch, call).then((observation) => {
+        const one: Promise<void> = observe(options.fetch, call, options.timeoutMs).then((observation) => {
           seen.push(observation);
           underWay.delete(one);
         });

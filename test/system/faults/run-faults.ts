@@ -5,7 +5,7 @@ import { databaseFaults } from "./database-faults.ts";
 import type { Fault, Scene } from "./fault.ts";
 import { faultTable, noticed } from "./fault-table.ts";
 import { herdFaults } from "./herd-faults.ts";
-import { type Load, type Observation, type Outcome, startLoad } from "./load.ts";
+import { hungInCrowdMs, type Load, type Observation, type Outcome, startLoad } from "./load.ts";
 import { peopleFaults } from "./people-faults.ts";
 import { recovery } from "./recovery.ts";
 import { replicaFaults } from "./replica-faults.ts";
@@ -67,6 +67,7 @@ export async function runFaults(options: {
     (!short || telling) && (!only || only.some((part) => name.includes(part)));
   // A dead replica's lease lasts twice this plus ten seconds.
   const size = { lifeSeconds: short ? 8 : 20, upstreamTimeout: short ? "4s" : "10s", progress };
+  const herds = herdFaults.filter(isChosen);
   const results: FaultResult[] = [];
   const notRun: string[] = [];
   let strangeCredentials = 0;
@@ -76,6 +77,7 @@ export async function runFaults(options: {
       calls: () => world.calls,
       perSecond: short ? 20 : 100,
       atMost: short ? 30 : undefined,
+      ...(faults === herds && { timeoutMs: hungInCrowdMs }),
     });
     try {
       await delay(short ? 2_000 : 5_000);
@@ -101,7 +103,6 @@ export async function runFaults(options: {
     const users = short ? 10 : 50;
     await bring(onPostgres, await startWorld({ ...size, replicas: 3, users, routes: short ? 5 : 10 }));
   }
-  const herds = herdFaults.filter(isChosen);
   if (herds.length > 0)
     await bring(herds, await startWorld({ ...size, replicas: 3, users: 50, routes: 10, direct: true }));
   if (isChosen(diskFull)) {
