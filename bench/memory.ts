@@ -1,10 +1,11 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { heapFlags } from "../src/workers/heap-shape.ts";
 import { grpcConnection } from "./load/grpc-connection.ts";
 import { checkCall, type PreparedCheck, prepareCheck } from "./world/check-call.ts";
 import { checkPath } from "./world/check-message.ts";
+import { residentMiB } from "./world/resident.ts";
 import { startProcess } from "./world/start-process.ts";
 import { startSidecar } from "./world/start-sidecar.ts";
 import { startWorld } from "./world/world.ts";
@@ -67,9 +68,8 @@ try {
   });
   const sidecar = await startSidecar({ world, file, core: undefined, nodeFlags });
   const open = await Promise.all([1, 2, 3, 4].map(() => grpcConnection(sidecar.grpc, checkPath)));
-  const residentMiB = () => Number(/VmRSS:\s+(\d+)/.exec(statusOf(sidecar.pid))?.[1]) / 1024;
   const sample = (done: number) => {
-    const mib = Math.round(residentMiB());
+    const mib = Math.round(residentMiB(sidecar.pid));
     if (Number.isNaN(mib)) throw new Error(`the sidecar ended:\n${sidecar.log().slice(-1_500)}`);
     curve.push({ checks: done, mib });
     console.log(`${seconds()} s  ${String(done).padStart(8)} checks  ${curve.at(-1)?.mib} MiB`);
@@ -96,15 +96,6 @@ try {
 } finally {
   await world.close();
   await upstream.stop();
-}
-
-/** Empty once the process has ended. */
-function statusOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/status`, "utf8");
-  } catch {
-    return "";
-  }
 }
 
 const most = Math.max(...curve.map(({ mib }) => mib));

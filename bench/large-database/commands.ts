@@ -37,7 +37,7 @@ export async function runCommand(
   let firstMs: number | undefined;
   let mostMiB = 0;
   const sampling = setInterval(() => {
-    mostMiB = Math.max(mostMiB, residentMiB(child.pid ?? -1));
+    mostMiB = Math.max(mostMiB, mostResidentMiB(child.pid ?? -1));
   }, 100);
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     firstMs ??= performance.now() - startedAt;
@@ -60,8 +60,8 @@ export async function runCommand(
   };
 }
 
-/** 0 once it has ended. */
-function residentMiB(pid: number): number {
+/** The most that it has had; 0 once it has ended. */
+function mostResidentMiB(pid: number): number {
   try {
     const [, kib] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
     return Math.round(Number(kib ?? 0) / 1024);

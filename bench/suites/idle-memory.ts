@@ -1,4 +1,3 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { freePort } from "../../dev/demo/free-port.ts";
@@ -7,6 +6,7 @@ import { percentile } from "../load/percentile.ts";
 import { figure } from "../report/figure.ts";
 import type { Line } from "../report/report.ts";
 import type { Target } from "../report/target.ts";
+import { processesOf, residentMiB } from "../world/resident.ts";
 import { startSidecar } from "../world/start-sidecar.ts";
 import type { Suite } from "./suite.ts";
 
@@ -75,26 +75,3 @@ export const idleMemory: Suite = async ({ world, upstream, progress }) => {
 };
 
 const loopback = async () => `127.0.0.1:${await freePort()}`;
-
-/** A process and its descendants. */
-function processesOf(pid: number): readonly number[] {
-  const parents = readdirSync("/proc").flatMap((name) => {
-    const parent = /^PPid:\s+(\d+)/m.exec(statusOf(name))?.[1];
-    return parent === undefined ? [] : [{ pid: Number(name), parent: Number(parent) }];
-  });
-  const children = parents.filter(({ parent }) => parent === pid);
-  return [pid, ...children.flatMap((child) => processesOf(child.pid))];
-}
-
-function residentMiB(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+)/m.exec(statusOf(String(pid)))?.[1] ?? Number.NaN) / 1024;
-}
-
-/** Empty if it is not a process, or has ended. */
-function statusOf(name: string): string {
-  try {
-    return /^\d+$/.test(name) ? readFileSync(`/proc/${name}/status`, "utf8") : "";
-  } catch {
-    return "";
-  }
-}

@@ -2,21 +2,28 @@ import { createHash } from "node:crypto";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
 
+/** Computes something once per list of routes, which never changes. */
+function oncePerRoutes<T extends {}>(
+  compute: (routes: readonly Route[]) => T,
+): (routes: readonly Route[]) => T {
+  const known = new WeakMap<readonly Route[], T>();
+  return (routes) => {
+    const found = known.get(routes) ?? compute(routes);
+    known.set(routes, found);
+    return found;
+  };
+}
+
 /** Hosts with several routes that require upstream consent, enabled or not. */
-const hostsOfSeveral = new WeakMap<readonly Route[], ReadonlySet<string>>();
+const hostsOfSeveral = oncePerRoutes((routes) => {
+  const consenting = routes.filter((route) => consentAuth(route) !== undefined);
+  const byHost = Map.groupBy(consenting, (route) => route.host);
+  return new Set([...byHost].flatMap(([host, { length }]) => (length > 1 ? [host] : [])));
+});
 
 /** Whether this host serves the callback and the client document without an id: at most one route can use them. */
 export function hasOneOAuthRoute({ routes }: Pick<Config, "routes">, host: string): boolean {
-  let several = hostsOfSeveral.get(routes);
-  if (!several) {
-    const byHost = Map.groupBy(
-      routes.filter((route) => consentAuth(route) !== undefined),
-      (route) => route.host,
-    );
-    several = new Set([...byHost].flatMap(([name, { length }]) => (length > 1 ? [name] : [])));
-    hostsOfSeveral.set(routes, several);
-  }
-  return !several.has(host);
+  return !hostsOfSeveral(routes).has(host);
 }
 
 /**
@@ -34,9 +41,11 @@ export function isCallbackIdOf(route: Pick<Route, "id">, id: string): boolean {
   return /^[\w-]{33}$/.test(id) && id.startsWith(routePart(route));
 }
 
-/** Hosts of applications, without ports. */
-const applicationHosts = new WeakMap<readonly Route[], ReadonlySet<string>>();
 const withoutPort = (host: string) => host.replace(/:\d+$/, "");
+/** Hosts of applications, without ports. */
+const applicationHosts = oncePerRoutes(
+  (routes) => new Set(routes.flatMap(({ host, mcp }) => (mcp.kind === "client" ? [withoutPort(host)] : []))),
+);
 
 /**
  * The origin where users connect a route, and of its callback: the route's origin, or the issuer's if an application shares the host.
@@ -46,12 +55,9 @@ export function connectOrigin(
   config: Pick<Config, "issuer" | "routes">,
   route: Pick<Route, "host" | "origin">,
 ): string {
-  const known = applicationHosts.get(config.routes);
-  const shared =
-    known ??
-    new Set(config.routes.flatMap(({ host, mcp }) => (mcp.kind === "client" ? [withoutPort(host)] : [])));
-  if (!known) applicationHosts.set(config.routes, shared);
-  return shared.has(withoutPort(route.host)) ? new URL(config.issuer).origin : route.origin;
+  return applicationHosts(config.routes).has(withoutPort(route.host))
+    ? new URL(config.issuer).origin
+    : route.origin;
 }
 
 /** Host of `connectOrigin`, as in `Route.host`. */

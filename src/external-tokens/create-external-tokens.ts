@@ -49,6 +49,8 @@ interface Known {
   readonly isCached: boolean;
 }
 
+const cacheHit: Known = { isConfirmed: false, isCached: true };
+
 /** Size of a caller and its cached assertion without the token itself; measured, rounded up. */
 const bytesPerEntry = 3072;
 
@@ -233,7 +235,8 @@ export function createExternalTokens(deps: {
   function answer(
     outcome: Outcome,
     route: Route,
-    { leeway, ...known }: { leeway: number } & Known,
+    leeway: number,
+    known: Known,
   ): Verification | Promise<Verification> {
     if ("rejection" in outcome) return { ok: false, ...outcome };
     const { verified } = outcome;
@@ -320,13 +323,13 @@ export function createExternalTokens(deps: {
         misses.inc();
         const arrivedAt = performance.now();
         return verifyOnce(token, issuer, config).then((outcome) => {
-          // Who has joined the verification of another caller came after its question to the store: something may have ended since.
+          // A caller that joined another's verification may have come after the store was asked: something may have ended since.
           const isConfirmed = "askedAt" in outcome && outcome.askedAt >= arrivedAt;
-          return answer(outcome, route, { leeway, isConfirmed, isCached: cache.get(token) === outcome });
+          return answer(outcome, route, leeway, { isConfirmed, isCached: cache.get(token) === outcome });
         });
       }
       hits.inc();
-      return answer(entry, route, { leeway, isConfirmed: false, isCached: true });
+      return answer(entry, route, leeway, cacheHit);
     },
     async identify(token) {
       const { config } = routes();

@@ -69,7 +69,7 @@ const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{
 
 const info = 30;
 
-/** In the fields of a line whose number is limited although its user is known, by this cause: an outage concerns everybody at once. */
+/** In the fields of a line whose number is limited although its user is known, by this cause: an outage affects all users at once. */
 export const limitedBy = Symbol("limited by");
 
 /** Value of `limitedBy`: fields of the line that counts the rest. */

@@ -22,7 +22,7 @@ const turnsPerUnknown = 4;
 export class Admission {
   readonly #longestWaitMs: () => number;
   readonly #now: () => number;
-  readonly #waiting = { known: new Queue<() => void>(), unknown: new Queue<() => void>() };
+  readonly #waiting = { known: new Set<() => void>(), unknown: new Set<() => void>() };
   #running = 0;
   #turns = 0;
   /** Measured average between two ends while all places are taken. */
@@ -86,29 +86,17 @@ export class Admission {
     const { known, unknown } = this.#waiting;
     const [first, second] = ++this.#turns % turnsPerUnknown === 0 ? [unknown, known] : [known, unknown];
     // Whoever is next takes the place as it is.
-    const next = first.next() ?? second.next();
+    const next = takeFirst(first) ?? takeFirst(second);
     if (next) next();
     else this.#running--;
   }
 }
 
-/** First in, first out. */
-class Queue<T> {
-  readonly #entries = new Set<{ readonly value: T }>();
-
-  get size(): number {
-    return this.#entries.size;
+/** The one that was added first. */
+function takeFirst<T>(waiting: Set<T>): T | undefined {
+  for (const one of waiting) {
+    waiting.delete(one);
+    return one;
   }
-
-  add(value: T): void {
-    this.#entries.add({ value });
-  }
-
-  next(): T | undefined {
-    for (const entry of this.#entries) {
-      this.#entries.delete(entry);
-      return entry.value;
-    }
-    return undefined;
-  }
+  return undefined;
 }

@@ -4,6 +4,7 @@ import { generateKeyPair, SignJWT } from "jose";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createExternalTokens } from "../../src/external-tokens/create-external-tokens.ts";
 import type { ExternalTokens } from "../../src/external-tokens/external-tokens.ts";
+import { createUpstreamTokens } from "../../src/upstream-tokens/create-upstream-tokens.ts";
 import { type Answer, startChecks, strangersKey } from "../ext-authz/start-checks.ts";
 import { changes } from "../store/changes.ts";
 import { scraped } from "../support/scraped.ts";
@@ -42,7 +43,9 @@ sign_in: {providers: [{issuer: https://idp.test, client_id: x}]}
 policy: {allow: {or: [{accept: true}]}}
 external_tokens:
   trusted_issuers: [{id: corp, issuer: "${issuer.url}", audience: [api://mcp], algorithms: [ES256]}]
-routes: [{id: a, name: A, from: https://mcp.test, to: http://127.0.0.1:1, mcp: {server: {upstream_auth: none}}}]
+routes:
+  - {id: a, name: A, from: https://mcp.test, to: http://127.0.0.1:1, mcp: {server: {upstream_auth: none}}}
+  - {id: b, name: B, from: https://other.test, to: https://upstream.test, mcp: {server: {}}}
 `,
     {
       fetch,
@@ -224,4 +227,33 @@ test("a caller that joins the verification of another is not accepted on an answ
   arrives.resolve();
   await first;
   expect(await joined).toMatchObject({ ok: false, rejection: "revoked" });
+});
+
+test("a person whose calls come faster than their connection is read takes one place", async () => {
+  database.resolve();
+  await served(await asks());
+  const route = checks.routes().byId("b");
+  if (!route) throw new Error("no route");
+  const reading = Promise.withResolvers<void>();
+  const { store, admission } = checks;
+  const tokens = createUpstreamTokens({
+    ...checks,
+    refreshAheadEveryMs: 0,
+    store: {
+      ...store,
+      upstreamTokens: {
+        ...store.upstreamTokens,
+        async findWithRequiredScopes(key) {
+          if (key.userId === "idp/slow") await reading.promise;
+          return store.upstreamTokens.findWithRequiredScopes(key);
+        },
+      },
+    },
+  });
+  const calls = Array.from({ length: 100 }, () => tokens.find({ userId: "idp/slow", kind: "person" }, route));
+  // Others have a place.
+  expect(await admission.run(async () => "begun")).toBe("begun");
+  reading.resolve();
+  await Promise.all(calls);
+  await tokens.close();
 });

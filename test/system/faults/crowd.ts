@@ -24,7 +24,7 @@ export type Answer = Omit<Observation, "call"> & { readonly index: number };
  */
 export async function connectCrowd(
   crowd: Crowd,
-): Promise<{ begin(): Promise<readonly Answer[]>; stop(): void }> {
+): Promise<{ begin(): Promise<readonly Answer[]>; stop(): void; close(): Promise<unknown> }> {
   const worker = new Worker(new URL(import.meta.url), { workerData: crowd });
   // An error in the thread rejects.
   await once(worker, "message");
@@ -35,11 +35,12 @@ export async function connectCrowd(
       return answers;
     },
     stop: () => worker.postMessage("stop"),
+    close: () => worker.terminate(),
   };
 }
 
 /** A function that waits for one of `count` places, and returns how to leave it. */
-export function places(count: number): () => Promise<() => void> {
+function places(count: number): () => Promise<() => void> {
   let taken = 0;
   const waiting: (() => void)[] = [];
   const leave = () => {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { cpuClock } from "../../../bench/load/cpu-clock.ts";
-import { type Answer, connectCrowd, places } from "./crowd.ts";
+import { mapAtOnce } from "../../../src/util/at-once.ts";
+import { type Answer, connectCrowd } from "./crowd.ts";
 import type { Fault, Scene } from "./fault.ts";
 import { type Call, type Observation, observe } from "./load.ts";
 
@@ -50,14 +51,14 @@ function herd(name: string, outage: (scene: Scene) => Promise<void>, withCosts =
       await connectAll(scene, calls.map(ownerOf), routeId, 0.001);
       const refreshesBefore = scene.server.counts().refreshes;
       let backAt = Date.now();
+      const boundMs = Math.max(servedWithinMs, 1.5 * crowd * costMs);
       const over = outage(scene).then(() => {
         backAt = Date.now();
+        // Also ends if they are never served.
+        return setTimeout(() => people.stop(), boundMs);
       });
-      const boundMs = Math.max(servedWithinMs, 1.5 * crowd * costMs);
-      // Also ends if they are never served.
-      const tooLong = over.then(() => setTimeout(() => people.stop(), boundMs));
-      const answers = await people.begin();
-      clearTimeout(await tooLong);
+      const [answers, tooLong] = await Promise.all([people.begin(), over]).finally(() => people.close());
+      clearTimeout(tooLong);
       const seconds = (Date.now() - backAt) / 1000;
       for (const { index, ...answer } of answers) {
         const call = calls[index];
@@ -197,17 +198,12 @@ async function costOfShedding(scene: Scene, calls: readonly Call[], routeId: str
   };
 }
 
-async function inParallel(scene: Scene, calls: readonly Call[]): Promise<Observation[]> {
-  const free = places(100);
-  return Promise.all(
-    calls.map(async (call) => {
-      const leave = await free();
-      const observation = await observe(scene.fetch, call);
-      leave();
-      scene.count(observation);
-      return observation;
-    }),
-  );
+function inParallel(scene: Scene, calls: readonly Call[]): Promise<Observation[]> {
+  return mapAtOnce(calls, 100, async (call) => {
+    const observation = await observe(scene.fetch, call);
+    scene.count(observation);
+    return observation;
+  });
 }
 
 async function cpuOf(scene: Scene, calls: readonly Call[]) {
