@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, totalmem } from "node:os";
+import { cpus, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import pg from "pg";
@@ -19,6 +19,7 @@ import { measureServing } from "./large-database/serving.ts";
 import { tablesMarkdown } from "./report/markdown.ts";
 import type { Table } from "./report/report.ts";
 import { prepareCheck } from "./world/check-call.ts";
+import { describeNoise, sampleSpeed, watchNoise } from "./world/noise.ts";
 import { startProcess } from "./world/start-process.ts";
 import { startWorld } from "./world/world.ts";
 
@@ -46,9 +47,11 @@ const { values } = parseArgs({
 const connections = Number(values.connections);
 const routes = Number(values.routes);
 const startedAt = performance.now();
-const [loadBefore = 0] = loadavg();
-const progress = (line: string) =>
+const noise = watchNoise();
+const progress = (line: string) => {
+  sampleSpeed();
   console.error(`${((performance.now() - startedAt) / 1000).toFixed(0).padStart(5)} s  ${line}`);
+};
 // Otherwise the exit handlers, which remove the data, do not run.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(1));
 
@@ -166,7 +169,7 @@ const text = tablesMarkdown(
     values.ciphertexts === "1"
       ? ""
       : `, ciphertexts of ${Number(values.ciphertexts) * 100}% of their real length`
-  }. ${cpus().length} × ${cpu?.model ?? "?"}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux, Node ${process.version}. Load average before the run: ${loadBefore.toFixed(1)}${loadBefore > 0.5 ? " (**the machine was busy with other work**: times are not meaningful, plans and rows are)" : ""}. ${new Date().toISOString().slice(0, 10)}, ${seconds} s.`,
+  }. ${cpus().length} × ${cpu?.model ?? "?"}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux, Node ${process.version}. ${describeNoise(noise())} ${new Date().toISOString().slice(0, 10)}, ${seconds} s.`,
 );
 writeFileSync(join(folder, "large-database.md"), text);
 console.log(text);

@@ -38,6 +38,9 @@ export async function measureOperations(
 const statementsNote =
   "The time of the whole call is in the bold line, and what it returned. Below, each statement that the server executed for it: its time on the server, rows read by all scans together (whether wanted or not), buffers of 8 KiB, and the plan. Statements that were executed several times are added up.";
 
+/** The product gives up a statement after this time. */
+const statementLimitMs = 3_000;
+
 /** Not the heartbeat, nor transactions. */
 const isOfProduct = ({ text, application }: ExecutedStatement) =>
   application !== "plan log" && !application.endsWith("heartbeat") && !/pg_notify|advisory/.test(text);
@@ -50,7 +53,9 @@ export function statementLines(statements: readonly ExecutedStatement[]): Line[]
     const scans = (plan: PlanNode) => nodesOf(plan).filter(isScan);
     const first = all[0];
     return {
-      name: `${shortened(text)}${all.length > 1 ? ` (${all.length} times)` : ""}`,
+      name: `${shortened(text)}${all.length > 1 ? ` (${all.length} times)` : ""}${
+        all.some(({ ms }) => ms > statementLimitMs) ? " **(over the limit of 3 s)**" : ""
+      }`,
       figures: {
         ms: sum(({ ms }) => ms),
         "rows read": sum(({ plan }) => scans(plan).reduce((total, node) => total + rowsTouched(node), 0)),

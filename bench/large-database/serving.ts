@@ -1,4 +1,5 @@
-import { setImmediate as turn } from "node:timers/promises";
+import { readFile, writeFile } from "node:fs/promises";
+import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
 import { type GrpcConnection, grpcConnection } from "../load/grpc-connection.ts";
 import { percentile } from "../load/percentile.ts";
 import type { Line, Table } from "../report/report.ts";
@@ -20,7 +21,7 @@ interface Replica {
   underWay: number;
 }
 
-/** Start-up, first checks, and a rolling restart of two replicas under load. */
+/** Start-up, first checks, and under load a reload of the routes file and a rolling restart of two replicas. */
 export async function measureServing(
   world: World,
   file: string,
@@ -61,6 +62,9 @@ export async function measureServing(
     name: "100 first checks of other connections, one after another",
     figures: { "ms p50": percentile(cold, 0.5), "ms p99": percentile(cold, 0.99) },
   });
+
+  progress("reload of the routes file under load");
+  lines.push(await measureReload(first, file));
   const replicas = [first, await connected(second)];
 
   progress("rolling restart of two replicas under load");
@@ -85,7 +89,7 @@ export async function measureServing(
       "ms p50": percentile(times, 0.5),
       "ms p99": percentile(times, 0.99),
       errors: failures.length,
-      failures: [...new Set(failures)].join("; ").slice(0, 200),
+      failures: describeFailures(failures),
     },
   });
   for (const { connection, sidecar } of replicas) {
@@ -98,6 +102,34 @@ export async function measureServing(
     lines,
   };
 }
+
+/** The longest check tells how long a reload holds the others up. @throws Error if the replica does not reload within two minutes */
+async function measureReload(replica: Replica, file: string): Promise<Line> {
+  const config = JSON.parse(await readFile(file, "utf8"));
+  const load = keepAsking([replica]);
+  const startedAt = performance.now();
+  await writeFile(file, JSON.stringify({ ...config, limits: { log_lines: 11 } }));
+  while (!replica.sidecar.log().includes("the routes file was reloaded")) {
+    if (performance.now() - startedAt > 120_000) throw new Error("the routes file was not reloaded");
+    await delay(20);
+  }
+  const ms = performance.now() - startedAt;
+  const { times, failures } = await load.stop();
+  return {
+    name: `reload of the routes file, ${concurrency} checks at a time`,
+    figures: {
+      ms,
+      checks: times.length,
+      "ms p50": percentile(times, 0.5),
+      "ms p99": percentile(times, 0.99),
+      "ms, longest": percentile(times, 1),
+      errors: failures.length,
+      failures: describeFailures(failures),
+    },
+  };
+}
+
+const describeFailures = (failures: readonly string[]) => [...new Set(failures)].join("; ").slice(0, 200);
 
 /** @throws Error if the check is not allowed with the right upstream token */
 async function timed({ ask, sidecar }: Replica): Promise<number> {
