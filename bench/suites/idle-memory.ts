@@ -36,8 +36,7 @@ export const idleMemory: Suite = async ({ world, upstream, progress }) => {
       routes: 10,
       upstream,
       tokenEndpoint: `${upstream}/token`,
-      // Workers listen at successive ports.
-      listen: { grpc: await loopback(), http: await loopback(), admin: await loopback() },
+      listen: await listenersApart(workers ?? 1),
       more: { database: { dir: join(world.folder, "idle-memory") }, ...(workers && { workers }) },
     });
     const sidecar = await startSidecar({
@@ -74,4 +73,11 @@ export const idleMemory: Suite = async ({ world, upstream, progress }) => {
   return { tables: [{ title: "Idle memory", note, lines }], targets };
 };
 
-const loopback = async () => `127.0.0.1:${await freePort()}`;
+/** Each worker listens at the next port after its sibling's. */
+async function listenersApart(workers: number): Promise<{ grpc: string; http: string; admin: string }> {
+  const ports: number[] = [];
+  while (ports.length < 3 * workers) ports.push(await freePort());
+  const [grpc, http, admin] = [0, 1, 2].map((listener) => `127.0.0.1:${ports[listener * workers]}`);
+  if (!grpc || !http || !admin) throw new Error("no free ports");
+  return { grpc, http, admin };
+}

@@ -54,7 +54,8 @@ export async function startProcess(options: {
   while (!(await isReady())) {
     if (ended || performance.now() - startedAt > 60_000) {
       child.kill("SIGKILL");
-      throw new Error(`${name} did not start:\n${log().slice(-2000)}`);
+      // Errors in a configuration come first, warnings after them.
+      throw new Error(`${name} did not start:\n${log().slice(0, 1000)}\n…\n${log().slice(-2000)}`);
     }
     await delay(5);
   }

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { type JWTPayload, SignJWT } from "jose";
-import { LRUCache } from "lru-cache";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import { keysOfGroups } from "../util/keys-of-groups.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
@@ -33,11 +33,10 @@ export function mintedTokens(
 ) {
   const { routes, keys, metrics, now } = deps;
   const namesOf = keysOfGroups();
-  const cache = new LRUCache<
+  const cache = boundedCache<
     string,
     { readonly group: string; readonly until: number; readonly token: string }
-  >({
-    max: routes().config.limits.cacheEntries,
+  >(routes().config.limits.cacheEntries, {
     dispose: ({ group }, name, reason) => {
       namesOf.remove(group, name);
       if (reason === "evict") metrics.cacheEvictions.inc({ cache: cacheName });

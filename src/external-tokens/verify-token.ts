@@ -19,6 +19,7 @@ import {
 import type { TrustedIssuer } from "../config/config.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { sharedTexts, sharedWords } from "../util/shared-values.ts";
 import {
   type Caller,
   issuedTo,
@@ -27,6 +28,11 @@ import {
   type VerifiedToken,
 } from "./external-tokens.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
+
+// Thousands of cached tokens name the same clients and scopes.
+const sharedClientId = sharedTexts();
+const sharedScopes = sharedWords();
+const scopesOf = (claim: unknown) => (typeof claim === "string" ? sharedScopes(claim) : []);
 
 /**
  * Translates an error of jose's `jwtVerify` into a rejection.
@@ -133,9 +139,9 @@ function asOwn(payload: JWTPayload): VerifiedToken | Rejected {
       // The token contains only the user id; the rest comes from the sign-in record, which a service account does not have.
       groups: [],
       claims: {},
-      clientId,
+      clientId: sharedClientId(clientId),
       grantId: typeof grantId === "string" ? grantId : undefined,
-      scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
+      scopes: scopesOf(payload.scope),
       expiresAt: payload.exp ?? 0,
       kind: isServiceAccount ? "service_account" : "person",
       // The authorization server sets `false` if the client may not use refresh tokens.
@@ -217,7 +223,7 @@ function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): Ve
       groups: groupsOf(claimAt(claims, trusted.claims.groups)),
       claims: withWithheldGroups(withoutTokenClaims(claims), trusted.claims.groups),
       clientId: typeof clientId === "string" ? clientId : trusted.id,
-      scopes: typeof payload.scope === "string" ? payload.scope.split(" ").filter(Boolean) : [],
+      scopes: scopesOf(payload.scope),
       expiresAt,
       kind: "foreign",
       refreshable: false,

@@ -2,11 +2,11 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { parseCookie } from "cookie";
 import type { Context } from "koa";
-import { LRUCache } from "lru-cache";
 import { ownCookieName } from "../config/cookies.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
 import type { BrowserSessionRecord } from "../store/browser-sessions.ts";
 import { hashedHandle } from "../store/hashed-handle.ts";
+import { boundedCache } from "../util/bounded-cache.ts";
 import { keysOfGroups } from "../util/keys-of-groups.ts";
 import type { BrowserSession, SignInDeps } from "./sign-in.ts";
 
@@ -37,8 +37,7 @@ export function createBrowserSessions(
   onUncheckedEmail: (userId: string) => void,
 ): Sessions {
   const namesOf = keysOfGroups();
-  const people = new LRUCache<string, BrowserSession>({
-    max: routes().config.limits.cacheEntries,
+  const people = boundedCache<string, BrowserSession>(routes().config.limits.cacheEntries, {
     ttl: cachedMs,
     dispose: ({ userId }, name, reason) => {
       namesOf.remove(userId, name);

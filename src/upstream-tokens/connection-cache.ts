@@ -4,6 +4,7 @@ import { consentAuth, type Route } from "../model/route.ts";
 import type { RequiredScopes } from "../store/required-scopes.ts";
 import type { Store } from "../store/store.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
+import { sharedTexts } from "../util/shared-values.ts";
 import type { Credential } from "./upstream-tokens.ts";
 
 /** A snapshot of one connection. */
@@ -33,7 +34,7 @@ export interface ConnectionCache {
 }
 
 /** Properties of a token whose values depend on its route and authorization server. */
-const sharedTexts = [
+const sharedFields = [
   "routeId",
   "upstream",
   "issuer",
@@ -43,8 +44,7 @@ const sharedTexts = [
   "redirectUri",
   "resource",
 ] as const satisfies (keyof UpstreamToken)[];
-type SharedText = (typeof sharedTexts)[number];
-const maxSharedTexts = 1_000;
+type SharedField = (typeof sharedFields)[number];
 
 /** A write of a token under way. */
 export interface ConnectionWrite {
@@ -70,12 +70,7 @@ export function createConnectionCache(deps: {
       if (reason === "evict") deps.onEvict();
     },
   });
-  const texts = new LRUCache<string, string>({ max: maxSharedTexts });
-  const shared = (text: string) => {
-    const known = texts.get(text);
-    if (known === undefined) texts.set(text, text);
-    return known ?? text;
-  };
+  const shared = sharedTexts();
   const loads = new Map<string, { promise: Promise<Connection>; current: boolean }>();
 
   /** Versions that notifications have named since a write began; undefined: anything may have changed. */
@@ -118,8 +113,8 @@ export function createConnectionCache(deps: {
     const credential = deps.credentialOf(token, name);
     const { accessToken } = token;
     const sent = credential.headers[0]?.[1] ?? "";
-    const same: Partial<Record<SharedText, string>> = {};
-    for (const field of sharedTexts) if (token[field] !== undefined) same[field] = shared(token[field]);
+    const same: Partial<Record<SharedField, string>> = {};
+    for (const field of sharedFields) if (token[field] !== undefined) same[field] = shared(token[field]);
     const kept = {
       ...token,
       ...same,
