@@ -45,7 +45,11 @@ await measure(4000);
 const measured = await measure(8000);
 open.close();
 await sidecar.stop();
-const [profileFile] = readdirSync(world.folder).filter((name) => name.endsWith(".cpuprofile"));
+// `serve` restarts itself with its own flags: the first profile is of the time before.
+const profileFile = readdirSync(world.folder)
+  .filter((name) => name.endsWith(".cpuprofile"))
+  .toSorted()
+  .at(-1);
 const profile = JSON.parse(readFileSync(join(world.folder, profileFile ?? ""), "utf8")) as CpuProfile & {
   endTime: number;
 };

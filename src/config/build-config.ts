@@ -302,6 +302,7 @@ export function checkEgressProxies(
       "write http://host:port; SOCKS is not supported",
     );
   }
+  if (https === undefined && http === undefined) return;
   for (const { url, path } of servers) {
     const parsed = URL.parse(url);
     if (!parsed || isInternal(parsed) || proxyFor(parsed, proxies) === undefined) continue;

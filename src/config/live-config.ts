@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 import { type FSWatcher, readFileSync, realpathSync, statSync, watch } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config.ts";
-import { loadConfig } from "./load-config.ts";
+import { buildChecked, type LoadedConfig, loadConfig } from "./load-config.ts";
+import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
@@ -11,6 +12,9 @@ import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./s
 const settleMs = 100;
 /** Polling interval for file systems without change events (network mounts), ms. */
 const pollMs = 5000;
+
+/** Larger routes files are loaded on another thread, bytes: some 300 routes, which take 50 to 150 ms. */
+const loadedAtOnceBytes = 100_000;
 
 /** Watches a set of files. */
 export interface FileWatch {
@@ -159,13 +163,30 @@ export function createLiveConfig(deps: {
   metrics.configLoads.inc({ outcome: "loaded" });
   metrics.configLastLoadSuccessful.set(1);
 
-  const watch = watchFiles(() => {
+  let closed = false;
+  /** A file is being loaded; files may have changed meanwhile. */
+  let loading = false;
+  let changedMeanwhile = false;
+  const watch = watchFiles(async () => {
+    changedMeanwhile = true;
+    if (loading) return;
+    loading = true;
+    while (changedMeanwhile && !closed) {
+      changedMeanwhile = false;
+      await loadChanged();
+    }
+    loading = false;
+  });
+  watch.files(watched);
+
+  async function loadChanged(): Promise<void> {
     const now = fingerprints(watched);
     if (watched.every((path) => now.get(path) === seen.get(path))) return;
-    const loaded = loadConfig(file, env, { listeners, workers });
+    const { loaded, secrets } = await loadAgain();
+    if (closed) return;
     watched = [resolve(file), ...loaded.referencedFiles];
     watch.files(watched);
-    seen = new Map([...fingerprints(watched), ...now]);
+    seen = new Map([...secrets, ...now]);
     problems = loaded.problems;
     metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "rejected" });
     metrics.configLastLoadSuccessful.set(loaded.ok ? 1 : 0);
@@ -185,8 +206,22 @@ export function createLiveConfig(deps: {
     inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
     table = buildTable(table);
     for (const listener of changes) listener(table, needsRestart);
-  });
-  watch.files(watched);
+  }
+
+  /** @returns also the fingerprints of the files that it refers to */
+  async function loadAgain(): Promise<{ loaded: LoadedConfig; secrets: Map<string, string> }> {
+    const options = { listeners, workers };
+    // A thread takes longer to start than a small file to load.
+    const isLarge = (statSync(file, { throwIfNoEntry: false })?.size ?? 0) > loadedAtOnceBytes;
+    const found = isLarge ? await loadOnThread(file, env, options) : undefined;
+    // Taken before the files are read here, so that a change in between is detected.
+    const secrets = fingerprints(found?.referencedFiles ?? []);
+    if (found && !found.parsed) return { loaded: { ok: false, ...found }, secrets };
+    const config = found?.parsed && (await buildChecked(file, found.parsed, env, options));
+    if (found && config) return { loaded: { ok: true, config, ...found }, secrets };
+    const loaded = loadConfig(file, env, options);
+    return { loaded, secrets: fingerprints(loaded.referencedFiles) };
+  }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
     const { config, problems: rejected } = buildStoredRoutes(inFile, stored);
@@ -210,7 +245,10 @@ export function createLiveConfig(deps: {
     onProblem: (listener) => subscribe(rejectionListeners, listener),
     lastProblems: () => problems,
     lastProblem: () => rejection,
-    close: () => watch.close(),
+    close() {
+      closed = true;
+      watch.close();
+    },
   };
 }
 

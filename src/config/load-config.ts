@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { readFileSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import type { Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
 import { buildConfig, checkEgressProxies } from "./build-config.ts";
@@ -63,12 +64,12 @@ function current(): FieldContext {
   return context;
 }
 
-interface LoadOptions {
+export interface LoadOptions {
   readonly listeners?: { readonly grpc?: string; readonly http?: string };
   readonly workers?: AskedWorkers;
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Reads and validates the routes file and fills in defaults. Reports all problems at once, each with its position and fix.
@@ -79,6 +80,18 @@ type Environment = Readonly<Record<string, string | undefined>>;
  * @param options.workers overrides `workers` of the file
  */
 export function loadConfig(file: string, env: Environment, options: LoadOptions = {}): LoadedConfig {
+  return loadParsed(file, env, options).loaded;
+}
+
+/**
+ * As `loadConfig`; with the parsed YAML of a file without errors, which `buildChecked` takes, on another thread, too: a `Config` cannot be
+ * passed between threads.
+ */
+export function loadParsed(
+  file: string,
+  env: Environment,
+  options: LoadOptions,
+): { readonly loaded: LoadedConfig; readonly parsed?: ParsedFile } {
   const absolute = resolve(file);
   let text: string;
   let worldReadable: boolean;
@@ -96,7 +109,7 @@ export function loadConfig(file: string, env: Environment, options: LoadOptions 
       message: `the file cannot be read (${code})`,
       fix: "name a file that this process can read with --config, or in ENVOY_MCP_AUTH_CONFIG",
     };
-    return { ok: false, problems: [problem], referencedFiles: [] };
+    return { loaded: { ok: false, problems: [problem], referencedFiles: [] } };
   }
   const source = configSource(file, text);
   const reporter = createReporter(file, source);
@@ -114,8 +127,53 @@ export function loadConfig(file: string, env: Environment, options: LoadOptions 
   const problems = reporter.problems();
   const referencedFiles = [...context.referencedFiles];
   return config === undefined || problems.some(({ severity }) => severity === "error")
-    ? { ok: false, problems, referencedFiles }
-    : { ok: true, config, problems, referencedFiles };
+    ? { loaded: { ok: false, problems, referencedFiles } }
+    : {
+        loaded: { ok: true, config, problems, referencedFiles },
+        parsed: { value: source.value, worldReadable },
+      };
+}
+
+/** A routes file without errors, parsed. */
+export interface ParsedFile {
+  readonly value: unknown;
+  readonly worldReadable: boolean;
+}
+
+/** How long a part of `buildChecked` may hold up the event loop, ms. */
+const stepMs = 5;
+
+/**
+ * The configuration of a file in which `loadParsed` has found no errors, built in short steps and without checking it again.
+ *
+ * @returns undefined if a file that it refers to has changed since, so that a value is now invalid
+ */
+export async function buildChecked(
+  file: string,
+  { value, worldReadable }: ParsedFile,
+  env: Environment,
+  options: LoadOptions,
+): Promise<Config | undefined> {
+  const absolute = resolve(file);
+  // Its problems are those of `loadParsed`, which knows their positions.
+  const reporter = createReporter(file, {
+    value,
+    syntaxProblems: [],
+    position: () => ({ line: 1, column: 1 }),
+  });
+  const context = { folder: dirname(absolute), env, worldReadable, referencedFiles: new Set<string>() };
+  const config = await reading.run(context, async () => {
+    const steps = readInSteps(absolute, value, { ...context, ...options }, reporter);
+    let pauseAt = performance.now() + stepMs;
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) {
+      if (performance.now() < pauseAt) continue;
+      await setImmediate();
+      pauseAt = performance.now() + stepMs;
+    }
+    return step.value?.config;
+  });
+  return reporter.problems().some(({ severity }) => severity === "error") ? undefined : config;
 }
 
 function readConfig(
@@ -124,6 +182,20 @@ function readConfig(
   context: FieldContext & LoadOptions,
   reporter: Reporter,
 ): Config | undefined {
+  const steps = readInSteps(file, value, context, reporter);
+  let step = steps.next();
+  while (!step.done) step = steps.next();
+  step.value?.check();
+  return step.value?.config;
+}
+
+/** Reads the values of a file, a route a step. @returns the configuration, and what checks how its parts go together */
+function* readInSteps(
+  file: string,
+  value: unknown,
+  context: FieldContext & LoadOptions,
+  reporter: Reporter,
+): Generator<void, { readonly config: Config; readonly check: () => void } | undefined> {
   if (!isMapping(value)) {
     reporter.error([], "the file is not a mapping", "write issuer: and routes: at its top level");
     return undefined;
@@ -144,6 +216,7 @@ function readConfig(
   } else {
     const defaults = { passIdentityHeaders: top?.pass_identity_headers ?? true, policy: sharedPolicy };
     for (const [index, entry] of entries.entries()) {
+      yield;
       const path = ["routes", index];
       if (!isMapping(entry)) {
         reporter.error(path, "a route must be a mapping", "write from:, to:, policy: and mcp: under it");
@@ -169,24 +242,26 @@ function readConfig(
     routes.map(({ route }) => route),
     context.workers,
   );
-  checkWorkers(config, context.listeners ?? {}, reporter);
-  checkDatabase(config, reporter);
-  const issuers = config.signIn.providers.map(({ issuer: url }, index) => ({
-    url,
-    path: ["sign_in", "providers", index, "issuer"],
-  }));
-  const upstreams = routes.flatMap(({ route, path }) =>
-    route.to.map((url) => ({ url, path: [...path, "to"] })),
-  );
-  checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
-  checkPlainListeners(config, top.envoy.tls, reporter);
-  checkFleet(config, reporter);
-  checkAggregation(config, reporter);
-  checkConflicts(config, routes, reporter);
-  checkSharedSecrets({ ...adopted, routes: entries }, reporter);
-  checkIssuers(config, reporter);
-  checkIdentities(config, reporter);
-  return config;
+  const check = () => {
+    checkWorkers(config, context.listeners ?? {}, reporter);
+    checkDatabase(config, reporter);
+    const issuers = config.signIn.providers.map(({ issuer: url }, index) => ({
+      url,
+      path: ["sign_in", "providers", index, "issuer"],
+    }));
+    const upstreams = routes.flatMap(({ route, path }) =>
+      route.to.map((url) => ({ url, path: [...path, "to"] })),
+    );
+    checkEgressProxies(config.upstreamOAuth.proxies, [...issuers, ...upstreams], reporter);
+    checkPlainListeners(config, top.envoy.tls, reporter);
+    checkFleet(config, reporter);
+    checkAggregation(config, reporter);
+    checkConflicts(config, routes, reporter);
+    checkSharedSecrets({ ...adopted, routes: entries }, reporter);
+    checkIssuers(config, reporter);
+    checkIdentities(config, reporter);
+  };
+  return { config, check };
 }
 
 function readSharedPolicy(policy: unknown, reporter: Reporter) {

@@ -111,8 +111,6 @@ describe("the layout of src/", () => {
     expect(whole.map((file) => relative(src, file)).toSorted()).toEqual([
       // 32 views of a route.
       "config/paths.ts",
-      "external-tokens/minted-tokens.ts",
-      "sign-in/sessions.ts",
       "store/notified-cache.ts",
       "upstream-tokens/connection-cache.ts",
       "upstream-tokens/usage.ts",

@@ -3,6 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { createLiveConfig, type LiveConfig } from "../../src/config/live-config.ts";
+import { buildChecked } from "../../src/config/load-config.ts";
+import { loadOnThread } from "../../src/config/load-on-thread.ts";
 import type { RouteTable } from "../../src/config/route-table.ts";
 import { writeXdsDir } from "../../src/envoy-config/bootstrap.ts";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.ts";
@@ -168,5 +170,117 @@ describe("reloading the routes file", () => {
 
   it("fails at startup if the file is invalid", () => {
     expect(() => live(configFile("routes: []"))).toThrow(expect.objectContaining({ code: "invalid_config" }));
+  });
+});
+
+describe("reloading a large routes file", () => {
+  const oauth = `{upstream_oauth2: {client_id: c, client_secret: "file:secret", endpoint: {auth_url: "https://as.example.com/authorize", token_url: "https://as.example.com/token"}}}`;
+  const large = (upstreamHost: string, { count = 600, more = "" } = {}) =>
+    routes(upstreamHost) +
+    Array.from(
+      { length: count },
+      (_, n) =>
+        `  - {id: r${n}, from: "https://big.example.com/r${n}", to: "https://up${n}.example.com", mcp: {server: ${oauth}}}\n`,
+    ).join("") +
+    more;
+  const largeFile = (text: string) => {
+    const file = configFile(text);
+    writeFileSync(join(dirname(file), "secret"), "first-secret", { mode: 0o600 });
+    return file;
+  };
+  const settings = (table: RouteTable) => JSON.stringify(table.config);
+
+  it("leads to what a start with it leads to, with the same warnings at the same places", async () => {
+    const file = largeFile(large("one"));
+    const config = live(file);
+    const change = changed(config);
+    writeFileSync(
+      file,
+      large("two", { more: "  - {from: https://last.example.com, to: http://last, mcp: {}}\n" }),
+    );
+    await change;
+    const started = live(file);
+    expect(upstream(config)).toBe("http://two");
+    expect(config.current().config).toEqual(started.current().config);
+    expect(config.lastProblems().length).toBeGreaterThanOrEqual(600);
+    expect(config.lastProblems()).toEqual(started.lastProblems());
+  });
+
+  it("does not hold up the event loop", async () => {
+    const file = largeFile(large("one", { count: 3_000 }));
+    let turns = 0;
+    let done = false;
+    const turn = () => {
+      turns++;
+      if (!done) setImmediate(turn);
+    };
+    turn();
+    const found = await loadOnThread(file, {}, {});
+    if (!found?.parsed) throw new Error(JSON.stringify(found?.problems));
+    expect(turns).toBeGreaterThan(100);
+    turns = 0;
+    expect(await buildChecked(file, found.parsed, {}, {})).toMatchObject({ routes: { length: 3_001 } });
+    expect(turns).toBeGreaterThan(2);
+    done = true;
+  });
+
+  it.each([
+    [
+      "a setting that does not exist",
+      "  - {id: x, from: https://x.example.com, to: http://x, mcp: {servr: {}}}\n",
+      /servr/,
+    ],
+    [
+      "a conflict between routes",
+      "  - {id: x, from: https://big.example.com/r5, to: http://x, mcp: {}}\n",
+      /already claimed/,
+    ],
+    ["text that is not YAML", "  - {id: [\n", /not valid YAML/],
+  ])("rejects %s, at its place", async (_what, more, problem) => {
+    const file = largeFile(large("one"));
+    const config = live(file);
+    const refusal = refused(config);
+    writeFileSync(file, large("two", { more }));
+    const text = await refusal;
+    expect(text).toMatch(problem);
+    expect(text).toMatch(/routes\.yaml:60[67]:/);
+    expect(upstream(config)).toBe("http://one");
+  });
+
+  it("takes a changed secret over, and a change that comes while it is being loaded", async () => {
+    const file = largeFile(large("one"));
+    let whileBuilding: (() => void) | undefined;
+    const env = {
+      get EXAMPLE() {
+        whileBuilding?.();
+        return "value";
+      },
+    };
+    const config = createLiveConfig({ file, env, metrics: createMetrics() });
+    open.push(config);
+    let change = changed(config);
+    writeFileSync(join(dirname(file), "secret"), "second-secret");
+    await change;
+    expect(settings(config.current())).toMatch(/second-secret/);
+    expect(settings(config.current())).not.toMatch(/first-secret/);
+
+    const seen: unknown[] = [];
+    const third = new Promise<void>((resolve) => {
+      config.onChange(() => {
+        seen.push(upstream(config));
+        if (upstream(config) === "http://three") resolve();
+      });
+    });
+    const usesEnv = `  - {id: e, from: https://e.example.com, to: http://e, mcp: {server: {upstream_auth: {headers: {x-key: '\${EXAMPLE}'}}}}}\n`;
+    let asked = 0;
+    whileBuilding = () => {
+      // Once for the thread's copy, then by the thread that serves.
+      if (++asked === 2) writeFileSync(file, large("three"));
+    };
+    change = changed(config);
+    writeFileSync(file, large("two", { more: usesEnv }));
+    await change;
+    await third;
+    expect(seen).toEqual(["http://two", "http://three"]);
   });
 });

@@ -1,0 +1,10 @@
+import { parentPort, workerData } from "node:worker_threads";
+import { loadParsed } from "./load-config.ts";
+import type { LoadedOnThread, LoadTask } from "./load-on-thread.ts";
+
+// The thread of `loadOnThread`; imported by nothing.
+const { file, env, options }: LoadTask = workerData;
+const { loaded, parsed } = loadParsed(file, env, options);
+const { problems, referencedFiles } = loaded;
+const found: LoadedOnThread = { problems, referencedFiles, ...(parsed && { parsed }) };
+parentPort?.postMessage(found);
