@@ -52,7 +52,6 @@ export async function measureServing(
   };
 
   progress("start-up and first checks");
-  const second = await start();
   const first = await connected(await start());
   lines.push({ name: "`serve` is ready", figures: { ms: first.sidecar.readyMs } });
   lines.push({ name: "its first check", figures: { ms: await timed(first) } });
@@ -65,7 +64,7 @@ export async function measureServing(
 
   progress("reload of the routes file under load");
   lines.push(await measureReload(first, file));
-  const replicas = [first, await connected(second)];
+  const replicas = [first, await connected(await start())];
 
   progress("rolling restart of two replicas under load");
   const load = keepAsking(replicas);
@@ -108,10 +107,14 @@ async function measureReload(replica: Replica, file: string): Promise<Line> {
   const config = JSON.parse(await readFile(file, "utf8"));
   const load = keepAsking([replica]);
   const startedAt = performance.now();
-  await writeFile(file, JSON.stringify({ ...config, limits: { log_lines: 11 } }));
-  while (!replica.sidecar.log().includes("the routes file was reloaded")) {
-    if (performance.now() - startedAt > 120_000) throw new Error("the routes file was not reloaded");
-    await delay(20);
+  try {
+    await writeFile(file, JSON.stringify({ ...config, limits: { log_lines: 11 } }));
+    while (!replica.sidecar.log().includes("the routes file was reloaded")) {
+      if (performance.now() - startedAt > 120_000) throw new Error("the routes file was not reloaded");
+      await delay(20);
+    }
+  } finally {
+    load.stop();
   }
   const ms = performance.now() - startedAt;
   const { times, failures } = await load.stop();

@@ -76,7 +76,11 @@ export const idleMemory: Suite = async ({ world, upstream, progress }) => {
 /** Each worker listens at the next port after its sibling's. */
 async function listenersApart(workers: number): Promise<{ grpc: string; http: string; admin: string }> {
   const ports: number[] = [];
-  while (ports.length < 3 * workers) ports.push(await freePort());
+  while (ports.length < 3 * workers) {
+    const port = await freePort();
+    if (ports.length % workers !== 0 && port !== (ports.at(-1) ?? 0) + 1) ports.length = 0;
+    ports.push(port);
+  }
   const [grpc, http, admin] = [0, 1, 2].map((listener) => `127.0.0.1:${ports[listener * workers]}`);
   if (!grpc || !http || !admin) throw new Error("no free ports");
   return { grpc, http, admin };

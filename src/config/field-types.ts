@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
 import { redirectUriFault } from "./client-metadata-rules.ts";
+import { type ReferencedFile, readReferencedFile } from "./referenced-files.ts";
 
 /** Context of the file that the fields are in. */
 export interface FieldContext {
@@ -14,8 +14,8 @@ export interface FieldContext {
   readonly worldReadable: boolean;
   /** Secrets are literal and files are not allowed: input from the network must not read files or the environment. */
   readonly literal?: boolean;
-  /** Output: absolute paths of all files read by `file:` references. */
-  readonly referencedFiles: Set<string>;
+  /** Reads what a `file:` reference names. @param path absolute */
+  readonly readFile: (path: string) => ReferencedFile;
 }
 
 const units = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
@@ -158,19 +158,16 @@ export function createFields(context: FieldContext) {
         if (context.literal) return value;
         if (value.startsWith("file:")) {
           const file = resolve(context.folder, value.slice(5));
-          context.referencedFiles.add(file);
-          try {
-            const content = readFileSync(file, "utf8").trim();
-            if (content !== "") return content;
-            reject(issues, `${file} is empty`, "write the secret to it");
-          } catch (error) {
-            const code = error instanceof Error && "code" in error ? String(error.code) : "unreadable";
+          const { content, fault } = context.readFile(file);
+          const secret = content?.trim();
+          if (secret) return secret;
+          if (fault === undefined) reject(issues, `${file} is empty`, "write the secret to it");
+          else
             reject(
               issues,
-              `${file} cannot be read (${code})`,
+              `${file} cannot be read (${fault})`,
               "create the file, or make it readable to this process",
             );
-          }
           return z.NEVER;
         }
         let missing: string | undefined;
@@ -249,6 +246,6 @@ export function literalFields(): Fields {
     env: {},
     worldReadable: false,
     literal: true,
-    referencedFiles: new Set(),
+    readFile: readReferencedFile,
   });
 }

@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
-import { type FSWatcher, readFileSync, realpathSync, statSync, watch } from "node:fs";
+import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config.ts";
-import { buildChecked, type LoadedConfig, loadConfig } from "./load-config.ts";
+import { buildChecked, type LoadedConfig, loadParsed, type ReferencedFiles } from "./load-config.ts";
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
+import { readReferencedFile } from "./referenced-files.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
@@ -149,7 +149,7 @@ export function createLiveConfig(deps: {
 
   // Taken before the file is read, so that a change in between is detected.
   const before = fingerprints([resolve(file)]);
-  const first = loadConfig(file, env, { listeners, workers });
+  const { loaded: first, files: firstFiles } = loadParsed(file, env, { listeners, workers });
   if (!first.ok) throw new InvalidConfig(first.problems);
   const started = readAtStart(first.config);
   let inFile = first.config;
@@ -159,11 +159,11 @@ export function createLiveConfig(deps: {
   let problems = first.problems;
   let rejection: string | undefined;
   let watched = [resolve(file), ...first.referencedFiles];
-  let seen = new Map([...before, ...fingerprints(first.referencedFiles)]);
+  let seen = new Map([...before, ...fingerprintsOf(firstFiles)]);
   metrics.configLoads.inc({ outcome: "loaded" });
   metrics.configLastLoadSuccessful.set(1);
 
-  let closed = false;
+  const closing = new AbortController();
   /** A file is being loaded; files may have changed meanwhile. */
   let loading = false;
   let changedMeanwhile = false;
@@ -171,22 +171,25 @@ export function createLiveConfig(deps: {
     changedMeanwhile = true;
     if (loading) return;
     loading = true;
-    while (changedMeanwhile && !closed) {
-      changedMeanwhile = false;
-      await loadChanged();
+    try {
+      while (changedMeanwhile && !closing.signal.aborted) {
+        changedMeanwhile = false;
+        await loadChanged();
+      }
+    } finally {
+      loading = false;
     }
-    loading = false;
   });
   watch.files(watched);
 
   async function loadChanged(): Promise<void> {
     const now = fingerprints(watched);
     if (watched.every((path) => now.get(path) === seen.get(path))) return;
-    const { loaded, secrets } = await loadAgain();
-    if (closed) return;
-    watched = [resolve(file), ...loaded.referencedFiles];
+    const { loaded, files } = await loadAgain();
+    if (closing.signal.aborted) return;
+    watched = [resolve(file), ...files.keys()];
     watch.files(watched);
-    seen = new Map([...secrets, ...now]);
+    seen = new Map([...fingerprintsOf(files), ...now]);
     problems = loaded.problems;
     metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "rejected" });
     metrics.configLastLoadSuccessful.set(loaded.ok ? 1 : 0);
@@ -208,19 +211,15 @@ export function createLiveConfig(deps: {
     for (const listener of changes) listener(table, needsRestart);
   }
 
-  /** @returns also the fingerprints of the files that it refers to */
-  async function loadAgain(): Promise<{ loaded: LoadedConfig; secrets: Map<string, string> }> {
+  async function loadAgain(): Promise<{ loaded: LoadedConfig; files: ReferencedFiles }> {
     const options = { listeners, workers };
     // A thread takes longer to start than a small file to load.
-    const isLarge = (statSync(file, { throwIfNoEntry: false })?.size ?? 0) > loadedAtOnceBytes;
-    const found = isLarge ? await loadOnThread(file, env, options) : undefined;
-    // Taken before the files are read here, so that a change in between is detected.
-    const secrets = fingerprints(found?.referencedFiles ?? []);
-    if (found && !found.parsed) return { loaded: { ok: false, ...found }, secrets };
-    const config = found?.parsed && (await buildChecked(file, found.parsed, env, options));
-    if (found && config) return { loaded: { ok: true, config, ...found }, secrets };
-    const loaded = loadConfig(file, env, options);
-    return { loaded, secrets: fingerprints(loaded.referencedFiles) };
+    if (sizeOf(file) <= loadedAtOnceBytes) return loadParsed(file, env, options);
+    const { problems, files, parsed } = await loadOnThread(file, env, options, closing.signal);
+    const referencedFiles = [...files.keys()];
+    if (!parsed) return { loaded: { ok: false, problems, referencedFiles }, files };
+    const config = await buildChecked(file, parsed, env, options);
+    return { loaded: { ok: true, config, problems, referencedFiles }, files };
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
@@ -246,7 +245,7 @@ export function createLiveConfig(deps: {
     lastProblems: () => problems,
     lastProblem: () => rejection,
     close() {
-      closed = true;
+      closing.abort();
       watch.close();
     },
   };
@@ -264,17 +263,19 @@ function describeProblems(problems: readonly Problem[]): string {
   return first === undefined ? "rejected" : formatProblem(first) + more;
 }
 
-/** Contents and permissions: `chmod o-r` fixes the problem of an inline secret. */
 function fingerprints(files: readonly string[]): Map<string, string> {
-  const fingerprint = (file: string) => {
-    try {
-      return createHash("sha256")
-        .update(`${statSync(file).mode}\0`)
-        .update(readFileSync(file))
-        .digest("hex");
-    } catch {
-      return "absent";
-    }
-  };
-  return new Map(files.map((file) => [file, fingerprint(file)]));
+  return fingerprintsOf(new Map(files.map((file) => [file, readReferencedFile(file)])));
+}
+
+function fingerprintsOf(files: ReferencedFiles): Map<string, string> {
+  return new Map([...files].map(([path, { fingerprint }]) => [path, fingerprint]));
+}
+
+/** Bytes; 0 if it cannot be read, which loading it reports. */
+function sizeOf(file: string): number {
+  try {
+    return statSync(file).size;
+  } catch {
+    return 0;
+  }
 }

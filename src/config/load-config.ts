@@ -16,6 +16,7 @@ import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.
 import { parsePolicy } from "./parse-policy.ts";
 import { adoptPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
+import { type ReferencedFile, readReferencedFile } from "./referenced-files.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
@@ -51,9 +52,7 @@ const fields = createFields({
   get worldReadable() {
     return current().worldReadable;
   },
-  get referencedFiles() {
-    return current().referencedFiles;
-  },
+  readFile: (path) => current().readFile(path),
 });
 const topSchema = configSchema(fields);
 const entrySchema = routeSchema(fields);
@@ -91,7 +90,7 @@ export function loadParsed(
   file: string,
   env: Environment,
   options: LoadOptions,
-): { readonly loaded: LoadedConfig; readonly parsed?: ParsedFile } {
+): { readonly loaded: LoadedConfig; readonly files: ReferencedFiles; readonly parsed?: ParsedFile } {
   const absolute = resolve(file);
   let text: string;
   let worldReadable: boolean;
@@ -109,11 +108,12 @@ export function loadParsed(
       message: `the file cannot be read (${code})`,
       fix: "name a file that this process can read with --config, or in ENVOY_MCP_AUTH_CONFIG",
     };
-    return { loaded: { ok: false, problems: [problem], referencedFiles: [] } };
+    return { loaded: { ok: false, problems: [problem], referencedFiles: [] }, files: new Map() };
   }
   const source = configSource(file, text);
   const reporter = createReporter(file, source);
-  const context = { folder: dirname(absolute), env, worldReadable, referencedFiles: new Set<string>() };
+  const files = new Map<string, ReferencedFile>();
+  const context = { folder: dirname(absolute), env, worldReadable, readFile: once(files) };
   const config =
     source.value === undefined
       ? undefined
@@ -125,35 +125,45 @@ export function loadParsed(
       else reporter.warn(path, message, fix);
   }
   const problems = reporter.problems();
-  const referencedFiles = [...context.referencedFiles];
+  const referencedFiles = [...files.keys()];
   return config === undefined || problems.some(({ severity }) => severity === "error")
-    ? { loaded: { ok: false, problems, referencedFiles } }
+    ? { loaded: { ok: false, problems, referencedFiles }, files }
     : {
         loaded: { ok: true, config, problems, referencedFiles },
-        parsed: { value: source.value, worldReadable },
+        files,
+        parsed: { value: source.value, worldReadable, files },
       };
 }
 
-/** A routes file without errors, parsed. */
+/** What a file refers to, by absolute path. */
+export type ReferencedFiles = ReadonlyMap<string, ReferencedFile>;
+
+/** Reads each file once, so that all settings see the same content. */
+function once(files: Map<string, ReferencedFile>): FieldContext["readFile"] {
+  return (path) => {
+    const file = files.get(path) ?? readReferencedFile(path);
+    files.set(path, file);
+    return file;
+  };
+}
+
+/** A routes file without errors, parsed, with the content of the files that it refers to. */
 export interface ParsedFile {
   readonly value: unknown;
   readonly worldReadable: boolean;
+  readonly files: ReferencedFiles;
 }
 
 /** How long a part of `buildChecked` may hold up the event loop, ms. */
 const stepMs = 5;
 
-/**
- * The configuration of a file in which `loadParsed` has found no errors, built in short steps and without checking it again.
- *
- * @returns undefined if a file that it refers to has changed since, so that a value is now invalid
- */
+/** The configuration of a file in which `loadParsed` has found no errors, built in short steps and without checking it again. */
 export async function buildChecked(
   file: string,
-  { value, worldReadable }: ParsedFile,
+  { value, worldReadable, files }: ParsedFile,
   env: Environment,
   options: LoadOptions,
-): Promise<Config | undefined> {
+): Promise<Config> {
   const absolute = resolve(file);
   // Its problems are those of `loadParsed`, which knows their positions.
   const reporter = createReporter(file, {
@@ -161,7 +171,9 @@ export async function buildChecked(
     syntaxProblems: [],
     position: () => ({ line: 1, column: 1 }),
   });
-  const context = { folder: dirname(absolute), env, worldReadable, referencedFiles: new Set<string>() };
+  // Those that the checks have seen, even if they have changed since.
+  const readFile = (path: string) => files.get(path) ?? { fingerprint: "absent", fault: "unread" };
+  const context = { folder: dirname(absolute), env, worldReadable, readFile };
   const config = await reading.run(context, async () => {
     const steps = readInSteps(absolute, value, { ...context, ...options }, reporter);
     let pauseAt = performance.now() + stepMs;
@@ -173,7 +185,9 @@ export async function buildChecked(
     }
     return step.value?.config;
   });
-  return reporter.problems().some(({ severity }) => severity === "error") ? undefined : config;
+  const error = reporter.problems().find(({ severity }) => severity === "error");
+  if (error || !config) throw new Error(`the file was checked, but ${error?.path} cannot be read again`);
+  return config;
 }
 
 function readConfig(

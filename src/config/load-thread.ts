@@ -4,7 +4,6 @@ import type { LoadedOnThread, LoadTask } from "./load-on-thread.ts";
 
 // The thread of `loadOnThread`; imported by nothing.
 const { file, env, options }: LoadTask = workerData;
-const { loaded, parsed } = loadParsed(file, env, options);
-const { problems, referencedFiles } = loaded;
-const found: LoadedOnThread = { problems, referencedFiles, ...(parsed && { parsed }) };
+const { loaded, files, parsed } = loadParsed(file, env, options);
+const found: LoadedOnThread = { problems: loaded.problems, files, ...(parsed && { parsed }) };
 parentPort?.postMessage(found);

@@ -222,7 +222,7 @@ function asForeign(payload: JWTPayload, trusted: TrustedIssuer, now: number): Ve
       name: typeof name === "string" ? name : undefined,
       groups: groupsOf(claimAt(claims, trusted.claims.groups)),
       claims: withWithheldGroups(withoutTokenClaims(claims), trusted.claims.groups),
-      clientId: typeof clientId === "string" ? clientId : trusted.id,
+      clientId: typeof clientId === "string" ? sharedClientId(clientId) : trusted.id,
       scopes: scopesOf(payload.scope),
       expiresAt,
       kind: "foreign",

@@ -1,8 +1,8 @@
-import { LRUCache } from "lru-cache";
+import { boundedCache } from "./bounded-cache.ts";
 
 /** Keeps one copy of texts that many cached objects have in common, of the latest `max`. */
 export function sharedTexts(max = 1_000): (text: string) => string {
-  const texts = new LRUCache<string, string>({ max });
+  const texts = boundedCache<string, string>(max);
   return (text) => {
     const known = texts.get(text);
     if (known === undefined) texts.set(text, text);
@@ -15,7 +15,7 @@ export function sharedTexts(max = 1_000): (text: string) => string {
  * @returns reads words that blanks separate (RFC 6749 section 3.3); callers share the list and must not change it
  */
 export function sharedWords(max = 1_000): (text: string) => readonly string[] {
-  const lists = new LRUCache<string, readonly string[]>({ max });
+  const lists = boundedCache<string, readonly string[]>(max);
   return (text) => {
     const known = lists.get(text);
     if (known !== undefined) return known;

@@ -1,6 +1,20 @@
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { createLiveConfig, type LiveConfig } from "../../src/config/live-config.ts";
 import { buildChecked } from "../../src/config/load-config.ts";
@@ -175,8 +189,8 @@ describe("reloading the routes file", () => {
 
 describe("reloading a large routes file", () => {
   const oauth = `{upstream_oauth2: {client_id: c, client_secret: "file:secret", endpoint: {auth_url: "https://as.example.com/authorize", token_url: "https://as.example.com/token"}}}`;
-  const large = (upstreamHost: string, { count = 600, more = "" } = {}) =>
-    routes(upstreamHost) +
+  const large = (upstreamHost: string, { count = 600, more = "", top = "" } = {}) =>
+    routes(upstreamHost, top) +
     Array.from(
       { length: count },
       (_, n) =>
@@ -209,19 +223,20 @@ describe("reloading a large routes file", () => {
   it("does not hold up the event loop", async () => {
     const file = largeFile(large("one", { count: 3_000 }));
     let turns = 0;
-    let done = false;
-    const turn = () => {
+    let turning = globalThis.setImmediate(function turn() {
       turns++;
-      if (!done) setImmediate(turn);
-    };
-    turn();
-    const found = await loadOnThread(file, {}, {});
-    if (!found?.parsed) throw new Error(JSON.stringify(found?.problems));
-    expect(turns).toBeGreaterThan(100);
-    turns = 0;
-    expect(await buildChecked(file, found.parsed, {}, {})).toMatchObject({ routes: { length: 3_001 } });
-    expect(turns).toBeGreaterThan(2);
-    done = true;
+      turning = globalThis.setImmediate(turn);
+    });
+    try {
+      const found = await loadOnThread(file, {}, {});
+      if (!found.parsed) throw new Error(JSON.stringify(found.problems));
+      expect(turns).toBeGreaterThan(100);
+      turns = 0;
+      expect(await buildChecked(file, found.parsed, {}, {})).toMatchObject({ routes: { length: 3_001 } });
+      expect(turns).toBeGreaterThan(2);
+    } finally {
+      clearImmediate(turning);
+    }
   });
 
   it.each([
@@ -247,40 +262,72 @@ describe("reloading a large routes file", () => {
     expect(upstream(config)).toBe("http://one");
   });
 
-  it("takes a changed secret over, and a change that comes while it is being loaded", async () => {
+  it("takes a changed secret over", async () => {
     const file = largeFile(large("one"));
-    let whileBuilding: (() => void) | undefined;
-    const env = {
-      get EXAMPLE() {
-        whileBuilding?.();
-        return "value";
-      },
-    };
-    const config = createLiveConfig({ file, env, metrics: createMetrics() });
-    open.push(config);
-    let change = changed(config);
+    const config = live(file);
+    const change = changed(config);
     writeFileSync(join(dirname(file), "secret"), "second-secret");
     await change;
     expect(settings(config.current())).toMatch(/second-secret/);
     expect(settings(config.current())).not.toMatch(/first-secret/);
+  });
 
-    const seen: unknown[] = [];
-    const third = new Promise<void>((resolve) => {
-      config.onChange(() => {
-        seen.push(upstream(config));
-        if (upstream(config) === "http://three") resolve();
-      });
-    });
-    const usesEnv = `  - {id: e, from: https://e.example.com, to: http://e, mcp: {server: {upstream_auth: {headers: {x-key: '\${EXAMPLE}'}}}}}\n`;
-    let asked = 0;
-    whileBuilding = () => {
-      // Once for the thread's copy, then by the thread that serves.
-      if (++asked === 2) writeFileSync(file, large("three"));
-    };
-    change = changed(config);
-    writeFileSync(file, large("two", { more: usesEnv }));
+  it("uses what it has checked, though a file changes meanwhile, and then checks the change", async () => {
+    const file = largeFile(large("one"));
+    const proxy = join(dirname(file), "proxy");
+    const readEnd = `${proxy}.pipe`;
+    execFileSync("mkfifo", ["-m", "600", proxy]);
+    linkSync(proxy, readEnd);
+    const config = live(file);
+    const change = changed(config);
+    writeFileSync(file, large("two", { top: 'egress: {https_proxy: "file:proxy"}\n' }));
+    // The thread waits for what it reads; from now on, the path leads to a proxy that the checks reject.
+    const pipe = await openWhenRead(readEnd);
+    writeFileSync(`${proxy}.new`, "socks5://proxy.example.com", { mode: 0o600 });
+    renameSync(`${proxy}.new`, proxy);
+    const refusal = refused(config);
+    writeSync(pipe, "http://proxy.example.com:3128");
+    closeSync(pipe);
     await change;
-    await third;
-    expect(seen).toEqual(["http://two", "http://three"]);
+    expect(upstream(config)).toBe("http://two");
+    expect(config.current().config.upstreamOAuth.proxies.https).toBe("http://proxy.example.com:3128");
+    expect(await refusal).toMatch(/not an http or https URL/);
+    expect(config.current().config.upstreamOAuth.proxies.https).toBe("http://proxy.example.com:3128");
+  });
+
+  it("goes on after a fault of the file system", async () => {
+    const file = largeFile(large("one"));
+    const config = live(file);
+    const refusal = refused(config);
+    renameSync(file, `${file}.away`);
+    symlinkSync(file, file);
+    expect(await refusal).toMatch(/cannot be read \(ELOOP\)/);
+    const change = changed(config);
+    writeFileSync(`${file}.away`, large("two"));
+    renameSync(`${file}.away`, file);
+    await change;
+    expect(upstream(config)).toBe("http://two");
+  });
+
+  it("is a problem of the file if the thread ends: the old one stays in effect", async () => {
+    const file = largeFile(large("one", { count: 3_000 }));
+    const stopping = new AbortController();
+    const loading = loadOnThread(file, {}, {}, stopping.signal);
+    stopping.abort();
+    expect(await loading).toMatchObject({
+      problems: [{ message: expect.stringMatching(/another thread \(ABORT_ERR\)/) }],
+    });
   });
 });
+
+/** Opens a named pipe once somebody reads it. */
+async function openWhenRead(path: string): Promise<number> {
+  for (;;) {
+    try {
+      return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENXIO")) throw error;
+      await setImmediate();
+    }
+  }
+}

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runProgram } from "../../dev/demo/sidecar.ts";
@@ -63,6 +64,17 @@ describe.skipIf(!wanted)("the npm package", () => {
       await writeFile(join(folder, "envoy-mcp-auth.yaml"), routes);
       const { stdout } = await run(command, ["check-config"], { cwd: folder });
       expect(stdout).toContain("1 route, no errors");
+    });
+
+    it("loads a large routes file on a thread of its own", async () => {
+      const file = join(folder, "large.yaml");
+      await writeFile(file, routes);
+      const module = pathToFileURL(join(installed, "dist/src/config/load-on-thread.js")).href;
+      const program = `const { loadOnThread } = await import(process.argv[1]);
+        const { problems, parsed } = await loadOnThread(process.argv[2], {}, {});
+        console.log(JSON.stringify({ problems, origin: parsed?.value.issuer }));`;
+      const { stdout } = await run(process.execPath, ["--input-type=module", "-e", program, module, file]);
+      expect(JSON.parse(stdout)).toEqual({ problems: [], origin: "https://mcp.example.com" });
     });
 
     it("installs the versions of the lock file, and no development packages", () => {

@@ -37,6 +37,8 @@ async function bundle(folder: string): Promise<void> {
     cwd: root,
     input: {
       "src/main": "src/main.ts",
+      // Beside the code that starts it.
+      "src/chunks/load-thread": "src/config/load-thread.ts",
       ...Object.fromEntries(migrations.map((file) => [`migrations/${basename(file, ".ts")}`, file])),
     },
     platform: "node",
