@@ -8,6 +8,7 @@ const own = /^envoy_mcp_auth_/;
  * sum of start times or event loop delays is not.
  */
 export async function snapshotOf(registry: Registry, worker: number): Promise<Snapshot> {
+  // Its type lacks the names of a histogram's parts, which `aggregate` needs.
   const metrics = (await registry.getMetricsAsJSON()) as unknown as Snapshot;
   return metrics.map((metric) => (own.test(metric.name) ? metric : labelled(metric, String(worker))));
 }

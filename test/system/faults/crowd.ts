@@ -26,7 +26,7 @@ export async function connectCrowd(
   crowd: Crowd,
 ): Promise<{ begin(): Promise<readonly Answer[]>; stop(): void; close(): Promise<unknown> }> {
   const worker = new Worker(new URL(import.meta.url), { workerData: crowd });
-  // An error in the thread rejects.
+  // An error in the thread rejects, and ends it.
   await once(worker, "message");
   return {
     async begin() {
@@ -60,10 +60,16 @@ async function connect({ calls, edge, atOnce, ignoring }: Crowd) {
   // One HTTP/2 connection has room for a hundred calls.
   const { fetch, close } = loopbackFetch(edge.ca, edge.port, { allowH2: false, keepAliveMs: 45_000 });
   const { origin, pathname } = new URL(calls[0]?.url ?? "");
-  const open = async () => {
-    await (await fetch(`${origin}/.well-known/oauth-protected-resource${pathname}`)).arrayBuffer();
+  // Envoy closes connections whose handshake takes too long, as on a machine that is busy with the others.
+  const open = async (triesLeft = 5): Promise<void> => {
+    try {
+      await (await fetch(`${origin}/.well-known/oauth-protected-resource${pathname}`)).arrayBuffer();
+    } catch (error) {
+      if (triesLeft === 0) throw error;
+      await open(triesLeft - 1);
+    }
   };
-  await Promise.all(Array.from({ length: atOnce }, open));
+  await Promise.all(Array.from({ length: atOnce }, () => open()));
   const free = places(atOnce);
   async function call(stop: AbortSignal): Promise<Answer[]> {
     const answers: Answer[] = [];
