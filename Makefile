@@ -71,7 +71,7 @@ bench: $(packages) ## run the benchmarks of docs/performance.md (10 minutes, lon
 memory: $(packages) ## measure one sidecar's memory over 200,000 connections and a million checks (half an hour)
 	@exec node bench/memory.ts
 
-scale: $(packages) ## fill a Postgres with a million connections and measure every statement (12 GB of disk, half an hour); CONNECTIONS=10000000, SCALE_DIR, CIPHERTEXTS
+scale: $(packages) ## fill a Postgres with a million connections and measure every statement (14 GB of disk, a quarter of an hour; ten million: 75 GB, 100 minutes); CONNECTIONS=10000000, SCALE_DIR, CIPHERTEXTS
 	@exec node bench/large-database.ts --connections $(or $(CONNECTIONS),1000000) --dir $(or $(SCALE_DIR),/var/tmp) --ciphertexts $(or $(CIPHERTEXTS),1)
 
 sbom: $(packages) ## write the software bill of materials of runtime dependencies, CycloneDX: sbom.json

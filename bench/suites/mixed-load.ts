@@ -80,11 +80,13 @@ export const mixedLoad: Suite = async ({ world, cores, upstream, rounds, progres
     }
   }
   try {
-    for (const check of [...warm, ...revocable.map(prepareCheck)]) {
+    const first = [...warm, ...revocable.map(prepareCheck)].values();
+    // Over all connections in turn: one that stays idle is closed.
+    const ask = checkCall(open, () => first.next().value ?? anyWarm());
+    for (let left = warm.length + revocable.length; left > 0; left--)
       await new Promise<void>((resolve, reject) =>
-        checkCall(open, () => check)((ok) => (ok ? resolve() : reject(new Error("a check was refused")))),
+        ask((ok) => (ok ? resolve() : reject(new Error("a check was refused")))),
       );
-    }
     const call = checkCall(open, anyWarm);
     await closedLoop({ call, ms: 2000, cpu, concurrency: 16 });
     const capacity = await closedLoop({ call, ms: 1000, cpu, concurrency: 16 });
