@@ -187,7 +187,8 @@ export function createLiveConfig(deps: {
     if (watched.every((path) => now.get(path) === seen.get(path))) return;
     const { loaded, files } = await loadAgain();
     if (closing.signal.aborted) return;
-    watched = [resolve(file), ...files.keys()];
+    // What the routes in effect refer to is watched until others replace them.
+    watched = [...new Set([resolve(file), ...files.keys(), ...(loaded.ok ? [] : watched)])];
     watch.files(watched);
     seen = new Map([...fingerprintsOf(files), ...now]);
     problems = loaded.problems;
