@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Line, Table } from "../report/report.ts";
+import { mostResidentMiB } from "../world/resident.ts";
 import type { World } from "../world/world.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -58,16 +58,6 @@ export async function runCommand(
     error: errors.text.trim(),
     output: output.text,
   };
-}
-
-/** The most that it has had; 0 once it has ended. */
-function mostResidentMiB(pid: number): number {
-  try {
-    const [, kib] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-    return Math.round(Number(kib ?? 0) / 1024);
-  } catch {
-    return 0;
-  }
 }
 
 /** The lists and exports of the command line. */

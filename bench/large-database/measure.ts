@@ -1,3 +1,4 @@
+import { operationTimeoutMs } from "../../src/store/open-store.ts";
 import {
   type ExecutedStatement,
   nodesOf,
@@ -38,9 +39,6 @@ export async function measureOperations(
 const statementsNote =
   "The time of the whole call is in the bold line, and what it returned. Below, each statement that the server executed for it: its time on the server, rows read by all scans together (whether wanted or not), buffers of 8 KiB, and the plan. Statements that were executed several times are added up.";
 
-/** The product gives up a statement after this time. */
-const statementLimitMs = 3_000;
-
 /** Not the heartbeat, nor transactions. */
 const isOfProduct = ({ text, application }: ExecutedStatement) =>
   application !== "plan log" && !application.endsWith("heartbeat") && !/pg_notify|advisory/.test(text);
@@ -54,7 +52,7 @@ export function statementLines(statements: readonly ExecutedStatement[]): Line[]
     const first = all[0];
     return {
       name: `${shortened(text)}${all.length > 1 ? ` (${all.length} times)` : ""}${
-        all.some(({ ms }) => ms > statementLimitMs) ? " **(over the limit of 3 s)**" : ""
+        all.some(({ ms }) => ms > operationTimeoutMs) ? " **(longer than the store waits)**" : ""
       }`,
       figures: {
         ms: sum(({ ms }) => ms),

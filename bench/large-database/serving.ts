@@ -107,16 +107,15 @@ async function measureReload(replica: Replica, file: string): Promise<Line> {
   const config = JSON.parse(await readFile(file, "utf8"));
   const load = keepAsking([replica]);
   const startedAt = performance.now();
-  try {
+  const reloaded = async () => {
     await writeFile(file, JSON.stringify({ ...config, limits: { log_lines: 11 } }));
     while (!replica.sidecar.log().includes("the routes file was reloaded")) {
       if (performance.now() - startedAt > 120_000) throw new Error("the routes file was not reloaded");
       await delay(20);
     }
-  } finally {
-    load.stop();
-  }
-  const ms = performance.now() - startedAt;
+    return performance.now() - startedAt;
+  };
+  const ms = await reloaded().finally(() => load.stop());
   const { times, failures } = await load.stop();
   return {
     name: `reload of the routes file, ${concurrency} checks at a time`,
@@ -161,6 +160,7 @@ function keepAsking(replicas: readonly Replica[]) {
   };
   const workers = Promise.all(Array.from({ length: concurrency }, worker));
   return {
+    /** Waits for the checks under way. May be called again. */
     async stop() {
       stopped = true;
       await workers;

@@ -5,6 +5,11 @@ export function residentMiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(statusOf(String(pid)))?.[1] ?? Number.NaN) / 1024;
 }
 
+/** The most that a process has had so far, MiB; 0 once it has ended. */
+export function mostResidentMiB(pid: number): number {
+  return Math.round(Number(/^VmHWM:\s+(\d+)/m.exec(statusOf(String(pid)))?.[1] ?? 0) / 1024);
+}
+
 /** A process and its descendants. */
 export function processesOf(pid: number): readonly number[] {
   const children = readdirSync("/proc").filter(

@@ -1,7 +1,7 @@
 import { type JsonSchema, jsonSchemaOf } from "../../src/admin/route-settings.ts";
 import { configSchema } from "../../src/config/config-schema.ts";
 import { createFields } from "../../src/config/field-types.ts";
-import { readReferencedFile } from "../../src/config/referenced-files.ts";
+import { readNoFile } from "../../src/config/referenced-files.ts";
 import { routeSchema } from "../../src/config/route-schema.ts";
 
 const text = { type: "string" };
@@ -153,7 +153,7 @@ function envoySettings() {
 
 /** Allows unknown keys, because `check-config` also accepts Pomerium's, and reports the rest. */
 function routesFile(): object {
-  const fields = createFields({ folder: "/", env: {}, worldReadable: false, readFile: readReferencedFile });
+  const fields = createFields({ folder: "/", env: {}, worldReadable: false, readFile: readNoFile });
   const { required: _ofTheFile, additionalProperties: _strict, ...top } = jsonSchemaOf(configSchema(fields));
   const { additionalProperties: _closed, ...route } = jsonSchemaOf(routeSchema(fields));
   const properties: JsonSchema = Object(top.properties);

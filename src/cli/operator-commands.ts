@@ -1,6 +1,6 @@
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/field-types.ts";
-import { readReferencedFile } from "../config/referenced-files.ts";
+import { readNoFile } from "../config/referenced-files.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { ListingOptions } from "./listing.ts";
 
@@ -244,7 +244,7 @@ const userOption = () => new Option("--user <id>", "only for this user (PROVIDER
 
 /** The routes file's format: seconds, or 30s, 5m, 1h, 30d. */
 function parseSeconds(value: string): number {
-  const fields = createFields({ folder: ".", env: {}, worldReadable: false, readFile: readReferencedFile });
+  const fields = createFields({ folder: ".", env: {}, worldReadable: false, readFile: readNoFile });
   const parsed = fields.duration(1).safeParse(/^\d+$/.test(value) ? Number(value) : value);
   if (parsed.success) return parsed.data;
   throw new InvalidArgumentError("Write seconds as a number, or 30s, 5m, 1h, 30d.");

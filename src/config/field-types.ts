@@ -3,7 +3,7 @@ import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
 import { redirectUriFault } from "./client-metadata-rules.ts";
-import { type ReferencedFile, readReferencedFile } from "./referenced-files.ts";
+import { type ReferencedFile, readNoFile } from "./referenced-files.ts";
 
 /** Context of the file that the fields are in. */
 export interface FieldContext {
@@ -246,6 +246,6 @@ export function literalFields(): Fields {
     env: {},
     worldReadable: false,
     literal: true,
-    readFile: readReferencedFile,
+    readFile: readNoFile,
   });
 }

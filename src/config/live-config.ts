@@ -1,10 +1,10 @@
 import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config.ts";
-import { buildChecked, type LoadedConfig, loadParsed, type ReferencedFiles } from "./load-config.ts";
+import { buildChecked, type LoadedConfig, loadConfig, type ReferencedFiles } from "./load-config.ts";
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
-import { readReferencedFile } from "./referenced-files.ts";
+import { fingerprint } from "./referenced-files.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
@@ -149,7 +149,7 @@ export function createLiveConfig(deps: {
 
   // Taken before the file is read, so that a change in between is detected.
   const before = fingerprints([resolve(file)]);
-  const { loaded: first, files: firstFiles } = loadParsed(file, env, { listeners, workers });
+  const first = loadConfig(file, env, { listeners, workers });
   if (!first.ok) throw new InvalidConfig(first.problems);
   const started = readAtStart(first.config);
   let inFile = first.config;
@@ -158,8 +158,8 @@ export function createLiveConfig(deps: {
   let table = buildTable(undefined);
   let problems = first.problems;
   let rejection: string | undefined;
-  let watched = [resolve(file), ...first.referencedFiles];
-  let seen = new Map([...before, ...fingerprintsOf(firstFiles)]);
+  let watched = [resolve(file), ...first.files.keys()];
+  let seen = new Map([...before, ...fingerprintsOf(first.files)]);
   metrics.configLoads.inc({ outcome: "loaded" });
   metrics.configLastLoadSuccessful.set(1);
 
@@ -185,12 +185,12 @@ export function createLiveConfig(deps: {
   async function loadChanged(): Promise<void> {
     const now = fingerprints(watched);
     if (watched.every((path) => now.get(path) === seen.get(path))) return;
-    const { loaded, files } = await loadAgain();
+    const loaded = await loadAgain();
     if (closing.signal.aborted) return;
     // What the routes in effect refer to is watched until others replace them.
-    watched = [...new Set([resolve(file), ...files.keys(), ...(loaded.ok ? [] : watched)])];
+    watched = [...new Set([resolve(file), ...loaded.files.keys(), ...(loaded.ok ? [] : watched)])];
     watch.files(watched);
-    seen = new Map([...fingerprintsOf(files), ...now]);
+    seen = new Map([...fingerprintsOf(loaded.files), ...now]);
     problems = loaded.problems;
     metrics.configLoads.inc({ outcome: loaded.ok ? "loaded" : "rejected" });
     metrics.configLastLoadSuccessful.set(loaded.ok ? 1 : 0);
@@ -212,15 +212,14 @@ export function createLiveConfig(deps: {
     for (const listener of changes) listener(table, needsRestart);
   }
 
-  async function loadAgain(): Promise<{ loaded: LoadedConfig; files: ReferencedFiles }> {
+  async function loadAgain(): Promise<LoadedConfig> {
     const options = { listeners, workers };
     // A thread takes longer to start than a small file to load.
-    if (sizeOf(file) <= loadedAtOnceBytes) return loadParsed(file, env, options);
+    if (sizeOf(file) <= loadedAtOnceBytes) return loadConfig(file, env, options);
     const { problems, files, parsed } = await loadOnThread(file, env, options, closing.signal);
-    const referencedFiles = [...files.keys()];
-    if (!parsed) return { loaded: { ok: false, problems, referencedFiles }, files };
-    const config = await buildChecked(file, parsed, env, options);
-    return { loaded: { ok: true, config, problems, referencedFiles }, files };
+    if (!parsed) return { ok: false, problems, files };
+    const config = await buildChecked({ file, env, options, parsed, files });
+    return { ok: true, config, problems, files, parsed };
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
@@ -265,11 +264,11 @@ function describeProblems(problems: readonly Problem[]): string {
 }
 
 function fingerprints(files: readonly string[]): Map<string, string> {
-  return fingerprintsOf(new Map(files.map((file) => [file, readReferencedFile(file)])));
+  return new Map(files.map((file) => [file, fingerprint(file)]));
 }
 
 function fingerprintsOf(files: ReferencedFiles): Map<string, string> {
-  return new Map([...files].map(([path, { fingerprint }]) => [path, fingerprint]));
+  return new Map([...files].map(([path, one]) => [path, one.fingerprint]));
 }
 
 /** Bytes; 0 if it cannot be read, which loading it reports. */

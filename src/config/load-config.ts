@@ -16,7 +16,7 @@ import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.
 import { parsePolicy } from "./parse-policy.ts";
 import { adoptPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
-import { type ReferencedFile, readReferencedFile } from "./referenced-files.ts";
+import { type ReferencedFile, readNoFile, readReferencedFile } from "./referenced-files.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
 import { signInRedirectUri } from "./sign-in-providers.ts";
@@ -31,14 +31,25 @@ export type LoadedConfig =
       readonly config: Config;
       /** Warnings only. */
       readonly problems: readonly Problem[];
-      /** Absolute paths of the secrets it refers to; they are watched like the file itself. */
-      readonly referencedFiles: readonly string[];
+      /** The secrets it refers to; they are watched like the file itself. */
+      readonly files: ReferencedFiles;
+      readonly parsed: ParsedFile;
     }
   | {
       readonly ok: false;
       readonly problems: readonly Problem[];
-      readonly referencedFiles: readonly string[];
+      readonly files: ReferencedFiles;
     };
+
+/** What a file refers to, by absolute path. */
+export type ReferencedFiles = ReadonlyMap<string, ReferencedFile>;
+
+/** What `buildChecked` makes the configuration of, on another thread, too: a `Config` cannot be passed between threads. */
+export interface ParsedFile {
+  /** The parsed YAML. */
+  readonly value: unknown;
+  readonly worldReadable: boolean;
+}
 
 /** The file being read. The schemas are created once, because that takes longer than the rest of loading, and read this while parsing. */
 const reading = new AsyncLocalStorage<FieldContext>();
@@ -79,18 +90,6 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  * @param options.workers overrides `workers` of the file
  */
 export function loadConfig(file: string, env: Environment, options: LoadOptions = {}): LoadedConfig {
-  return loadParsed(file, env, options).loaded;
-}
-
-/**
- * As `loadConfig`; with the parsed YAML of a file without errors, which `buildChecked` takes, on another thread, too: a `Config` cannot be
- * passed between threads.
- */
-export function loadParsed(
-  file: string,
-  env: Environment,
-  options: LoadOptions,
-): { readonly loaded: LoadedConfig; readonly files: ReferencedFiles; readonly parsed?: ParsedFile } {
   const absolute = resolve(file);
   let text: string;
   let worldReadable: boolean;
@@ -108,7 +107,7 @@ export function loadParsed(
       message: `the file cannot be read (${code})`,
       fix: "name a file that this process can read with --config, or in ENVOY_MCP_AUTH_CONFIG",
     };
-    return { loaded: { ok: false, problems: [problem], referencedFiles: [] }, files: new Map() };
+    return { ok: false, problems: [problem], files: new Map() };
   }
   const source = configSource(file, text);
   const reporter = createReporter(file, source);
@@ -125,18 +124,10 @@ export function loadParsed(
       else reporter.warn(path, message, fix);
   }
   const problems = reporter.problems();
-  const referencedFiles = [...files.keys()];
   return config === undefined || problems.some(({ severity }) => severity === "error")
-    ? { loaded: { ok: false, problems, referencedFiles }, files }
-    : {
-        loaded: { ok: true, config, problems, referencedFiles },
-        files,
-        parsed: { value: source.value, worldReadable, files },
-      };
+    ? { ok: false, problems, files }
+    : { ok: true, config, problems, files, parsed: { value: source.value, worldReadable } };
 }
-
-/** What a file refers to, by absolute path. */
-export type ReferencedFiles = ReadonlyMap<string, ReferencedFile>;
 
 /** Reads each file once, so that all settings see the same content. */
 function once(files: Map<string, ReferencedFile>): FieldContext["readFile"] {
@@ -147,32 +138,31 @@ function once(files: Map<string, ReferencedFile>): FieldContext["readFile"] {
   };
 }
 
-/** A routes file without errors, parsed, with the content of the files that it refers to. */
-export interface ParsedFile {
-  readonly value: unknown;
-  readonly worldReadable: boolean;
-  readonly files: ReferencedFiles;
-}
-
 /** How long a part of `buildChecked` may hold up the event loop, ms. */
 const stepMs = 5;
 
-/** The configuration of a file in which `loadParsed` has found no errors, built in short steps and without checking it again. */
-export async function buildChecked(
-  file: string,
-  { value, worldReadable, files }: ParsedFile,
-  env: Environment,
-  options: LoadOptions,
-): Promise<Config> {
+/**
+ * The configuration of a file in which `loadConfig` has found no errors, built in short steps and without checking it again.
+ * @param given what `loadConfig` was given and has found
+ */
+export async function buildChecked(given: {
+  readonly file: string;
+  readonly env: Environment;
+  readonly options: LoadOptions;
+  readonly parsed: ParsedFile;
+  readonly files: ReferencedFiles;
+}): Promise<Config> {
+  const { file, env, options, files } = given;
+  const { value, worldReadable } = given.parsed;
   const absolute = resolve(file);
-  // Its problems are those of `loadParsed`, which knows their positions.
+  // Its problems are those of `loadConfig`, which knows their positions.
   const reporter = createReporter(file, {
     value,
     syntaxProblems: [],
     position: () => ({ line: 1, column: 1 }),
   });
   // Those that the checks have seen, even if they have changed since.
-  const readFile = (path: string) => files.get(path) ?? { fingerprint: "absent", fault: "unread" };
+  const readFile = (path: string) => files.get(path) ?? readNoFile();
   const context = { folder: dirname(absolute), env, worldReadable, readFile };
   const config = await reading.run(context, async () => {
     const steps = readInSteps(absolute, value, { ...context, ...options }, reporter);
@@ -186,7 +176,7 @@ export async function buildChecked(
     return step.value?.config;
   });
   const error = reporter.problems().find(({ severity }) => severity === "error");
-  if (error || !config) throw new Error(`the file was checked, but ${error?.path} cannot be read again`);
+  if (error || !config) throw new Error(`the file was checked, but cannot be built: ${error?.message}`);
   return config;
 }
 

@@ -37,9 +37,12 @@ export async function loadOnThread(
     // Not this process's options: some are for its own program.
     thread = new Worker(program, { workerData: task, execArgv: [] });
     thread.unref();
-    const [found]: LoadedOnThread[] = await once(thread, "message", { signal });
-    if (found) return found;
-    throw new Error("there was no answer");
+    // `once` reports errors until it ends; later ones concern nobody.
+    thread.on("error", () => {});
+    const noAnswer = once(thread, "exit", { signal }).then(() => [undefined]);
+    const [found] = await Promise.race([once(thread, "message", { signal }), noAnswer]);
+    if (!found) throw new Error("the thread has ended without an answer");
+    return found;
   } catch (error) {
     return { problems: [threadProblem(file, error)], files: new Map() };
   } finally {

@@ -37,6 +37,9 @@ import type { Store } from "./store.ts";
 import { storedRoutes } from "./stored-routes.ts";
 import { upstreamTokens } from "./upstream-token-table.ts";
 
+/** The longest that an operation takes before the store gives it up, unless `StoreOptions` say otherwise, ms. */
+export const operationTimeoutMs = 3_000;
+
 export interface StoreOptions extends PostgresTls {
   /** Postgres 14 or newer; absent: the embedded database in `dir`. */
   readonly url?: string;
@@ -47,7 +50,7 @@ export interface StoreOptions extends PostgresTls {
   readonly logger: Logger;
   readonly metrics?: StoreMetrics;
   readonly inSpan?: InSpan;
-  /** Timeout of one operation, ms (3000). */
+  /** Timeout of one operation, ms (`operationTimeoutMs`). */
   readonly operationTimeoutMs?: number;
   /** Connections for operations (10); two more are used for listening and its heartbeats. */
   readonly poolSize?: number;
@@ -165,7 +168,7 @@ async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Pr
     await migrateDatabase(db);
     await createIndexes(db, wanted);
     const listener = await listenEmbedded(pglite, options);
-    const timeoutMs = options.operationTimeoutMs ?? 3_000;
+    const timeoutMs = options.operationTimeoutMs ?? operationTimeoutMs;
     const { metrics, inSpan } = options;
     const beforeWrite = () => requireSpace(options.dir);
     const database = createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close });
@@ -178,7 +181,7 @@ async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Pr
 }
 
 async function openServer(options: StoreOptions, url: string, wanted: IndexDefinitions): Promise<Opened> {
-  const { logger, metrics, operationTimeoutMs: timeoutMs = 3_000 } = options;
+  const { logger, metrics, operationTimeoutMs: timeoutMs = operationTimeoutMs } = options;
   const tls = { tls: options.tls, tlsCa: options.tlsCa };
   await migrateServer(url, tls, timeoutMs, logger);
   const connection = { url, tls, timeoutMs, logger };

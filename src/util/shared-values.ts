@@ -12,14 +12,14 @@ export function sharedTexts(max = 1_000): (text: string) => string {
 
 /**
  * Keeps one list for equal texts of words, of the latest `max`.
- * @returns reads words that blanks separate (RFC 6749 section 3.3); callers share the list and must not change it
+ * @returns reads words that blanks separate (RFC 6749 section 3.3); callers share the list, which is frozen
  */
 export function sharedWords(max = 1_000): (text: string) => readonly string[] {
   const lists = boundedCache<string, readonly string[]>(max);
   return (text) => {
     const known = lists.get(text);
     if (known !== undefined) return known;
-    const words = text.split(" ").filter(Boolean);
+    const words = Object.freeze(text.split(" ").filter(Boolean));
     lists.set(text, words);
     return words;
   };

@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import {
   closeSync,
   constants,
@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
+import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import { createLiveConfig, type LiveConfig } from "../../src/config/live-config.ts";
 import { buildChecked } from "../../src/config/load-config.ts";
@@ -228,11 +229,12 @@ describe("reloading a large routes file", () => {
       turning = globalThis.setImmediate(turn);
     });
     try {
-      const found = await loadOnThread(file, {}, {});
-      if (!found.parsed) throw new Error(JSON.stringify(found.problems));
+      const { problems, files, parsed } = await loadOnThread(file, {}, {});
+      if (!parsed) throw new Error(JSON.stringify(problems));
       expect(turns).toBeGreaterThan(100);
       turns = 0;
-      expect(await buildChecked(file, found.parsed, {}, {})).toMatchObject({ routes: { length: 3_001 } });
+      const given = { file, env: {}, options: {}, parsed, files };
+      expect(await buildChecked(given)).toMatchObject({ routes: { length: 3_001 } });
       expect(turns).toBeGreaterThan(2);
     } finally {
       clearImmediate(turning);
@@ -307,6 +309,23 @@ describe("reloading a large routes file", () => {
     renameSync(`${file}.away`, file);
     await change;
     expect(upstream(config)).toBe("http://two");
+  });
+
+  it("is a problem of the file if its memory is missing: the process goes on", async () => {
+    const file = largeFile(large("one", { count: 10_000 }));
+    const module = new URL("../../src/config/load-on-thread.ts", import.meta.url).href;
+    const program = `const { loadOnThread } = await import(process.argv[1]);
+      const serving = setInterval(() => {}, 1_000);
+      const { problems, parsed } = await loadOnThread(process.argv[2], {}, {});
+      console.log(JSON.stringify({ problems, parsed }));
+      clearInterval(serving);`;
+    const flags = ["--max-old-space-size=128", "--input-type=module", "-e", program];
+    const { stdout } = await promisify(execFile)(process.execPath, [...flags, module, file]);
+    expect(JSON.parse(stdout)).toEqual({
+      problems: [
+        expect.objectContaining({ severity: "error", message: expect.stringContaining("not enough memory") }),
+      ],
+    });
   });
 
   it("is a problem of the file if the thread ends: the old one stays in effect", async () => {

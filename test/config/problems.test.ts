@@ -152,7 +152,7 @@ policy: {allow: {or: [{accept: true}]}}
       expect(now.ok && now.config.routes[0]?.mcp).toMatchObject({
         auth: { headers: [[expect.any(String), "from a file"]] },
       });
-      expect(now.referencedFiles).toEqual([join(dirname(file), "key")]);
+      expect([...now.files.keys()]).toEqual([join(dirname(file), "key")]);
     });
   });
 

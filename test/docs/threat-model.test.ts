@@ -5,7 +5,7 @@ import { z } from "zod";
 import { jsonSchemaOf } from "../../src/admin/route-settings.ts";
 import { configSchema } from "../../src/config/config-schema.ts";
 import { createFields } from "../../src/config/field-types.ts";
-import { readReferencedFile } from "../../src/config/referenced-files.ts";
+import { readNoFile } from "../../src/config/referenced-files.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const properties = z.record(z.string(), z.unknown()).optional();
@@ -29,7 +29,7 @@ const tables = [...text.matchAll(/^\|(.+)\| test \|\n\|[-|]+\|\n((?:\|.*\|\n)+)/
 const rows = tables.flatMap((table) => table.rows);
 const limits = tables.filter(({ width }) => width === 5).flatMap((table) => table.rows);
 
-const fields = createFields({ folder: "/", env: {}, worldReadable: false, readFile: readReferencedFile });
+const fields = createFields({ folder: "/", env: {}, worldReadable: false, readFile: readNoFile });
 /** `section.key` of every key in a section of the routes file. */
 const keys = Object.entries(configSchema(fields).shape).flatMap(([section, schema]) => {
   const { properties, anyOf } = JsonObject.parse(jsonSchemaOf(schema));
