@@ -71,14 +71,22 @@ export const checked = (settings: Json): Json => ({
   "@type": typeUrl("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"),
   check_settings: settings,
 });
-const unbuffered = checked({ disable_request_body_buffering: true });
 
-/** Unmatched requests still pass through ext_authz, which answers them; if it allows one, the response is 404. */
+/**
+ * Requests that match no route still pass through ext_authz, which answers them; if it allows one, the response is 404. A route that Envoy
+ * does not know yet has another name, so the check asks the client to try again, instead of to look for an authorization server whose
+ * documents Envoy does not serve yet.
+ */
 export const notFound: Json = {
   name: "none",
   match: { prefix: "/" },
   direct_response: { status: 404 },
-  typed_per_filter_config: { "envoy.filters.http.ext_authz": unbuffered },
+  typed_per_filter_config: {
+    "envoy.filters.http.ext_authz": checked({
+      disable_request_body_buffering: true,
+      context_extensions: { route: "no route" },
+    }),
+  },
 };
 
 /**

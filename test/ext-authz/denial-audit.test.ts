@@ -107,6 +107,7 @@ describe("denials in the audit trail", () => {
       ]),
     );
     expect(events).toHaveLength(3);
-    expect(events[0]?.detail).toEqual({ rule: "routes[0].policy[0]" });
+    const denied = events.find(({ userId }) => userId === forbidden.userId);
+    expect(denied?.detail).toEqual({ rule: "routes[0].policy[0]" });
   });
 });

@@ -13,6 +13,9 @@ const [notes, tickets] = [
   { routeId: "tickets", upstream: "https://tickets.example.com/mcp" },
 ];
 
+/** The route ids, sorted: the store has no order. */
+const sorted = (members: Iterable<string>) => [...members].toSorted();
+
 /** A grant of Alice's with these members. */
 async function grant(store: Store, members = [notes], expiresAt = inSeconds(3600)): Promise<string> {
   const grantId = crypto.randomUUID();
@@ -22,9 +25,8 @@ async function grant(store: Store, members = [notes], expiresAt = inSeconds(3600
   expect(await store.authorizationServerRecords.upsertIfAllowed(record, undefined, members)).toBe(true);
   return grantId;
 }
-const membersOf = async (store: Store, grantId: string) => [
-  ...(await store.grantedMembers.of(grantId)).keys(),
-];
+const membersOf = async (store: Store, grantId: string) =>
+  sorted((await store.grantedMembers.of(grantId)).keys());
 const eventsOf = async (store: Store, id: string) =>
   (await store.auditEvents({ limit: 1000 })).filter(({ grantId }) => grantId === id);
 
@@ -116,7 +118,7 @@ describe("members that a grant may use, two replicas", () => {
         await act();
         await next;
         stop();
-        expect([...(await cached.of(grantId))]).toEqual(members);
+        expect(sorted(await cached.of(grantId))).toEqual(members);
       }
       // The route moved: what the person has seen is another server.
       upstreams.set("tickets", "https://elsewhere.example.com/mcp");

@@ -21,8 +21,20 @@ afterAll(async () => {
   await added?.close();
 });
 
-async function admin(method: string, path: string, body?: object): Promise<Response> {
-  return fetch(`${e2e.adminUrl}/admin/v1${path}`, {
+const stored = () => ({
+  id: "added",
+  from: "https://added.test",
+  to: added.url,
+  mcp: { server: { upstream_auth: { none: {} } } },
+});
+
+async function admin(
+  method: string,
+  path: string,
+  body?: object,
+  adminUrl = e2e.adminUrl,
+): Promise<Response> {
+  return fetch(`${adminUrl}/admin/v1${path}`, {
     method,
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
     body: body && JSON.stringify(body),
@@ -43,17 +55,31 @@ function connect() {
   return throughEnvoy(e2e, { url });
 }
 
+describe("a stored route that Envoy does not know yet", () => {
+  it("is 503 with Retry-After: a client that got a challenge would look for documents that Envoy does not serve", async () => {
+    const behind = await startE2e({
+      names: ["added.test"],
+      config: (config) => ({ ...config, admin_api: { admin_tokens: [token] } }),
+    });
+    try {
+      const created = await admin("POST", "/routes", stored(), behind.adminUrl);
+      expect(created.status).toBe(201);
+      const answer = await throughEnvoy(behind, { url: "https://added.test/x" });
+      expect([answer.status, answer.header("retry-after")]).toEqual([503, "1"]);
+      expect(answer.body).toContain("route_mismatch");
+      expect(answer.header("www-authenticate")).toBeUndefined();
+    } finally {
+      await behind.close();
+    }
+  });
+});
+
 describe("a stored route", () => {
   it("serves its first request through the running Envoy, without any restart", async () => {
     const { pid } = e2e.envoy;
     const sidecar = e2e.sidecar().pid;
     expect((await throughEnvoy(e2e, { url: "https://added.test/x" })).status).toBe(404);
-    const created = await admin("POST", "/routes", {
-      id: "added",
-      from: "https://added.test",
-      to: added.url,
-      mcp: { server: { upstream_auth: { none: {} } } },
-    });
+    const created = await admin("POST", "/routes", stored());
     expect(await created.json()).toMatchObject({ id: "added", source: "database", in_force: true });
     expect(created.status).toBe(201);
     await until(401);
