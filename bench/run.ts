@@ -24,8 +24,7 @@ import { startWorld } from "./world/world.ts";
  *
  *   node bench/run.ts [--only checks,tools-calls] [--rounds 7] [--write FILE]
  *
- * Leaves `.bench/results.json` and `.bench/table.md`; `--write` puts the table between the marks in FILE: `<!-- bench -->` for all suites,
- * `<!-- bench NAME -->` for one.
+ * Leaves `.bench/results.json` and `.bench/table.md`; `--write` puts the table between `<!-- bench -->` and `<!-- /bench -->` in FILE.
  */
 const suites: Readonly<Record<string, Suite>> = {
   checks,
@@ -101,10 +100,7 @@ writeFileSync(join(folder, "table.md"), table);
 console.log(table);
 if (values.write !== undefined) {
   const text = readFileSync(values.write, "utf8");
-  const all = values.only === Object.keys(suites).join(",");
-  const [open, close] = all
-    ? ["<!-- bench -->", "<!-- /bench -->"]
-    : [`<!-- bench ${values.only} -->`, `<!-- /bench ${values.only} -->`];
+  const [open, close] = ["<!-- bench -->", "<!-- /bench -->"];
   const [start, end] = [text.indexOf(open), text.indexOf(close)];
   if (start < 0 || end < start) throw new Error(`${values.write} has no ${open} ... ${close}`);
   writeFileSync(values.write, `${text.slice(0, start + open.length)}\n\n${table}\n${text.slice(end)}`);

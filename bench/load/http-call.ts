@@ -42,7 +42,8 @@ export async function httpCalls(
   return {
     call(done) {
       const startedAt = performance.now();
-      const line = free.pop();
+      // The one that has waited longest: the server closes those without calls, perhaps when a call is on its way.
+      const line = free.shift();
       if (line) line.send(startedAt, done);
       else waiting.push({ startedAt, done });
     },
@@ -69,7 +70,8 @@ function createLine(
   let isClosed = false;
   let socket = first;
   let opening = Promise.resolve();
-  const settle = (ok: boolean) => {
+  const settle = (ok: boolean, answer = "the connection was closed") => {
+    if (!ok) console.error(`wrong answer or none: ${answer.split("\r\n", 1)[0]}`);
     const ended = current;
     current = undefined;
     text = "";
@@ -83,7 +85,7 @@ function createLine(
     const length = /content-length: (\d+)/i.exec(text)?.[1];
     const whole =
       length === undefined ? text.endsWith("\r\n0\r\n\r\n") : text.length >= end + 4 + Number(length);
-    if (whole) settle(request.isRight(text.slice(0, end), text.slice(end + 4)));
+    if (whole) settle(request.isRight(text.slice(0, end), text.slice(end + 4)), text);
   };
   const use = (opened: Socket) => {
     socket = opened;

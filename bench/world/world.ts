@@ -198,6 +198,8 @@ function routesFile(options: RoutesFileOptions, ca: CertificateAuthority, folder
     envoy: {
       tls: { certificate: ca.files.certificate, key: ca.files.key },
       upstream_ca: ca.files.ca,
+      // Connections of one variant wait while others are measured.
+      idle_timeout: "1h",
       ...options.envoy,
     },
     policy: [{ allow: { and: [{ groups: { has: "mcp-users" } }] } }],
