@@ -43,6 +43,8 @@ const { values } = parseArgs({
     write: { type: "string" },
   },
 });
+if (values.write !== undefined && values.only !== Object.keys(suites).join(","))
+  throw new Error("--write replaces the tables of all suites: leave out --only");
 const startedAt = performance.now();
 const noise = watchNoise();
 const progress = (line: string) =>

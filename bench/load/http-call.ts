@@ -58,7 +58,7 @@ interface Line {
   close(): void;
 }
 
-/** A connection; it is opened again when the server has closed it, as after a minute without calls. */
+/** A connection; it is opened again when the server has closed it. */
 function createLine(
   place: Parameters<typeof httpCalls>[0],
   first: Socket,

@@ -40,8 +40,11 @@ export async function loadOnThread(
     // `once` reports errors until it ends; later ones concern nobody.
     thread.on("error", () => {});
     const noAnswer = once(thread, "exit", { signal }).then(() => [undefined]);
-    const [found] = await Promise.race([once(thread, "message", { signal }), noAnswer]);
-    if (!found) throw new Error("the thread has ended without an answer");
+    const [found]: (LoadedOnThread | undefined)[] = await Promise.race([
+      once(thread, "message", { signal }),
+      noAnswer,
+    ]);
+    if (!found) throw Object.assign(new Error("the thread has ended"), { code: "no answer" });
     return found;
   } catch (error) {
     return { problems: [threadProblem(file, error)], files: new Map() };

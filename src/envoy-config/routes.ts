@@ -1,6 +1,6 @@
 import { provenUpstreamPath } from "../config/paths.ts";
 import type { RouteTable } from "../config/route-table.ts";
-import { aggregateOf, asksInCall, inspectedBodyBytes, type Route } from "../model/route.ts";
+import { aggregateOf, asksInCall, inspectedBodyBytes, type Route, unmatched } from "../model/route.ts";
 import {
   affinityFilter,
   affinityPolicy,
@@ -72,20 +72,23 @@ export const checked = (settings: Json): Json => ({
   check_settings: settings,
 });
 
-/**
- * Requests that match no route still pass through ext_authz, which answers them; if it allows one, the response is 404. A route that Envoy
- * does not know yet has another name, so the check asks the client to try again, instead of to look for an authorization server whose
- * documents Envoy does not serve yet.
- */
+const unbuffered = { disable_request_body_buffering: true };
+
+/** Requests for hosts of other listeners still pass through ext_authz, which answers them; if it allows one, the response is 404. */
+export const otherListener: Json = {
+  name: "other listener",
+  match: { prefix: "/" },
+  direct_response: { status: 404 },
+  typed_per_filter_config: { "envoy.filters.http.ext_authz": checked(unbuffered) },
+};
+
+/** Requests that match no route, also answered by the check. It knows that this Envoy has no route for them, or not yet. */
 export const notFound: Json = {
   name: "none",
   match: { prefix: "/" },
   direct_response: { status: 404 },
   typed_per_filter_config: {
-    "envoy.filters.http.ext_authz": checked({
-      disable_request_body_buffering: true,
-      context_extensions: { route: "no route" },
-    }),
+    "envoy.filters.http.ext_authz": checked({ ...unbuffered, context_extensions: { route: unmatched } }),
   },
 };
 

@@ -6,7 +6,14 @@ import { asksInCall } from "../model/route.ts";
 import { sidecarHeaders } from "./clusters.ts";
 import { ownBodyBytes, ownBodyFilter, retryElsewhere } from "./http-filters.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
-import { checked, mcpAnswerHeaders, notFound, type RouteEntry, routeEntries } from "./routes.ts";
+import {
+  checked,
+  mcpAnswerHeaders,
+  notFound,
+  otherListener,
+  type RouteEntry,
+  routeEntries,
+} from "./routes.ts";
 import { ownPathTimeouts } from "./timeouts.ts";
 
 const off = { "@type": typeUrl("config.route.v3.FilterConfig"), disabled: true, config: {} };
@@ -36,12 +43,14 @@ export function virtualHosts(
   for (const route of config.routes) {
     hosts.set(route.host, [...(hosts.get(route.host) ?? []), ...routeEntries(route, table)]);
   }
+  const domainsOf = (host: string) =>
+    /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`];
   const first = options.httpsOnly ? [toHttps] : [];
   const asking = new Set(config.routes.filter(asksInCall).map((route) => route.host));
   const served = [...hosts].filter(([host]) => options.serves(host));
   const named = served.map(([host, entries]) => ({
     name: host,
-    domains: /:\d+$/.test(host) ? [host] : [host, `${host}:${isHttp(table.originOf(host)) ? 80 : 443}`],
+    domains: domainsOf(host),
     ...(options.publicScheme ? scheme(table.originOf(host)) : {}),
     routes: [
       ...first,
@@ -53,7 +62,10 @@ export function virtualHosts(
       notFound,
     ],
   }));
-  return [...named, { name: "others", domains: ["*"], routes: [...first, notFound] }];
+  const elsewhere = [...hosts.keys()].filter((host) => !options.serves(host)).flatMap(domainsOf);
+  const ofOthers = { name: "other listeners", domains: elsewhere, routes: [...first, otherListener] };
+  const others = { name: "others", domains: ["*"], routes: [...first, notFound] };
+  return [...named, ...(elsewhere.length === 0 ? [] : [ofOthers]), others];
 }
 
 function isHttp(origin: string | undefined): boolean {

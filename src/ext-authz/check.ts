@@ -4,7 +4,7 @@ import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
 import { signedCallHeader } from "../external-tokens/signed-calls.ts";
-import { aggregateOf, asksInCall, nonInteractiveAuth, type Route } from "../model/route.ts";
+import { aggregateOf, asksInCall, nonInteractiveAuth, type Route, unmatched } from "../model/route.ts";
 import { notUsable } from "../upstream-oauth/failures.ts";
 import type { Credential } from "../upstream-tokens/upstream-tokens.ts";
 import { askForConsent } from "./ask-for-consent.ts";
@@ -41,10 +41,13 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const found = table.find(facts.host, facts.path);
   const published = table.textAt(facts.host, facts.path);
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
+  const named = facts.context.route;
+  // A challenge, or a 404 for a document that another Envoy's challenge names, would send the client elsewhere for good.
+  if (named === unmatched && (found?.enabled || table.isOwnPath(facts.host, facts.path)))
+    return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   // Envoy does not check the gateway's own paths. If one is checked, Envoy is configured differently: no upstream must get it.
   if (!found?.enabled || table.isOwnPath(facts.host, facts.path))
     return noRoute(facts, table.hasHost(facts.host));
-  const named = facts.context.route;
   if (named !== undefined && named !== found.id)
     return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   // An Envoy that does not name its route has selected it by the path as sent, where `/%62` differs from `/b`. A retry does
@@ -283,7 +286,7 @@ const upstreamMismatch =
 const pathNotNormal = "the path must be in normal form: as sent, it leads to a different route";
 const onlySlashes = "a path of several slashes is not served here: use a single slash";
 const routeMismatch =
-  "Envoy's route and the routes file disagree; Envoy has not loaded the newest configuration yet";
+  "Envoy's route and the gateway's disagree; Envoy has not loaded the newest configuration yet";
 
 /** Served without authentication: it is the operator's text, and no credential is involved. */
 function publish({ route, text }: NonNullable<ReturnType<RouteTable["textAt"]>>): Checked {
@@ -308,7 +311,7 @@ function noRoute({ host, path }: RequestFacts, hostKnown: boolean): Checked {
 }
 
 function deny(
-  route: Route,
+  route: Route | undefined,
   status: Deny["status"],
   code: string,
   message: string,

@@ -200,6 +200,9 @@ export type PolicyMatcher =
   | { readonly kind: "in" | "not_in"; readonly values: readonly (string | number | boolean)[] }
   | { readonly kind: "all"; readonly matchers: readonly PolicyMatcher[] };
 
+/** What Envoy names as the route of a request that matches none of its routes. No id, because ids have no spaces. */
+export const unmatched = "no route";
+
 /** How the gateway authenticates to the route's upstream; undefined for a client route. */
 export function upstreamAuth({ mcp }: Pick<Route, "mcp">): UpstreamAuth | undefined {
   return mcp.kind === "server" ? mcp.auth : undefined;

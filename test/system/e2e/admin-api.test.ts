@@ -64,10 +64,13 @@ describe("a stored route that Envoy does not know yet", () => {
     try {
       const created = await admin("POST", "/routes", stored(), behind.adminUrl);
       expect(created.status).toBe(201);
-      const answer = await throughEnvoy(behind, { url: "https://added.test/x" });
-      expect([answer.status, answer.header("retry-after")]).toEqual([503, "1"]);
-      expect(answer.body).toContain("route_mismatch");
-      expect(answer.header("www-authenticate")).toBeUndefined();
+      // The documents, too: another Envoy may have sent a challenge.
+      for (const path of ["/x", "/.well-known/oauth-protected-resource"]) {
+        const answer = await throughEnvoy(behind, { url: `https://added.test${path}` });
+        expect([answer.status, answer.header("retry-after")]).toEqual([503, "1"]);
+        expect(answer.body).toContain("route_mismatch");
+        expect(answer.header("www-authenticate")).toBeUndefined();
+      }
     } finally {
       await behind.close();
     }
