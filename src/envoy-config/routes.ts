@@ -72,25 +72,21 @@ export const checked = (settings: Json): Json => ({
   check_settings: settings,
 });
 
-const unbuffered = { disable_request_body_buffering: true };
-
-/** Requests for hosts of other listeners still pass through ext_authz, which answers them; if it allows one, the response is 404. */
-export const otherListener: Json = {
-  name: "other listener",
-  match: { prefix: "/" },
-  direct_response: { status: 404 },
-  typed_per_filter_config: { "envoy.filters.http.ext_authz": checked(unbuffered) },
-};
-
-/** Requests that match no route, also answered by the check. It knows that this Envoy has no route for them, or not yet. */
-export const notFound: Json = {
-  name: "none",
+/** The last entry of a virtual host. Its requests still pass through ext_authz, which answers them; if it allows one, the response is 404. */
+const lastEntry = (name: string, context: { readonly [key: string]: Json }): Json => ({
+  name,
   match: { prefix: "/" },
   direct_response: { status: 404 },
   typed_per_filter_config: {
-    "envoy.filters.http.ext_authz": checked({ ...unbuffered, context_extensions: { route: unmatched } }),
+    "envoy.filters.http.ext_authz": checked({ disable_request_body_buffering: true, ...context }),
   },
-};
+});
+
+/** For hosts that only other listeners serve. */
+export const otherListener: Json = lastEntry("other listener", {});
+
+/** Tells the check that this Envoy has no route: if the gateway has one, Envoy does not know it yet. */
+export const notFound: Json = lastEntry("none", { context_extensions: { route: unmatched } });
 
 /**
  * The Envoy routes of one gateway route. The path of `to` replaces the path of `from`. If a request already has the path of `to`

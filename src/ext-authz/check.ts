@@ -42,7 +42,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const published = table.textAt(facts.host, facts.path);
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
   const named = facts.context.route;
-  // A challenge, or a 404 for a document that another Envoy's challenge names, would send the client elsewhere for good.
+  // A client does not recover from a challenge whose documents this Envoy does not serve yet, nor from a 404 for such a document.
   if (named === unmatched && (found?.enabled || table.isOwnPath(facts.host, facts.path)))
     return deny(found, 503, "route_mismatch", routeMismatch, retryAfter(1));
   // Envoy does not check the gateway's own paths. If one is checked, Envoy is configured differently: no upstream must get it.
