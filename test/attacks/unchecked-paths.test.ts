@@ -7,6 +7,7 @@ import { loadConfig } from "../../src/config/load-config.ts";
 import { upstreamPath } from "../../src/config/paths.ts";
 import { ownPaths } from "../../src/config/route-table.ts";
 import { checkContext } from "../../src/envoy-config/routes.ts";
+import { unmatched } from "../../src/model/route.ts";
 import { manifestsIn } from "../deploy/manifests.ts";
 
 /*
@@ -222,8 +223,8 @@ function envoyGateway(): Gateway {
           b.match.value.length - a.match.value.length,
       );
     const asked = taken !== undefined && checked.has(taken.name);
-    // No route of the routes file has this id: the check denies everything. It denies `//`, too, without `slashes: merged`.
-    const denied = asked && (checked.get(taken.name) === "none" || path === "//");
+    // No route can have this id: the check denies everything. It denies `//`, too, without `slashes: merged`.
+    const denied = asked && (checked.get(taken.name) === unmatched || path === "//");
     return { asked, goesTo: denied ? "nowhere" : destination(taken?.to), as: taken?.as ?? path };
   };
 }

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { programFile } from "../../dev/demo/sidecar.ts";
+import { unmatched } from "../../src/model/route.ts";
 import { type KubernetesObject, manifestsIn } from "./manifests.ts";
 import { validateManifest } from "./validate-manifest.ts";
 
@@ -24,12 +25,22 @@ describe("access to the ports", () => {
   });
 });
 
+it("Envoy Gateway: what no other HTTPRoute serves is checked under a name that no route can have", () => {
+  const { spec } = manifests(join(kubernetes, "envoy-gateway.yaml")).find(
+    ({ kind, metadata }) => kind === "SecurityPolicy" && metadata.name === "mcp-unknown",
+  ) ?? { spec: undefined };
+  expect(Object(spec).extAuth).toMatchObject({
+    failOpen: false,
+    contextExtensions: [{ name: "route", type: "Value", value: unmatched }, { name: "envoy_secret" }],
+  });
+});
+
 /** The check context of a route in each sample. */
 const contextsOf: Record<string, (all: readonly KubernetesObject[]) => unknown[]> = {
   "envoy-gateway.yaml": (all) =>
     all
       .map((manifest) => Object(manifest.spec).extAuth?.contextExtensions)
-      .filter((list) => list !== undefined && !JSON.stringify(list).includes('"none"'))
+      .filter((list) => list !== undefined && !JSON.stringify(list).includes(`"${unmatched}"`))
       .map((list: { name: string; value?: string }[]) =>
         // Without the secret.
         Object.fromEntries(list.filter(({ value }) => value).map(({ name, value }) => [name, value])),
