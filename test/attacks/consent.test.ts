@@ -122,7 +122,7 @@ describe("errors do not redirect to a host that only a client has named", () => 
     const client = await oauth.register([attackers]);
     const resource = "x:Your account is locked, call +1 555 0100";
     const page = await freshBrowser().open(oauth.ask(client, attackers, { resource }).url);
-    expect(page.html).not.toContain("555");
+    expect(page.html).not.toContain("555 0100");
   });
 
   test("errors are returned to a client that the person has allowed or denied, or that the operator configured", async () => {
