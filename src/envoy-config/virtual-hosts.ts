@@ -62,7 +62,9 @@ export function virtualHosts(
       notFound,
     ],
   }));
-  const elsewhere = [...hosts.keys()].filter((host) => !options.serves(host)).flatMap(domainsOf);
+  // Envoy rejects a domain that is in two virtual hosts: `http://a` has `a:80`, as does `https://a:80`.
+  const here = new Set(named.flatMap(({ domains }) => domains));
+  const elsewhere = [...new Set([...hosts.keys()].flatMap(domainsOf))].filter((domain) => !here.has(domain));
   const ofOthers = { name: "other listeners", domains: elsewhere, routes: [...first, otherListener] };
   const others = { name: "others", domains: ["*"], routes: [...first, notFound] };
   return [...named, ...(elsewhere.length === 0 ? [] : [ofOthers]), others];

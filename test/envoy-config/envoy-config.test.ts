@@ -83,6 +83,11 @@ describe("envoy-config", () => {
       "",
     ],
     [
+      "an https origin whose port is the default one of the same host's plain HTTP",
+      "  - {from: 'http://a.localhost', to: http://x, mcp: {}}\n  - {from: 'https://a.localhost:80', to: http://y, mcp: {}}",
+      "",
+    ],
+    [
       "a Unix socket, several replicas, another prefix",
       "  - {from: https://h.example.com, to: http://x, mcp: {}}",
       "listen: {grpc: 'unix:/run/x.sock'}\npaths: {prefix: /gate/way}\n",

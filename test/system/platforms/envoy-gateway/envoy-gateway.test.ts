@@ -12,6 +12,9 @@ import { envoyStatistic, startEnvoyGateway } from "./start-envoy-gateway.ts";
  * A real Envoy Gateway, without Kubernetes, with the sample manifest. Its ports are fixed, so that one runs at a time. The server of the
  * open route is behind TLS, by name.
  */
+/** The sidecar has it already, Envoy Gateway does not. */
+const routeWithoutObjects = { id: "ahead", from: "https://ahead.test", to: "https://localhost/mcp", mcp: {} };
+
 if ((await goTool("envoy-gateway")) === undefined) {
   process.stderr.write(
     "skipped: Envoy Gateway is not installed; `make envoy-gateway` installs and tests it\n",
@@ -34,10 +37,15 @@ if ((await goTool("envoy-gateway")) === undefined) {
     });
     const stack = await startE2e({
       ...options,
-      config: (config) => behindTls(options.config?.(config) ?? config),
+      names: [...(options.names ?? []), "ahead.test"],
+      config(defaults) {
+        const config = behindTls(options.config?.(defaults) ?? defaults);
+        return { ...config, routes: [...config.routes, routeWithoutObjects] };
+      },
       async gateway(settings) {
         await front.show(settings.ca);
-        return startEnvoyGateway(settings);
+        const routes = settings.config.routes.filter(({ id }) => id !== routeWithoutObjects.id);
+        return startEnvoyGateway({ ...settings, config: { ...settings.config, routes } });
       },
     });
     const healthy = () => envoyStatistic(stack.envoy, "cluster./mcp/open/extproc/0.membership_healthy");

@@ -64,6 +64,14 @@ export function envoyGatewayBehavior(running: () => E2e, front: () => TlsFront):
       expect([answer.status, answer.body]).toEqual([404, expect.stringContaining("/nothing")]);
     });
 
+    it("a route without an HTTPRoute is not there yet: no challenge and no 404, from which a client does not recover", async () => {
+      for (const path of ["/", "/.well-known/oauth-protected-resource"]) {
+        const answer = await get(`https://ahead.test${path}`);
+        expect([answer.status, answer.header("retry-after")]).toEqual([503, "1"]);
+        expect(answer.body).toContain("route_mismatch");
+      }
+    });
+
     it("a header name with an underscore is rejected, before the check", async () => {
       const before = stack.everything.requests.length;
       const forged = { authorization, x_pomerium_claim_email: "root@example.com" };
