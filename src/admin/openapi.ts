@@ -49,6 +49,7 @@ export const adminSchemas = {
     id: z.int().describe("Increasing; an export resumes after the last id it has seen."),
     at: z.iso.datetime(),
     action: z.string(),
+    actor: z.string().optional().describe("Who made an administrative change."),
     user_id: z.string().optional(),
     client_id: z.string().optional(),
     grant_id: z.string().optional(),

@@ -77,6 +77,9 @@ function storedNames(action: string): readonly string[] {
 /** One entry of the audit trail. Contains ids and reasons, never a token, secret or code. */
 export interface AuditEvent {
   readonly action: AuditAction;
+  /** Who made an administrative change: `token:NAME`, `user:PROVIDER/SUBJECT` or `cli`. */
+  readonly actor?: string;
+  /** Whose token, grant or session it is about. */
   readonly userId?: string;
   readonly clientId?: string;
   readonly grantId?: string;
@@ -98,6 +101,7 @@ function valuesOf(event: AuditEvent) {
     // Not when the transaction began: `at` is about the time when the id is assigned.
     at: sql<Date>`clock_timestamp()`,
     action: event.action,
+    actor: event.actor ?? null,
     user_id: event.userId ?? null,
     client_id: event.clientId ?? null,
     grant_id: event.grantId ?? null,
@@ -117,6 +121,7 @@ function storable(_name: string, value: unknown): unknown {
 
 const textColumns = [
   "action",
+  "actor",
   "user_id",
   "client_id",
   "grant_id",
@@ -209,6 +214,7 @@ const recorded = (row: Selectable<Tables["audit_event"]>): RecordedAuditEvent =>
   id: row.id,
   at: row.at,
   action: row.action,
+  actor: row.actor ?? undefined,
   userId: row.user_id ?? undefined,
   clientId: row.client_id ?? undefined,
   grantId: row.grant_id ?? undefined,
@@ -226,6 +232,7 @@ export function auditRecord(event: RecordedAuditEvent): Readonly<Record<string, 
     id: event.id,
     at: event.at.toISOString(),
     action: event.action,
+    actor: event.actor,
     user_id: event.userId,
     client_id: event.clientId,
     grant_id: event.grantId,

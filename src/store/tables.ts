@@ -191,6 +191,7 @@ export interface Tables {
     id: Generated<number>;
     at: Generated<Date>;
     action: string;
+    actor: string | null;
     user_id: string | null;
     client_id: string | null;
     grant_id: string | null;

@@ -176,6 +176,8 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   "0018_row_pass": async () => [
     { table: "row_pass", values: { kind: "rotate_keys", target: "{}", position: null } },
   ],
+  // Only a new column.
+  "0019_audit_actor": async () => [],
   "0013_elicitation_session": async () => [
     {
       table: "elicitation_session",
