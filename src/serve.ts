@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
 import { followStoredRoutes } from "./admin/stored-route-changes.ts";
+import { keepAuditRecord } from "./audit-trail/audit-record.ts";
 import { type Components, compose } from "./compose.ts";
 import { databaseExposure, isTcp, type PeerAuthentication } from "./config/listeners.ts";
 import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
@@ -140,6 +141,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   });
   const xds = configuresEnvoy ? await serveXds(components, { live, address: own.xds }) : undefined;
   const housekeeping = scheduleHousekeeping(components);
+  const auditRecord = keepAuditRecord({ ...components, retentionDays: config.audit.retention / 86_400 });
   store.indexes.buildInBackground();
   logger.info(
     {
@@ -169,6 +171,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
         xds?.close(drainMs),
       ]);
       await (adminClosed ?? admin.close(0));
+      await auditRecord.close();
       await components.close();
       storedRoutes.close();
       live.close();
@@ -213,7 +216,6 @@ async function openFoundation({ file, env, listen: listeners = {}, workers, work
     logger,
     metrics,
     inSpan,
-    auditRetentionDays: config.audit.retention / 86_400,
     migratePerson: (record) => migrateOldRecord(record, routes().config.signIn.providers),
   });
   const storedRoutes = await followStoredRoutes({ store, live, logger });

@@ -50,7 +50,7 @@ interface LoadedKey {
   readonly expiresAt: number;
 }
 
-const everyPurpose: readonly SigningPurpose[] = ["external_token", "assertion", "upstream_client"];
+const everyPurpose: readonly SigningPurpose[] = ["external_token", "assertion", "upstream_client", "audit"];
 
 /**
  * Loads the signing keys, creates the first one of each purpose (once across replicas), and follows rotations on other replicas.
@@ -134,6 +134,15 @@ export async function createSigningKeys(deps: {
       listeners.clear();
     },
   };
+}
+
+/** The public keys of a purpose, for a command that neither creates nor follows keys. */
+export async function publicKeys(
+  store: Pick<Store, "signingKeys">,
+  purpose: SigningPurpose,
+): Promise<JSONWebKeySet> {
+  const keys = await Promise.all((await store.signingKeys.list(purpose)).map(loadKey));
+  return { keys: keys.map(({ publicJwk }) => publicJwk) };
 }
 
 /** A new signing key (ES256), not stored yet. */

@@ -55,6 +55,7 @@ export const auditActions = [
   "route.created",
   "route.changed",
   "route.deleted",
+  "audit.pruned",
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
@@ -208,6 +209,27 @@ async function readStretch(db: Kysely<Tables>, filter: AuditFilter) {
   // Ids are assigned when a transaction writes, not when it commits; no transaction lasts this long.
   if (filter.settled) query = query.where("at", "<", sql<Date>`now() - interval '15 seconds'`);
   return { rows: await query.execute(), last: looked < lookedAt ? null : last };
+}
+
+/** The events with these ids that were written within `span`, in the order of their ids. */
+export async function readAuditEventsById(
+  database: Database,
+  ids: readonly number[],
+  span: { readonly from: Date; readonly to: Date },
+): Promise<RecordedAuditEvent[]> {
+  const rows = await database.read("audit_event.by_id", (db) =>
+    db
+      .selectFrom("audit_event")
+      .selectAll()
+      .where(sql<boolean>`id = any(${ids}::bigint[])`)
+      // So that only their partition is read.
+      .where("at", ">=", span.from)
+      // Times here have milliseconds, those of the database microseconds.
+      .where("at", "<", new Date(span.to.getTime() + 1))
+      .orderBy("id")
+      .execute(),
+  );
+  return rows.map(recorded);
 }
 
 const recorded = (row: Selectable<Tables["audit_event"]>): RecordedAuditEvent => ({

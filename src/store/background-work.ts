@@ -8,22 +8,28 @@ export interface BackgroundWork {
   /**
    * Runs `work`, unless a replica runs it or began it less than `everyMs` ago. A replica that dies loses the work within a minute.
    * @param work must stop soon after its signal is aborted: another replica may have taken over, or the store is closing
+   * @param options.leaseMs how soon another replica can take over the work of one that has died, ms (60000)
    * @returns undefined if it is not this replica's turn
    */
-  run<T>(name: string, everyMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T | undefined>;
+  run<T>(
+    name: string,
+    everyMs: number,
+    work: (signal: AbortSignal) => Promise<T>,
+    options?: { readonly leaseMs?: number },
+  ): Promise<T | undefined>;
   /** Aborts the work of this replica, waits for it for a short time, and leaves it to the others. */
   close(): Promise<void>;
 }
 
 const table = "background_work";
-const leaseMs = 60_000;
-const renewEveryMs = 20_000;
-/** Without a confirmation for this long, another replica may be about to take over. ms */
-const unconfirmedMs = 45_000;
+const defaultLeaseMs = 60_000;
 const closeMs = 3_000;
+const inMs = (ms: number) => sql<Date>`now() + ${ms} * interval '1 millisecond'`;
 /** Times after this are not true: the database's clock was ahead once. */
-const soon = sql<Date>`now() + ${2 * leaseMs} * interval '1 millisecond'`;
-const leaseUntil = sql<Date>`now() + ${leaseMs} * interval '1 millisecond'`;
+const soon = inMs(2 * defaultLeaseMs);
+const renewEvery = (leaseMs: number) => leaseMs / 3;
+/** Without a confirmation for this long, another replica may be about to take over. ms */
+const unconfirmed = (leaseMs: number) => (leaseMs * 3) / 4;
 
 /**
  * Leases by the database's clock, one row per work: session locks would not work through a transaction-mode pooler.
@@ -37,11 +43,11 @@ export function backgroundWork(
   const running = new Map<string, { readonly abort: () => void; readonly ended: Promise<unknown> }>();
   let closing = false;
 
-  async function take(name: string, everyMs: number): Promise<boolean> {
+  async function take(name: string, everyMs: number, leaseMs: number): Promise<boolean> {
     const { rows } = await database.writeAtOnce("background_work.take", (db) =>
       sql`
         insert into ${sql.table(table)} as known (name, owner, lease_until, started_at)
-        values (${name}, ${owner}, ${leaseUntil}, now())
+        values (${name}, ${owner}, ${inMs(leaseMs)}, now())
         on conflict (name) do update
         set owner = excluded.owner, lease_until = excluded.lease_until, started_at = excluded.started_at
         where (known.started_at <= now() - ${everyMs} * interval '1 millisecond' or known.started_at > ${soon})
@@ -51,11 +57,11 @@ export function backgroundWork(
     return rows.length > 0;
   }
 
-  async function renew(name: string): Promise<boolean> {
+  async function renew(name: string, leaseMs: number): Promise<boolean> {
     const rows = await database.writeAtOnce("background_work.renew", (db) =>
       db
         .updateTable(table)
-        .set({ lease_until: leaseUntil })
+        .set({ lease_until: inMs(leaseMs) })
         .where("name", "=", name)
         .where("owner", "=", owner)
         .returning("name")
@@ -82,11 +88,12 @@ export function backgroundWork(
   }
 
   /** Renews the lease until it is stopped, and aborts if the lease may be lost. */
-  function keep(name: string, abort: () => void): () => void {
+  function keep(name: string, leaseMs: number, abort: () => void): () => void {
+    const unconfirmedMs = unconfirmed(leaseMs);
     let lost = setTimeout(abort, unconfirmedMs).unref();
     const timer = setInterval(() => {
       const askedAt = performance.now();
-      renew(name)
+      renew(name, leaseMs)
         .then((kept) => {
           if (!kept) return abort();
           clearTimeout(lost);
@@ -94,7 +101,7 @@ export function backgroundWork(
         })
         // The database may be back at the next renewal.
         .catch(() => {});
-    }, renewEveryMs).unref();
+    }, renewEvery(leaseMs)).unref();
     return () => {
       clearInterval(timer);
       clearTimeout(lost);
@@ -105,8 +112,11 @@ export function backgroundWork(
     name: string,
     controller: AbortController,
     work: (signal: AbortSignal) => Promise<T>,
+    leaseMs: number,
   ): Promise<T> {
-    const stopRenewing = keep(name, () => controller.abort(new Error(`another replica may do ${name}`)));
+    const stopRenewing = keep(name, leaseMs, () =>
+      controller.abort(new Error(`another replica may do ${name}`)),
+    );
     try {
       return await work(controller.signal);
     } finally {
@@ -117,15 +127,15 @@ export function backgroundWork(
   }
 
   return {
-    async run(name, everyMs, work) {
+    async run(name, everyMs, work, { leaseMs = defaultLeaseMs } = {}) {
       if (closing || running.has(name)) return undefined;
       const controller = new AbortController();
       const ended = Promise.withResolvers<void>();
       const abort = () => controller.abort(new Error("the store is closing"));
       running.set(name, { abort, ended: ended.promise });
       try {
-        if (!(await take(name, everyMs))) return undefined;
-        return await runLeased(name, controller, work);
+        if (!(await take(name, everyMs, leaseMs))) return undefined;
+        return await runLeased(name, controller, work, leaseMs);
       } finally {
         running.delete(name);
         ended.resolve();

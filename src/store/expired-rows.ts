@@ -27,15 +27,13 @@ interface Kind {
 }
 
 export interface RoundOptions {
-  /** Retention of the audit trail. */
-  readonly auditRetentionDays: number;
   readonly logger: Pick<Logger, "info">;
   readonly batchSize?: number;
   readonly maxBatches?: number;
 }
 
 /**
- * Deletes expired rows, so that no table grows without bound. Every kind is found through an index, in batches that lock few rows
+ * Deletes expired rows, so that no table grows without bound (audit events: audit-partitions.ts). Every kind is found through an index, in batches that lock few rows
  * briefly and skip rows in use. The work of a round is limited in batches and time; what is left is removed in the next rounds.
  * @returns number of deleted rows, per table
  * @throws the first error; the other kinds are removed nevertheless
@@ -46,7 +44,7 @@ export async function removeExpired(
   now: Date,
   options: RoundOptions,
 ): Promise<Record<string, number>> {
-  const kinds = expiredKinds(database, database.clock.toDatabase(now), options.auditRetentionDays);
+  const kinds = expiredKinds(database, database.clock.toDatabase(now));
   const removed: Record<string, number> = Object.fromEntries(kinds.map(({ table }) => [table, 0]));
   const errors: unknown[] = [];
   const stopAt = performance.now() + maxMs;
@@ -81,7 +79,7 @@ export async function removeExpired(
 }
 
 /** Every kind of expired rows, each with a condition that one index covers (migration 0017). */
-function expiredKinds(database: Database, at: Date, auditRetentionDays: number): readonly Kind[] {
+function expiredKinds(database: Database, at: Date): readonly Kind[] {
   const ago = (days: number) => new Date(at.getTime() - days * dayMs);
   const before = (
     table: keyof Tables,
@@ -126,7 +124,6 @@ function expiredKinds(database: Database, at: Date, auditRetentionDays: number):
     before("elicitation_session", "expires_at", at),
     before("used_value", "expires_at", at),
     before("signing_key", "expires_at", at),
-    before("audit_event", "at", ago(auditRetentionDays)),
   ];
 }
 

@@ -3,6 +3,7 @@ import path from "node:path";
 import { type Kysely, sql } from "kysely";
 import { FileMigrationProvider, Migrator } from "kysely/migration";
 import { pino } from "pino";
+import { boundFirstPartition } from "./audit-partitions.ts";
 import { openEmbeddedDatabase } from "./embedded/embedded-database.ts";
 import { createIndexes, type IndexDefinitions } from "./indexes.ts";
 import { buildIndexes, type IndexProgress } from "./postgres/build-indexes.ts";
@@ -120,6 +121,7 @@ export async function migrate(
     try {
       const migrations = await migrated(db);
       await createIndexes(db, wanted);
+      await boundFirstPartition(db, new Date());
       options.onIndexes?.("built");
       return migrations;
     } finally {

@@ -3,7 +3,9 @@ import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
 import { aggregateSessions } from "./aggregate-sessions.ts";
+import { auditTrail } from "./audit-batches.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
+import { boundFirstPartition } from "./audit-partitions.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { backgroundWork } from "./background-work.ts";
 import { browserSessions } from "./browser-sessions.ts";
@@ -56,8 +58,6 @@ export interface StoreOptions extends PostgresTls {
   readonly poolSize?: number;
   /** Timeout of a client registration, after which another replica tries, ms (15000). */
   readonly registrationLeaseMs?: number;
-  /** Retention of the audit trail (365). */
-  readonly auditRetentionDays?: number;
   /** Indexes to build; default: the ones that the migrations export. */
   readonly indexes?: IndexDefinitions;
   /** Migrates a person's record that was written by a version without e-mail verification; default: unchanged. */
@@ -121,16 +121,14 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     backgroundWork: background,
     indexes,
     audit: (event) => database.write("audit_event.write", (tx) => writeAuditEvent(tx, event)),
+    auditTrail: auditTrail(database),
     auditEvents: (filter) => readAuditEvents(database, filter),
     async ping() {
       await database.read("ping", (db) => db.selectNoFrom((e) => e.lit(1).as("one")).execute());
     },
     async removeExpired(now) {
       await macs.bind();
-      return removeExpired(database, indexes, now, {
-        auditRetentionDays: options.auditRetentionDays ?? 365,
-        logger,
-      });
+      return removeExpired(database, indexes, now, { logger });
     },
     endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
     bindRows: () => macs.bind({ now: true }),
@@ -167,6 +165,7 @@ async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Pr
   try {
     await migrateDatabase(db);
     await createIndexes(db, wanted);
+    await boundFirstPartition(db, new Date());
     const listener = await listenEmbedded(pglite, options);
     const timeoutMs = options.operationTimeoutMs ?? operationTimeoutMs;
     const { metrics, inSpan } = options;

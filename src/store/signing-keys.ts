@@ -6,7 +6,12 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-export type SigningKeyPurpose = "external_token" | "assertion" | "upstream_client" | "check_metadata";
+export type SigningKeyPurpose =
+  | "external_token"
+  | "assertion"
+  | "upstream_client"
+  | "check_metadata"
+  | "audit";
 
 export interface SigningKey {
   readonly kid: string;

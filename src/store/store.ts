@@ -1,4 +1,5 @@
 import type { AggregateSessions } from "./aggregate-sessions.ts";
+import type { AuditTrail } from "./audit-batches.ts";
 import type { AuditEvent, AuditFilter, RecordedAuditEvent } from "./audit-events.ts";
 import type { AuthorizationServerRecords } from "./authorization-server-records.ts";
 import type { BackgroundWork } from "./background-work.ts";
@@ -44,6 +45,8 @@ export interface Store {
   readonly indexes: Indexes;
   /** Appends an audit event without another change (a denial, a first use). */
   audit(event: AuditEvent): Promise<void>;
+  /** What makes the audit trail verifiable. */
+  readonly auditTrail: AuditTrail;
   /** Oldest first. */
   auditEvents(filter: AuditFilter): Promise<RecordedAuditEvent[]>;
   /** Resolves when the database answers. */

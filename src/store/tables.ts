@@ -187,6 +187,23 @@ export interface Tables {
     owner: string | null;
     lease_until: Date | null;
   };
+  audit_batch: {
+    number: number;
+    first_id: number;
+    last_id: number;
+    first_at: Date;
+    last_at: Date;
+    ids: Json<number[]>;
+    hashes: Uint8Array;
+    previous: string;
+    hash: string;
+    checkpoint: string;
+  };
+  audit_export: {
+    destination: string;
+    batch: number;
+    updated_at: ColumnType<Date, Date | undefined, Date>;
+  };
   audit_event: {
     id: Generated<number>;
     at: Generated<Date>;

@@ -115,6 +115,29 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       [],
       "max",
     ),
+    auditChainRounds: counter(
+      "audit_chain_rounds_total",
+      "Rounds in which the replica that chains audit events looked for new ones, by outcome (completed, failed).",
+      ["outcome"],
+    ),
+    auditChained: counter("audit_events_chained_total", "Audit events added to the chain.", []),
+    auditChainDelay: gauge(
+      "audit_chain_delay_seconds",
+      "Age of the oldest audit event when the last round chained it.",
+      [],
+      "max",
+    ),
+    auditUnchained: gauge(
+      "audit_events_unchained",
+      "Audit events of the last day that are older than ten minutes and not in the chain.",
+      [],
+      "max",
+    ),
+    auditChainProblems: counter(
+      "audit_chain_problems_total",
+      "Stored batches that are not as they were written, by problem (invalid_checkpoint, shortened, rewritten).",
+      ["problem"],
+    ),
     configLoads,
     configLastLoadSuccessful: gauge(
       "config_last_load_successful",

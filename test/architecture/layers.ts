@@ -6,7 +6,7 @@ export const layers: readonly (readonly string[])[] = [
   ["egress", "store", "workers"],
   ["config"],
   ["envoy-config", "import-servers", "pages", "policy", "external-tokens", "upstream-oauth"],
-  ["server", "upstream-tokens"],
+  ["audit-trail", "server", "upstream-tokens"],
   ["sign-in"],
   ["ext-authz", "ext-proc", "authorization-server", "portal", "admin", "aggregation", "xds"],
   ["compose.ts"],

@@ -153,7 +153,8 @@ describe.each([
         await write(query, rows);
         return look(query);
       });
-      expect(Object.entries(before).filter(([, count]) => count === 0)).toEqual([]);
+      const without = Object.entries(before).filter(([, count]) => count === 0);
+      expect(without.filter(([table]) => table !== "audit_event_default")).toEqual([]);
 
       expect(await migrate(target)).toEqual(names.slice(names.indexOf(version) + 1));
       const [now, after] = await connected(target, look);
@@ -172,6 +173,8 @@ describe.each([
       expect(old.rules).toEqual(expect.arrayContaining(rules));
       // And newer versions read what it writes.
       await connected(target, async (query) => {
+        // Partitions of the audit trail keep their rows otherwise.
+        await query("select set_config('envoy_mcp_auth.audit_events', 'movable', false)");
         for (const table of ofOld) await query(`delete from ${table}`);
         await write(query, rows);
       });

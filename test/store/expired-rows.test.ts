@@ -37,7 +37,6 @@ describe("a round that removes expired rows", () => {
       values ('s', 'u', now() - interval '1 minute')`);
     const logged: unknown[] = [];
     const options = {
-      auditRetentionDays: 365,
       logger: { info: (fields: unknown) => void logged.push(fields) },
       ...{ batchSize: 2, maxBatches: 2 },
     };

@@ -178,6 +178,24 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   ],
   // Only a new column.
   "0019_audit_actor": async () => [],
+  "0020_audit_record": async (): Promise<WrittenRow[]> => [
+    {
+      table: "audit_batch",
+      values: {
+        number: 1,
+        first_id: 1,
+        last_id: 1,
+        first_at: new Date(),
+        last_at: new Date(),
+        ids: "[1]",
+        hashes: "00",
+        previous: "p",
+        hash: "h",
+        checkpoint: "c",
+      },
+    },
+    { table: "audit_export", values: { destination: "http", batch: 1 } },
+  ],
   "0013_elicitation_session": async () => [
     {
       table: "elicitation_session",

@@ -1,6 +1,7 @@
-import { type Kysely, sql } from "kysely";
+import { Kysely, PostgresDialect, type PostgresPool, sql } from "kysely";
 import pg from "pg";
 import type { Logger } from "pino";
+import { boundFirstPartition, isFirstPartitionUnbounded } from "../audit-partitions.ts";
 import type { Database, StoreMetrics } from "../database.ts";
 import {
   type IndexDefinitions,
@@ -45,12 +46,13 @@ export interface IndexBuild {
 
 /**
  * Builds the pending indexes with `create index concurrently`, which blocks neither reads nor writes, and waits for transactions that
- * began before it. The lock belongs to the session that builds: it is held exactly as long as the server builds.
+ * began before it; then divides the audit trail into partitions, if that has not happened yet. The lock belongs to the session that builds: it is held exactly as long as the server builds.
  * @returns `elsewhere`: another process is building them
  * @throws the database's error; what an interrupted build leaves behind is removed by the next one
  */
 export async function buildIndexes(build: IndexBuild): Promise<"built" | "elsewhere" | "interrupted"> {
-  if ((await pendingIndexes(build.db, build.wanted)).length === 0) return "built";
+  const pending = await pendingIndexes(build.db, build.wanted);
+  if (pending.length === 0 && !(await isFirstPartitionUnbounded(build.db))) return "built";
   const client = new pg.Client({
     ...postgresAddress(build.url, build.tls),
     connectionTimeoutMillis: connectTimeoutMs,
@@ -70,6 +72,8 @@ export async function buildIndexes(build: IndexBuild): Promise<"built" | "elsewh
       if (build.signal.aborted) return "interrupted";
       await buildOne(client, pid, index, build);
     }
+    if (build.signal.aborted) return "interrupted";
+    await canceled(build, pid, client, () => boundFirstPartition(overClient(client), new Date()));
     return "built";
   } catch (error) {
     if (build.signal.aborted) return "interrupted";
@@ -78,6 +82,41 @@ export async function buildIndexes(build: IndexBuild): Promise<"built" | "elsewh
     // Ends the session and with it the lock. On a dead network, `end` alone would not close the socket.
     client.end().catch(() => {});
     client.connection.stream.destroy();
+  }
+}
+
+/** Queries over this one connection, which its owner closes. */
+function overClient(client: pg.Client): Kysely<Tables> {
+  const pool: PostgresPool = {
+    options: {},
+    connect: async () => ({ query: client.query.bind(client), release() {} }),
+    end: async () => {},
+  };
+  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+}
+
+/** Runs `work`, and cancels what the server does for it once the build is aborted. */
+async function canceled<T>(
+  { db, signal }: Pick<IndexBuild, "db" | "signal">,
+  pid: number,
+  client: pg.Client,
+  work: () => Promise<T>,
+): Promise<T> {
+  let canceling: NodeJS.Timeout | undefined;
+  const cancel = () => {
+    sql`select pg_cancel_backend(${pid})`
+      .execute(db)
+      // Without an answer, the server notices the closed connection.
+      .catch(() => client.connection.stream.destroy());
+    // A statement that the server had not yet begun was not canceled.
+    canceling = setTimeout(cancel, 500);
+  };
+  signal.addEventListener("abort", cancel, { once: true });
+  try {
+    return await work();
+  } finally {
+    clearTimeout(canceling);
+    signal.removeEventListener("abort", cancel);
   }
 }
 
@@ -99,21 +138,12 @@ async function buildOne(
   client: pg.Client,
   pid: number,
   { name, definition, invalid }: PendingIndex,
-  { db, signal, report, reportEveryMs = 30_000 }: IndexBuild,
+  build: IndexBuild,
 ): Promise<void> {
+  const { db, signal, report, reportEveryMs = 30_000 } = build;
   const startedAt = performance.now();
   const seconds = () => Math.round((performance.now() - startedAt) / 1_000);
   report({ index: name, state: "started", seconds: 0 });
-  let cancelling: NodeJS.Timeout | undefined;
-  const cancel = () => {
-    sql`select pg_cancel_backend(${pid})`
-      .execute(db)
-      // Without an answer, the server notices the closed connection.
-      .catch(() => client.connection.stream.destroy());
-    // A statement that the server had not yet begun was not canceled.
-    cancelling = setTimeout(cancel, 500);
-  };
-  signal.addEventListener("abort", cancel, { once: true });
   const progress = setInterval(() => {
     phaseOf(db, pid).then(
       (phase) => report({ index: name, state: "building", ...phase, seconds: seconds() }),
@@ -123,13 +153,13 @@ async function buildOne(
   progress.unref();
   const identifier = client.escapeIdentifier(name);
   try {
-    if (invalid) await client.query(`drop index concurrently if exists ${identifier}`);
-    signal.throwIfAborted();
-    await client.query(`create index concurrently if not exists ${identifier} ${definition}`);
+    await canceled(build, pid, client, async () => {
+      if (invalid) await client.query(`drop index concurrently if exists ${identifier}`);
+      signal.throwIfAborted();
+      await client.query(`create index concurrently if not exists ${identifier} ${definition}`);
+    });
   } finally {
     clearInterval(progress);
-    clearTimeout(cancelling);
-    signal.removeEventListener("abort", cancel);
   }
   report({ index: name, state: "built", seconds: seconds() });
 }
@@ -179,13 +209,14 @@ export function serverIndexes(
     );
   /** @returns whether all of them are built */
   async function attempt(): Promise<boolean> {
+    const unbounded = () => database.read("audit_event.unbounded", isFirstPartitionUnbounded);
     const pending = (await find()).length;
     metrics?.storeIndexesPending.set(pending);
-    if (pending === 0 || (await deps.isNewer())) return true;
+    if ((pending === 0 && !(await unbounded())) || (await deps.isNewer())) return true;
     await buildIndexes({ ...build, signal: stop.signal, report });
     const left = (await find()).length;
     metrics?.storeIndexesPending.set(left);
-    return left === 0;
+    return left === 0 && !(await unbounded());
   }
   async function keepBuilding(): Promise<void> {
     while (!stop.signal.aborted) {
