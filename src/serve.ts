@@ -141,7 +141,11 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   });
   const xds = configuresEnvoy ? await serveXds(components, { live, address: own.xds }) : undefined;
   const housekeeping = scheduleHousekeeping(components);
-  const auditRecord = keepAuditRecord({ ...components, retentionDays: config.audit.retention / 86_400 });
+  const auditRecord = keepAuditRecord({
+    ...{ store, logger, metrics, keys: components.keys },
+    retentionDays: config.audit.retention / 86_400,
+    ...{ destination: config.audit.http, fetch: foundation.trustedFetch, issuer: config.issuer },
+  });
   store.indexes.buildInBackground();
   logger.info(
     {

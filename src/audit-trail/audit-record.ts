@@ -6,6 +6,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { checkpointVerifier, type Floor } from "./chain.ts";
 import { type Chain, createChain, lateMs } from "./chain-events.ts";
+import { type AuditDestination, sendEvents } from "./send-events.ts";
 import { findUnchained } from "./verify-trail.ts";
 
 /** Events are chained within twice this, ms. */
@@ -14,6 +15,8 @@ const roundEveryMs = 2_000;
 const leaseMs = 10_000;
 /** How often the others try to take over, ms. */
 const takeEveryMs = 3_000;
+/** Between two attempts to send events, ms. */
+const longestBackoffMs = 60_000;
 const maintainEveryMs = 10 * 60_000;
 /** A checkpoint is logged this often, as an anchor outside of the database, ms. */
 const logEveryMs = 60 * 60_000;
@@ -27,9 +30,20 @@ interface AuditRecordDeps {
   readonly logger: Logger;
   readonly metrics: Pick<
     Metrics,
-    "auditChainRounds" | "auditChained" | "auditChainDelay" | "auditChainProblems" | "auditUnchained"
+    | "auditChainRounds"
+    | "auditChained"
+    | "auditChainDelay"
+    | "auditChainProblems"
+    | "auditUnchained"
+    | "auditExported"
+    | "auditExports"
   >;
   readonly retentionDays: number;
+  /** Where events are sent; absent: nowhere. */
+  readonly destination?: AuditDestination | undefined;
+  readonly fetch: typeof globalThis.fetch;
+  /** The gateway's, which is the source of its events. */
+  readonly issuer: string;
 }
 
 /**
@@ -39,7 +53,14 @@ interface AuditRecordDeps {
  */
 export function keepAuditRecord(deps: AuditRecordDeps): { close(): Promise<void> } {
   const stopping = new AbortController();
-  const kept = keepTrying(deps, stopping.signal);
+  const { destination } = deps;
+  const kept = Promise.all([
+    keepTrying(deps, "audit_chain", stopping.signal, (stop) => chainEvents(deps, stop)),
+    // Beside it: a slow receiver must not delay the chain.
+    ...(destination
+      ? [keepTrying(deps, "audit_export", stopping.signal, (stop) => exportEvents(deps, destination, stop))]
+      : []),
+  ]);
   return {
     async close() {
       stopping.abort();
@@ -48,18 +69,49 @@ export function keepAuditRecord(deps: AuditRecordDeps): { close(): Promise<void>
   };
 }
 
-async function keepTrying(deps: AuditRecordDeps, stop: AbortSignal): Promise<void> {
-  const { store, logger } = deps;
+/** Does `work` while this replica has its lease. */
+async function keepTrying(
+  { store, logger }: Pick<AuditRecordDeps, "store" | "logger">,
+  name: string,
+  stop: AbortSignal,
+  work: (stop: AbortSignal) => Promise<void>,
+): Promise<void> {
   while (!stop.aborted) {
     await store.backgroundWork
-      .run("audit_chain", 0, (lost) => lead(deps, AbortSignal.any([stop, lost])), { leaseMs })
-      .catch((error: Error) => logger.debug({ reason: error.message }, "cannot take over the audit chain"));
+      .run(name, 0, (lost) => work(AbortSignal.any([stop, lost])), { leaseMs })
+      .catch((error: Error) => logger.debug({ reason: error.message }, "cannot take over the audit trail"));
     await pause(takeEveryMs * (0.75 + Math.random() / 2), stop);
   }
 }
 
+/** What the replica that sends events does, until it stops or another one takes over. Backs off while the receiver fails. */
+async function exportEvents(
+  deps: AuditRecordDeps,
+  destination: AuditDestination,
+  stop: AbortSignal,
+): Promise<void> {
+  const { store, fetch, issuer, logger, metrics } = deps;
+  const onSent = (events: number) => metrics.auditExported.inc(events);
+  for (let failures = 0; !stop.aborted; ) {
+    try {
+      await sendEvents({ trail: store.auditTrail, fetch, issuer, onSent }, destination, stop);
+      metrics.auditExports.inc({ outcome: "completed" });
+      failures = 0;
+    } catch (error) {
+      metrics.auditExports.inc({ outcome: "failed" });
+      // One line per outage.
+      if (failures++ === 0)
+        logger.warn(
+          { reason: error instanceof Error ? error.message : "unknown" },
+          "audit events were not sent; it is tried again",
+        );
+    }
+    await pause(Math.min(roundEveryMs * 2 ** failures, longestBackoffMs), stop);
+  }
+}
+
 /** What the replica that chains events does, until it stops or another one takes over. */
-async function lead(deps: AuditRecordDeps, stop: AbortSignal): Promise<void> {
+async function chainEvents(deps: AuditRecordDeps, stop: AbortSignal): Promise<void> {
   const { store, keys, logger, metrics } = deps;
   const chain = createChain({
     trail: store.auditTrail,

@@ -1,5 +1,5 @@
 import type { AuditBatch, AuditTrail } from "../store/audit-batches.ts";
-import { auditRecord, type RecordedAuditEvent } from "../store/audit-events.ts";
+import type { RecordedAuditEvent } from "../store/audit-events.ts";
 import { eventsOf } from "./chain.ts";
 
 /** A batch with its events, in the order of the chain. Expired or removed events are left out. */
@@ -39,9 +39,3 @@ export function checkpointLine(batch: AuditBatch): Readonly<Record<string, unkno
     jws: batch.checkpoint,
   };
 }
-
-/** The lines of a batch: its events, and its checkpoint. */
-export const batchLines = ({ batch, events }: ExportedBatch): Readonly<Record<string, unknown>>[] => [
-  ...events.map(auditRecord),
-  checkpointLine(batch),
-];

@@ -23,7 +23,9 @@ export async function verifyFiles(
   const expected = new Map(checkpoints.map((checkpoint) => [checkpoint.number, checkpoint]));
   let records = new Map<number, Readonly<Record<string, unknown>>>();
   let newest = 0;
-  for await (const { place, value } of lines) {
+  for await (const { place, value: line } of lines) {
+    // A CloudEvent has the event as its data.
+    const value = isRecord(line) && line.specversion !== undefined ? line.data : line;
     if (isRecord(value) && typeof value.id === "number" && value.checkpoint === undefined) {
       // A repeated delivery.
       records.set(value.id, value);

@@ -1,4 +1,5 @@
-import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
+import { type AuditFormat, formatted } from "../audit-trail/formats.ts";
+import type { AuditFilter } from "../store/audit-events.ts";
 import { withStore } from "./command.ts";
 import type { ListingOptions } from "./listing.ts";
 
@@ -11,14 +12,18 @@ const pageSize = 1000;
  * @returns the exit code
  */
 export function runAudit(
-  options: Omit<ListingOptions, "json"> & { readonly which: Omit<AuditFilter, "limit"> },
+  options: Omit<ListingOptions, "json"> & {
+    readonly which: Omit<AuditFilter, "limit">;
+    /** Default: json. */
+    readonly format?: AuditFormat;
+  },
 ): Promise<number> {
-  const { which, out, drained } = options;
-  return withStore(options, async ({ store }) => {
+  const { which, out, drained, format = "json" } = options;
+  return withStore(options, async ({ store, config }) => {
     let { after } = which;
     for (;;) {
       const events = await store.auditEvents({ ...which, after, limit: pageSize });
-      out(events.map((event) => `${JSON.stringify(auditRecord(event))}\n`).join(""));
+      out(events.map((event) => `${JSON.stringify(formatted(event, format, config.issuer))}\n`).join(""));
       after = events.at(-1)?.id;
       if (events.length < pageSize || !(await drained())) return 0;
     }

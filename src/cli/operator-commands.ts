@@ -2,11 +2,13 @@ import { Argument, type Command, InvalidArgumentError, Option } from "commander"
 import { createFields } from "../config/field-types.ts";
 import { readNoFile } from "../config/referenced-files.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
+import { addAuditCommands } from "./audit-commands.ts";
+import { jsonOption, userOption } from "./common-options.ts";
 import type { ListingOptions } from "./listing.ts";
 
 /**
  * Adds the commands that use the database: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
- * `service-accounts`, `audit export`.
+ * `service-accounts`, `audit`.
  * @param file creates the option `--config`
  */
 export function addOperatorCommands(
@@ -186,39 +188,7 @@ export function addOperatorCommands(
       process.exitCode = await runServiceAccounts({ kind: "revoke", name }, commandOptions(options));
     });
 
-  // The default, because `audit` alone is its former name.
-  program
-    .command("audit")
-    .description("export the audit trail")
-    .command("export", { isDefault: true })
-    .description("print audit events as JSON lines, oldest first")
-    .addOption(
-      new Option("--after <id>", "only events after this id, where the last export ended").argParser(parseId),
-    )
-    .addOption(
-      new Option("--since <time>", "only events at or after this time (RFC 3339)").argParser(parseTime),
-    )
-    .addOption(new Option("--until <time>", "only events before this time (RFC 3339)").argParser(parseTime))
-    .option("--action <action>", "only events with this action, such as grant.revoked")
-    .addOption(userOption())
-    .option("--route <id>", "only for this route")
-    .addOption(file())
-    .action(
-      async (options: {
-        config: string;
-        after?: number;
-        since?: Date;
-        until?: Date;
-        action?: string;
-        user?: string;
-        route?: string;
-      }) => {
-        const { after, since, until, action, user: userId, route: routeId } = options;
-        const which = { after, since, until, action, userId, routeId, settled: until === undefined };
-        const { runAudit } = await import("./audit.ts");
-        process.exitCode = await runAudit({ ...commandOptions(options), which });
-      },
-    );
+  addAuditCommands(program, file, commandOptions);
 }
 
 const signingKeyPurposes: SigningKeyPurpose[] = [
@@ -226,6 +196,7 @@ const signingKeyPurposes: SigningKeyPurpose[] = [
   "assertion",
   "upstream_client",
   "check_metadata",
+  "audit",
 ];
 
 const delayOption = (flags: string) =>
@@ -238,27 +209,12 @@ const revokeOldOption = () =>
     false,
   );
 
-const jsonOption = () => new Option("--json", "print one JSON document per line instead of a table");
-
-const userOption = () => new Option("--user <id>", "only for this user (PROVIDER/SUBJECT)");
-
 /** The routes file's format: seconds, or 30s, 5m, 1h, 30d. */
 function parseSeconds(value: string): number {
   const fields = createFields({ folder: ".", env: {}, worldReadable: false, readFile: readNoFile });
   const parsed = fields.duration(1).safeParse(/^\d+$/.test(value) ? Number(value) : value);
   if (parsed.success) return parsed.data;
   throw new InvalidArgumentError("Write seconds as a number, or 30s, 5m, 1h, 30d.");
-}
-
-function parseId(value: string): number {
-  if (/^\d{1,15}$/.test(value)) return Number(value);
-  throw new InvalidArgumentError("Write an event id: a whole number.");
-}
-
-function parseTime(value: string): Date {
-  const at = new Date(value);
-  if (!Number.isNaN(at.getTime())) return at;
-  throw new InvalidArgumentError("Write a time such as 2026-01-31T12:00:00Z.");
 }
 
 function serviceAccountName(value: string): string {

@@ -13,6 +13,8 @@ import { untilInterrupted } from "./interruption.ts";
 const upstreamClientKeepSeconds = 86_400;
 /** Identity assertions are valid for five minutes; servers may cache the JWKS for up to an hour. */
 const assertionKeepSeconds = 3_600;
+/** Checkpoints are verified for as long as somebody keeps them: a hundred years. */
+const auditKeepSeconds = 100 * 365 * 86_400;
 /** Tokens of browser sessions are valid for at most an hour. */
 const sessionTokensSeconds = 3_600;
 
@@ -47,7 +49,9 @@ export function runRotateKeys(
       out(
         options.revokeOld
           ? "older keys and everything they have signed are revoked\n"
-          : `older keys stay published for ${Math.ceil((publish + keep) / 3600)} h, until everything they have signed has expired\n`,
+          : signing === "audit"
+            ? "older keys still verify the checkpoints that they have signed\n"
+            : `older keys stay published for ${Math.ceil((publish + keep) / 3600)} h, until everything they have signed has expired\n`,
       );
       return 0;
     } finally {
@@ -135,6 +139,7 @@ async function keepSeconds(
   { externalTokens: { ttl, leeway } }: Config,
   accounts: Pick<ServiceAccounts, "list">,
 ): Promise<number> {
+  if (purpose === "audit") return auditKeepSeconds;
   if (purpose === "assertion") return assertionKeepSeconds;
   if (purpose === "upstream_client") return upstreamClientKeepSeconds;
   let longest = Math.max(ttl, sessionTokensSeconds);

@@ -125,7 +125,10 @@ export function buildConfig(
       tokenCacheBytes: input.limits.token_cache_bytes,
     },
     adminApi: { adminTokens: input.admin_api.admin_tokens, viewerTokens: input.admin_api.viewer_tokens },
-    audit: input.audit,
+    audit: {
+      retention: input.audit.retention,
+      ...(input.audit.export.http && { http: auditDestination(input.audit.export.http) }),
+    },
     log: input.log,
     envoy: {
       listen: envoy.listen,
@@ -189,6 +192,15 @@ export function buildConfig(
     policy,
     routes,
   };
+}
+
+function auditDestination({
+  url,
+  bearer,
+  headers,
+  format,
+}: NonNullable<TopInput["audit"]["export"]["http"]>) {
+  return { url, format, headers: { ...headers, ...(bearer && { authorization: `Bearer ${bearer}` }) } };
 }
 
 function xdsListener({ secret, ...listener }: NonNullable<TopInput["listen"]["xds"]>) {

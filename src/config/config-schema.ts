@@ -286,7 +286,19 @@ export function configSchema(f: Fields) {
       admin_tokens: z.array(bearer).default([]),
       viewer_tokens: z.array(bearer).default([]),
     }),
-    audit: f.section({ retention: f.duration(3600).default(365 * day) }),
+    audit: f.section({
+      retention: f.duration(3600).default(365 * day),
+      export: f.section({
+        http: z
+          .strictObject({
+            url: f.url(),
+            bearer: f.secret().optional(),
+            headers: z.record(z.string(), f.secret()).default({}),
+            format: z.enum(["json", "cloudevents"]).default("json"),
+          })
+          .optional(),
+      }),
+    }),
     log: f.section({ level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info") }),
     envoy: f.section({
       listen: f.address().default("0.0.0.0:443"),

@@ -205,7 +205,16 @@ export interface Config {
   };
   /** Bearer tokens of the admin API; without any, the admin API is disabled. */
   readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
-  readonly audit: { /** Older events are removed, seconds. */ readonly retention: number };
+  readonly audit: {
+    /** Older events are removed, seconds. */
+    readonly retention: number;
+    /** Where events are sent; absent: nowhere. */
+    readonly http?: {
+      readonly url: string;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly format: "json" | "cloudevents";
+    };
+  };
   readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
   /** Used by `envoy-config`; the sidecar uses `upstreamCa`, `xffNumTrustedHops` and `responsePath`, too. */
   readonly envoy: {

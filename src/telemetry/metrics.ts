@@ -138,6 +138,12 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       "Stored batches that are not as they were written, by problem (invalid_checkpoint, shortened, rewritten).",
       ["problem"],
     ),
+    auditExported: counter("audit_events_exported_total", "Audit events that a receiver has accepted.", []),
+    auditExports: counter(
+      "audit_exports_total",
+      "Rounds in which audit events were sent, by outcome (completed, failed).",
+      ["outcome"],
+    ),
     configLoads,
     configLastLoadSuccessful: gauge(
       "config_last_load_successful",
