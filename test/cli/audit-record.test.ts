@@ -35,14 +35,9 @@ describe("a record of who did what", () => {
         (_error, out, err) => resolve({ code: child.exitCode ?? -1, out, err }),
       );
     });
-  const write = (name: string) =>
-    stack.first.call("POST", "/routes", {
-      id: name,
-      from: `https://${name}.test`,
-      to: "http://127.0.0.1:1/mcp",
-      mcp: { server: {} },
-    });
   const query = (text: string) => connected(stack.env.DATABASE_URL, (client) => client.query(text));
+  const write = (name: string) =>
+    query(`insert into audit_event (action, route_id) values ('route.created', '${name}')`);
   const path = (name: string) => join(folder, name);
   const ids = async (name: string) =>
     (await readFile(path(name), "utf8"))

@@ -24,6 +24,26 @@ export async function runEveryOperation(
   await configuration(store);
   await lists(store);
   await background(store, routes);
+  await auditTrail(store);
+}
+
+async function auditTrail({ auditTrail: trail }: Store): Promise<void> {
+  const at = await trail.now();
+  await trail.writtenSince(inSeconds(-60));
+  await trail.events([1], { from: inSeconds(-60), to: at });
+  await trail.eventTimes(0, 100);
+  const batch = { number: 1, ids: [1], hashes: Buffer.alloc(32), previous: "", hash: "", checkpoint: "" };
+  await trail.append({ ...batch, firstAt: at, lastAt: at });
+  await trail.latest();
+  await trail.batches(0, 10);
+  await trail.batchesSince(inSeconds(-60));
+  await trail.batchesOfIds(1, 10);
+  await trail.firstBatchSince(inSeconds(-60));
+  await trail.saveExported("receiver", 1);
+  await trail.exported("receiver");
+  await trail.partitions.names();
+  await trail.partitions.hasExpired(inSeconds(-500 * 86_400));
+  await trail.removeBatches(1);
 }
 
 const { userId } = connection;

@@ -13,6 +13,9 @@ export const smallTables: Readonly<Record<string, string>> = {
   stored_route: "one row per route",
   signing_key: "a few keys",
   background_work: "one row per kind of work and set of routes",
+  audit_batch:
+    "a row per two seconds at most, whatever the number of users; found by number, time and a range of ids",
+  audit_export: "one row per receiver",
   row_pass: "one row per kind of pass",
   kysely_migration: "one row per migration",
   kysely_migration_lock: "one row",
@@ -234,7 +237,7 @@ const fillings: Readonly<Record<string, Filling | readonly Filling[]>> = {
 /** All tables of the product, by name. */
 export async function tablesOf(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
-    "select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1",
+    "select relname as name from pg_class where relkind in ('r', 'p') and not relispartition and relnamespace = 'public'::regnamespace order by 1",
   );
   return rows.map(({ name }) => name);
 }

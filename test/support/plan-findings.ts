@@ -27,7 +27,8 @@ export function scansOfGrowingTables(
   for (const { operation, statements } of operations)
     for (const { text, plan } of statements)
       for (const node of nodesOf(plan)) {
-        const table = node["Relation Name"] ?? tables.tableOfIndex.get(node["Index Name"] ?? "");
+        const name = node["Relation Name"] ?? tables.tableOfIndex.get(node["Index Name"] ?? "");
+        const table = name?.replace(partition, "$1");
         if (table === undefined || !tables.growing.has(table)) continue;
         const problem = problemOf(node, tables.atMost);
         if (problem)
@@ -35,6 +36,9 @@ export function scansOfGrowingTables(
       }
   return [...findings.values()];
 }
+
+/** Of the audit trail, which is partitioned. */
+const partition = /^(audit_event)_(?:first|default|until_\d{8}|\d{8}_\d{8})$/;
 
 function problemOf(node: PlanNode, atMost: number): string | undefined {
   const type = node["Node Type"];
