@@ -13,7 +13,8 @@ export const retryElsewhere: { readonly [key: string]: Json } = {
       typed_config: { "@type": typeUrl("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate") },
     },
   ],
-  host_selection_retry_max_attempts: 5,
+  // Each attempt is the next entry of the ring: with five, one user in 64 would be stuck with the failed one of two hosts.
+  host_selection_retry_max_attempts: 50,
 };
 
 /** Runs on routes where policy inspects bodies, before the body is buffered. */
