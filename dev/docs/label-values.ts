@@ -1,7 +1,8 @@
 import { labelValues } from "../../src/telemetry/label-values.ts";
 
 const begin = "### Label values\n";
-const end = "\n## Traces\n";
+/** The next section. */
+const end = "\n## ";
 
 /** docs/monitoring.md with the table of label values as the code declares them. */
 export function withLabelValues(page: string): string {
