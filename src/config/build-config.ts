@@ -63,6 +63,7 @@ export function buildConfig(
       recheck: input.sign_in.recheck,
       recheckGrace: input.sign_in.recheck_grace,
     },
+    signOut: input.sign_out,
     externalTokens: {
       ttl: input.external_tokens.ttl,
       refreshIdleTtl: input.external_tokens.refresh_idle_ttl,

@@ -224,6 +224,7 @@ export function configSchema(f: Fields) {
       recheck: f.duration(1).default(3600),
       recheck_grace: f.duration().default(3600),
     }),
+    sign_out: f.section({ ends: z.enum(["browser", "everything"]).default("browser") }),
     external_tokens: f.section({
       ttl: f.duration(1).default(3600),
       refresh_idle_ttl: f.duration(60).default(30 * day),
@@ -287,7 +288,10 @@ export function configSchema(f: Fields) {
       viewer_tokens: z.array(bearer).default([]),
     }),
     audit: f.section({ retention: f.duration(3600).default(365 * day) }),
-    log: f.section({ level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info") }),
+    log: f.section({
+      level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+      decisions: z.enum(["denied", "all"]).default("denied"),
+    }),
     envoy: f.section({
       listen: f.address().default("0.0.0.0:443"),
       admin: f.address().optional(),

@@ -1,10 +1,10 @@
 import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { dirname, resolve } from "node:path";
-import type { Config } from "./config.ts";
 import { buildChecked, type LoadedConfig, loadConfig, type ReferencedFiles } from "./load-config.ts";
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { fingerprint } from "./referenced-files.ts";
+import { untilRestart } from "./restart-keys.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
@@ -95,7 +95,7 @@ function foldersOf(path: string): string[] {
 /** The current configuration, replaced as a whole when the file changes. */
 export interface LiveConfig {
   readonly current: CurrentRoutes;
-  /** Called after a valid file took effect. `needsRestart`: changed sections that take effect only after a restart. */
+  /** Called after a valid file took effect. `needsRestart`: changed keys that take effect only after a restart. */
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** Called after an invalid file was rejected, with its problems as text. */
   onProblem(listener: (problem: string) => void): () => void;
@@ -120,17 +120,6 @@ interface ConfigMetrics {
   readonly routesRejected: { set(value: number): void };
 }
 
-/** Sections that are read at startup only: changes take effect after a restart. */
-const readAtStart = ({ listen, workers, paths, database, encryption, audit, log }: Config) => ({
-  listen,
-  workers,
-  paths,
-  database,
-  encryption,
-  audit,
-  log,
-});
-
 /**
  * Loads `file`, then watches it, and the secrets it refers to.
  * @throws InvalidConfig when the first load fails; later ones only report.
@@ -151,7 +140,6 @@ export function createLiveConfig(deps: {
   const before = fingerprints([resolve(file)]);
   const first = loadConfig(file, env, { listeners, workers });
   if (!first.ok) throw new InvalidConfig(first.problems);
-  const started = readAtStart(first.config);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
@@ -200,14 +188,8 @@ export function createLiveConfig(deps: {
       return;
     }
     rejection = undefined;
-    const wanted = new Map(Object.entries(readAtStart(loaded.config)));
-    const needsRestart = Object.entries(started)
-      .filter(([section, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(section)))
-      .map(([section]) => section);
-    // `envoy.sidecar` follows from `listen` and `workers`.
-    const moved = needsRestart.includes("listen") || needsRestart.includes("workers");
-    const sidecar = (moved ? inFile : loaded.config).envoy.sidecar;
-    inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
+    const { config, needsRestart } = untilRestart(inFile, loaded.config);
+    inFile = config;
     table = buildTable(table);
     for (const listener of changes) listener(table, needsRestart);
   }

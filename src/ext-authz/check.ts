@@ -133,9 +133,11 @@ function admit(
 ): Checked | Promise<Checked> {
   const authorized = authorize(facts, route, caller, deps);
   if (!authorized.ok) return { ...authorized.checked, ...issuedTo(caller) };
-  return when(withOwner(caller, route, deps), (known) =>
+  const checked = when(withOwner(caller, route, deps), (known) =>
     withCredential(facts, route, known, authorized, deps),
   );
+  const { tool } = authorized;
+  return tool === undefined ? checked : when(checked, (one) => ({ ...one, tool }));
 }
 
 /** Keeps the owner of a delegated connection only while that person has a sign-in record and policy lets them reach this route. */

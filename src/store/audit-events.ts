@@ -1,5 +1,5 @@
 import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
-import type { Database } from "./database.ts";
+import { auditedIn, type Database } from "./database.ts";
 import type { Tables } from "./tables.ts";
 
 /** Filter for audit events; all given conditions must hold. */
@@ -94,6 +94,7 @@ export interface AuditEvent {
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
 export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
   await tx.insertInto("audit_event").values(valuesOf(event)).execute();
+  auditedIn(tx, event);
 }
 
 function valuesOf(event: AuditEvent) {

@@ -1,7 +1,7 @@
 import { sql } from "kysely";
 import { writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
-import { StoreUnavailable } from "./errors.ts";
+import { retriedOnDeadlock } from "./deadlocks.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { SigningKey, signingKeys } from "./signing-keys.ts";
@@ -33,8 +33,6 @@ const tables = [
 ] as const;
 /** oidc-provider's records that grant no access: client registrations, and replay detection. */
 const kept = ["Client", "ReplayDetection"];
-/** PostgreSQL's `deadlock_detected`: another transaction locked the tables in a different order. */
-const deadlock = "40P01";
 
 /**
  * Ends all access, in one transaction that notifies every replica: grants with their records, service accounts, delegations, browser
@@ -51,15 +49,7 @@ export async function endAccess(
   reason: string,
 ): Promise<EndedAccess> {
   await deps.macs.ready();
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await once();
-    } catch (error) {
-      const { cause } = error instanceof StoreUnavailable ? error : { cause: undefined };
-      const deadlocked = cause instanceof Error && "code" in cause && cause.code === deadlock;
-      if (!deadlocked || attempt === 5) throw error;
-    }
-  }
+  return retriedOnDeadlock(once);
 
   function once(): Promise<EndedAccess> {
     return database.write("end_access", async (tx) => {

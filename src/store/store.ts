@@ -62,6 +62,16 @@ export interface Store {
    */
   endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
   /**
+   * Ends one person's sign-in record, browser sessions, and grants with all their tokens, in one transaction that notifies every
+   * replica. Connections to upstreams stay.
+   * @param audit the event about the person; each grant has one of its own, with its reason and request id
+   * @returns false if the person has no sign-in record: someone else has ended it
+   */
+  endAccessOfPerson(
+    userId: string,
+    audit: Pick<AuditEvent, "action" | "reason" | "requestId" | "issuer">,
+  ): Promise<boolean>;
+  /**
    * Re-encrypts all rows of older keys with the newest one, and replaces the MAC key, without downtime (`rotate-keys`). Continues an
    * interrupted rotation.
    * @returns number of re-encrypted rows, per table

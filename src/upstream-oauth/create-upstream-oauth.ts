@@ -62,6 +62,15 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     metrics.upstreamOAuth.inc({ step, outcome: code });
     return error;
   }
+  /** Another replica may have begun it. One that an earlier version has begun has no time. */
+  const ended = (pending: PendingConsent | undefined, outcome: "granted" | "denied" | "failed") => {
+    metrics.consents.inc({ kind: "upstream", outcome });
+    if (pending?.begunAt !== undefined)
+      metrics.authorizationDuration.observe(
+        { kind: "upstream", outcome },
+        Math.max(0, Date.now() - pending.begunAt) / 1000,
+      );
+  };
   const succeeded = (step: string) => metrics.upstreamOAuth.inc({ step, outcome: "ok" });
 
   return {
@@ -115,12 +124,11 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const connected = deps.routes().byId(routeId);
         if (connected) needs.set(needKey(askedAt(connected, pending.askedPath)), { needed: true });
         succeeded("finish");
-        metrics.consents.inc({ kind: "upstream", outcome: "granted" });
+        ended(pending, "granted");
         return { ok: true, routeId, returnTo, popup };
       } catch (thrown) {
         const error = failed("finish", thrown, { userId, route: pending?.routeId });
-        const outcome = error.code === "consent_denied" ? "denied" : "failed";
-        metrics.consents.inc({ kind: "upstream", outcome });
+        ended(pending, error.code === "consent_denied" ? "denied" : "failed");
         if (pending && error.code === "consent_denied") {
           await store.audit({
             action: "consent.denied",

@@ -222,4 +222,6 @@ export interface PendingConsent {
   readonly standing?: PersonState;
   /** Whether this is the second attempt, with a new client. Absent in flows of earlier versions. */
   readonly again?: boolean;
+  /** When the flow began, Unix milliseconds; a second attempt continues it. Absent in flows of earlier versions. */
+  readonly begunAt?: number;
 }
