@@ -132,7 +132,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         logger,
       });
     },
-    endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
+    endAccess: (key, reason, actor) => endAccess(database, { macs, keys }, key, { reason, actor }),
     bindRows: () => macs.bind({ now: true }),
     rotateEncryptionKeys: (rotation) =>
       rotateEncryptionKeys(
