@@ -109,7 +109,8 @@ function withoutMarkers(change: JsonObject): JsonObject {
         key === "headers" ||
         key === "set" ||
         key === "authorization_url_params" ||
-        key === "allowed_idp_claims";
+        key === "allowed_idp_claims" ||
+        key === "jwt_claims_headers";
       return [key, isJsonObject(value) && !opaque ? withoutMarkers(value) : value];
     }),
   );

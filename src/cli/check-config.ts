@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
+import { counted } from "../util/counted.ts";
 
 /**
  * The command `check-config`: prints every problem of the file at once, to `err`.
@@ -31,11 +32,11 @@ export function checkConfig(options: {
   if (loaded.ok) {
     const routes = loaded.config.routes.length;
     out(
-      `${file}: ${count(routes, "route")}, no errors${warnings === 0 ? "" : `, ${count(warnings, "warning")}`}\n`,
+      `${file}: ${counted(routes, "route")}, no errors${warnings === 0 ? "" : `, ${counted(warnings, "warning")}`}\n`,
     );
     return 0;
   }
-  err(`${file}: ${count(loaded.problems.length - warnings, "error")}, ${count(warnings, "warning")}\n`);
+  err(`${file}: ${counted(loaded.problems.length - warnings, "error")}, ${counted(warnings, "warning")}\n`);
   return 1;
 }
 
@@ -50,8 +51,4 @@ function headersNoLongerPass(config: Config): string | undefined {
     `MCP servers get only the request headers of MCP, HTTP and tracing (${some}); ` +
     "list others in mcp.server.request_headers: {pass: [...]}, or set request_headers: {}"
   );
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

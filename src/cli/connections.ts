@@ -2,18 +2,21 @@ import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import type { ConnectionSummary } from "../store/upstream-tokens.ts";
 import { createUpstreamOAuth } from "../upstream-oauth/create-upstream-oauth.ts";
 import { createUpstreamTokens } from "../upstream-tokens/create-upstream-tokens.ts";
-import { withStore } from "./command.ts";
-import { type Columns, type ListingOptions, printPages } from "./listing.ts";
+import { cliActor, withStore } from "./command.ts";
+import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
-const columns: Columns<ConnectionSummary> = [
-  ["user", "user_id", (one) => one.userId],
-  ["route", "route_id", (one) => one.routeId],
-  ["upstream", "upstream", (one) => one.upstream],
-  ["connected", "connected_at", (one) => one.connectedAt],
-  ["refreshed", "refreshed_at", (one) => one.updatedAt],
-  ["expires", "expires_at", (one) => one.expiresAt],
-  ["refreshable", "refreshable", (one) => one.refreshable],
-];
+const listing: Listing<ConnectionSummary> = {
+  cursor: ({ userId, routeId, upstream }) => [userId, routeId, upstream],
+  columns: [
+    ["user", "user_id", (one) => one.userId],
+    ["route", "route_id", (one) => one.routeId],
+    ["upstream", "upstream", (one) => one.upstream],
+    ["connected", "connected_at", (one) => one.connectedAt],
+    ["refreshed", "refreshed_at", (one) => one.updatedAt],
+    ["expires", "expires_at", (one) => one.expiresAt],
+    ["refreshable", "refreshable", (one) => one.refreshable],
+  ],
+};
 
 /**
  * The commands `connections list` and `connections revoke`. Tokens are never printed.
@@ -26,11 +29,13 @@ export function runConnections(
 ): Promise<number> {
   const { which, out, err } = options;
   return withStore(options, async (context) => {
-    const pages = context.store.upstreamTokens.pages(which);
     if (action === "list") {
-      await printPages(options, columns, pages);
+      const [userId = "", routeId = "", upstream = ""] = options.after ?? [];
+      const after = options.after && { userId, routeId, upstream };
+      await printPages(options, listing, context.store.upstreamTokens.pages(which, after));
       return 0;
     }
+    const pages = context.store.upstreamTokens.pages(which);
     const keys = await createSigningKeys(context);
     const upstreamOAuth = createUpstreamOAuth({ ...context, keys });
     const tokens = createUpstreamTokens({ ...context, upstreamOAuth, refreshAheadEveryMs: 0 });
@@ -38,7 +43,7 @@ export function runConnections(
     try {
       for await (const connections of pages)
         for (const connection of connections) {
-          await tokens.end(connection, "revoked by an operator");
+          await tokens.end(connection, "revoked by an operator", cliActor);
           out(`revoked ${connection.userId} -> ${connection.routeId}\n`);
           any = true;
         }

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import type { z } from "zod";
 import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp } from "../model/route.ts";
+import { checkClaimHeaders, claimHeaders } from "./claim-headers.ts";
+import type { RouteDefaults } from "./config.ts";
 import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
 import { type routeSchema, wellKnownTexts } from "./route-schema.ts";
@@ -32,7 +34,7 @@ export function buildRoute(
     readonly from: Pick<Route, "origin" | "host" | "prefix">;
     /** Policy of the route, already parsed. */
     readonly policy: PolicySource | undefined;
-    readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
+    readonly defaults: RouteDefaults;
   },
 ): Route | undefined {
   const { from, defaults } = given;
@@ -41,6 +43,8 @@ export function buildRoute(
   const to =
     input.mcp.aggregate === undefined ? readTo(input, path, reporter) : { to: [], upstream: resource };
   if (to === undefined || mcp === undefined) return undefined;
+  const ownClaims = claimHeaders(input.jwt_claims_headers, defaults.claimHeaders);
+  if (!checkClaimHeaders(ownClaims, mcp, path, reporter)) return undefined;
   const policy = joinPolicies(input, path, given.policy) ?? defaults.policy;
   if (policy === undefined) {
     reporter.warn(
@@ -70,6 +74,7 @@ export function buildRoute(
     mcp,
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
+    ...(ownClaims === undefined ? {} : { claimHeaders: ownClaims }),
     enabled: input.enabled,
     ...(input.well_known === undefined ? {} : { wellKnown: wellKnownTexts(input.well_known) }),
     ...(Object.keys(upstreamTls).length === 0 ? {} : { upstreamTls }),

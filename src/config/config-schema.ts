@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { systemAuthorities } from "../egress/connector.ts";
 import { serviceAccountId } from "../model/subject.ts";
+import { claimHeadersSchema } from "./claim-headers.ts";
 import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
 import type { Fields } from "./field-types.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
@@ -335,6 +336,8 @@ export function configSchema(f: Fields) {
     }),
     /** Pomerium's global default for routes. */
     pass_identity_headers: z.boolean().default(true),
+    /** Pomerium's key; also a default for routes. */
+    jwt_claims_headers: claimHeadersSchema().optional(),
     identity_assertion: f.section({
       groups: z.array(f.text()).optional(),
       max_groups: z.int().min(0).max(1000).default(100),

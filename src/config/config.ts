@@ -1,5 +1,8 @@
 import type { EgressProxies } from "../egress/proxies.ts";
-import type { PolicySource, Route } from "../model/route.ts";
+import type { ClaimHeaders, PolicySource, Route } from "../model/route.ts";
+
+/** Settings of the file that apply to routes without their own. */
+export type RouteDefaults = Pick<Config, "passIdentityHeaders" | "claimHeaders" | "policy">;
 
 /** Trust in e-mail addresses of a source without `email_verified`. */
 interface EmailTrust {
@@ -277,6 +280,8 @@ export interface Config {
   };
   /** Default of routes. */
   readonly passIdentityHeaders: boolean;
+  /** Default of routes. */
+  readonly claimHeaders?: ClaimHeaders;
   /** Which groups of a user the identity assertion contains. */
   readonly identityAssertion: {
     /** Names, or prefixes followed by `*`; absent: any. */

@@ -74,13 +74,18 @@ const identifying = new Set([
   "x-roles",
 ]);
 
+/** A header's name as CGI-like servers read it, which do not distinguish underscores and hyphens. @param name in lower case */
+export function plainName(name: string): string {
+  return name.includes("_") ? name.replaceAll("_", "-") : name;
+}
+
 /**
  * Whether a request header claims an identity. Underscores count as hyphens, because CGI-like servers read both alike.
  *
  * @param name in lower case.
  */
 export function isIdentityHeader(name: string): boolean {
-  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
+  const plain = plainName(name);
   return identifying.has(plain) || prefixes.some((prefix) => plain.startsWith(prefix));
 }
 
@@ -113,7 +118,7 @@ const overriding = new Set([
  * @param name in lower case.
  */
 export function isOverrideHeader(name: string): boolean {
-  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
+  const plain = plainName(name);
   return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !setByEnvoy.has(name));
 }
 
@@ -150,6 +155,24 @@ export function credentialHeaderFault(name: string): string | undefined {
   if (alsoReserved.has(plain) || reserved.some((prefix) => plain.startsWith(prefix)))
     return `${name} is reserved and cannot carry a credential`;
   return undefined;
+}
+
+/** Identity headers of other proxies in which a claim may be sent, although others that begin alike are reserved. */
+const claimPrefixes = ["x-pomerium-claim-", "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups"];
+const claimNames = new Set(["x-forwarded-preferred-username"]);
+
+/** Why a claim cannot be sent in a header; undefined if it can. Underscores count as hyphens. */
+export function claimHeaderFault(name: string): string | undefined {
+  if (!token.test(name) || name.length > 64) return `${JSON.stringify(name)} is not a header name`;
+  const plain = plainName(name.toLowerCase());
+  if (claimNames.has(plain) || claimPrefixes.some((prefix) => plain.startsWith(prefix))) return undefined;
+  const taken =
+    credentialHeaderFault(name) !== undefined ||
+    ownHeaders.has(plain) ||
+    isFramingHeader(plain) ||
+    passesToServers(plain) ||
+    isOverrideHeader(plain);
+  return taken ? `${name} has another meaning and cannot carry a claim` : undefined;
 }
 
 /** Whether a credential is a valid header value: without control characters (RFC 9110 section 5.5). */

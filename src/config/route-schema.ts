@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { WellKnownText } from "../model/route.ts";
+import { claimHeadersSchema } from "./claim-headers.ts";
 import type { Fields } from "./field-types.ts";
 import { requestHeaderFault } from "./header-names.ts";
 import { pathFault } from "./paths.ts";
@@ -111,6 +112,7 @@ export function routeSchema(f: Fields) {
       .optional(),
     allow_any_authenticated_user: z.boolean().optional(),
     pass_identity_headers: z.boolean().optional(),
+    jwt_claims_headers: claimHeadersSchema().optional(),
     preserve_host_header: z.boolean().optional(),
     tls_upstream_server_name: f.text().optional(),
     tls_server_name: f.text().optional(),

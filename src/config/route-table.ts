@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Route, WellKnownText } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import { normalizeHost, normalPath, pathFault } from "./paths.ts";
@@ -70,6 +71,8 @@ export interface RouteTable {
   byId(id: string): Route | undefined;
   /** The route of a resource identifier, or of any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;
+  /** The same for the same routes and upstreams: replicas may have different ones. */
+  fingerprint(): string;
 }
 
 /** Components call this per request, so that a reload takes effect. */
@@ -161,9 +164,15 @@ export function createRouteTable(
     return host === undefined || !path.startsWith("/") ? undefined : longestPrefix(host, path);
   };
 
+  let fingerprint: string | undefined;
+
   return {
     config,
     former,
+    fingerprint() {
+      fingerprint ??= fingerprintOf(config.routes);
+      return fingerprint;
+    },
     find,
     hasHost: (host) => entry(host) !== undefined,
     originOf: (host) => entry(host)?.origin,
@@ -191,6 +200,11 @@ export function createRouteTable(
       return route?.origin === url.origin ? route : undefined;
     },
   };
+}
+
+function fingerprintOf(routes: readonly Route[]): string {
+  const upstreams = routes.map(({ id, upstream }) => `${id} ${upstream}`).sort();
+  return createHash("sha256").update(JSON.stringify(upstreams)).digest("base64url").slice(0, 16);
 }
 
 function textsOf(routes: Iterable<Route>): HostEntry["texts"] {

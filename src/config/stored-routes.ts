@@ -1,9 +1,9 @@
 import type { z } from "zod";
 import { isLoopbackName } from "../egress/addresses.ts";
-import type { PolicySource, Route } from "../model/route.ts";
+import type { Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
 import { checkConflicts } from "./check-conflicts.ts";
-import type { Config } from "./config.ts";
+import type { Config, RouteDefaults } from "./config.ts";
 import { literalFields } from "./field-types.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { dropPomeriumKeys } from "./pomerium.ts";
@@ -55,7 +55,7 @@ export function readRoute(
   path: ConfigPath,
   given: {
     readonly schema: ReturnType<typeof routeSchema>;
-    readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
+    readonly defaults: RouteDefaults;
   },
   reporter: Reporter,
 ): Route | undefined {
@@ -112,12 +112,11 @@ export interface StoredRoutesBuilt {
 export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
   if (entries.length === 0) return { config, problems: new Map(), read: new Map() };
   const schema = routeSchema(literalFields());
-  const defaults = { passIdentityHeaders: config.passIdentityHeaders, policy: config.policy };
   const problems = new Map<string, readonly Problem[]>();
   const stored = entries.flatMap(({ id, entry }, index) => {
     const written = { ...entry, id };
     const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, JSON.stringify(written)));
-    const route = readRoute(written, [], { schema, defaults }, reporter);
+    const route = readRoute(written, [], { schema, defaults: config }, reporter);
     if (route === undefined) problems.set(id, reporter.problems());
     return route === undefined ? [] : [{ route, path: ["stored", index] }];
   });

@@ -122,6 +122,14 @@ export interface Aggregate {
   readonly prefix: string;
 }
 
+/** Claims that the upstream gets in headers and in the identity assertion. */
+export interface ClaimHeaders {
+  /** Header names in lower case. */
+  readonly claims: readonly (readonly [header: string, claim: string])[];
+  /** Names that a client's headers must not have, with hyphens for underscores: those of `claims`, and of other routes. */
+  readonly names: ReadonlySet<string>;
+}
+
 /** One `from` -> `to` entry of the routes file. Immutable. */
 export interface Route {
   /** Configured, or derived from `from`, so that reordering the file does not change it. */
@@ -151,8 +159,10 @@ export interface Route {
   readonly askedPath?: string;
   readonly mcp: RouteMcp;
   readonly policy?: PolicySource;
-  /** Whether the upstream gets the identity assertion headers. */
+  /** Whether the upstream gets the identity assertion headers, and those of `claimHeaders`. */
   readonly passIdentityHeaders: boolean;
+  /** Further claims for the upstream; absent if none are configured. */
+  readonly claimHeaders?: ClaimHeaders;
   /** If false, requests get 404, and connect and callback are blocked. */
   readonly enabled: boolean;
   /** Fixed public texts of the route's host, by path. */

@@ -1,5 +1,5 @@
 import { sql } from "kysely";
-import { writeAuditEvent } from "./audit-events.ts";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import { retriedOnDeadlock } from "./deadlocks.ts";
 import { notify } from "./notifications/notifications.ts";
@@ -38,6 +38,7 @@ const kept = ["Client", "ReplayDetection"];
  * Ends all access, in one transaction that notifies every replica: grants with their records, service accounts, delegations, browser
  * sessions, sign-in records, pending authorizations, sessions of aggregated routes, and all signing keys of external tokens.
  * @param key signs external tokens from now on; older keys end
+ * @param why for the audit events
  */
 export async function endAccess(
   database: Database,
@@ -46,7 +47,7 @@ export async function endAccess(
     readonly keys: Pick<ReturnType<typeof signingKeys>, "rotateIn">;
   },
   key: SigningKey,
-  reason: string,
+  why: Pick<AuditEvent, "reason" | "actor">,
 ): Promise<EndedAccess> {
   await deps.macs.ready();
   return retriedOnDeadlock(once);
@@ -76,11 +77,11 @@ export async function endAccess(
         pendingAuthorizations: await all("pending_authorization"),
         aggregateSessions: await all("aggregate_session"),
       };
-      await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
+      await writeAuditEvent(tx, { action: "access.ended", ...why, detail: { ...ended } });
       // Ends the old keys by every replica's clock.
       await deps.keys.rotateIn(tx, key, new Date(0), {
         action: "signing_key.rotated",
-        reason,
+        ...why,
         detail: { purpose: key.purpose, kid: key.kid },
       });
       await notify(tx, { table: "everything" });

@@ -134,7 +134,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         logger,
       });
     },
-    endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
+    endAccess: (key, reason, actor) => endAccess(database, { macs, keys }, key, { reason, actor }),
     endAccessOfPerson: (userId, audit) => endAccessOfPerson(database, userId, audit),
     bindRows: () => macs.bind({ now: true }),
     rotateEncryptionKeys: (rotation) =>

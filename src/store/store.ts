@@ -59,8 +59,9 @@ export interface Store {
    * Ends all access in one transaction and notifies every replica: external tokens, refresh tokens, grants, service accounts,
    * delegations, browser sessions, sign-ins, pending authorizations and sessions of aggregated routes. Upstream tokens stay.
    * @param key the key that signs external tokens from now on; older keys end
+   * @param actor of the audit events
    */
-  endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
+  endAccess(key: SigningKey, reason: string, actor?: string): Promise<EndedAccess>;
   /**
    * Ends one person's sign-in record, browser sessions, and grants with all their tokens, in one transaction that notifies every
    * replica. Connections to upstreams stay.
