@@ -138,6 +138,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         url: "https://everything.test",
         connected: false,
         needs_oauth: true,
+        auth_connected: false,
       },
       {
         name: "Open",
@@ -145,6 +146,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         url: "https://open.test",
         connected: true,
         needs_oauth: false,
+        auth_connected: null,
       },
     ]);
   });
