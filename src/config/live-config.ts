@@ -103,6 +103,8 @@ export interface LiveConfig {
   setStoredRoutes(entries: readonly StoredEntry[]): void;
   /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
+  /** Stored routes that are in effect without their credential, by id: requests get 503. */
+  withoutCredential(): ReadonlyMap<string, readonly Problem[]>;
   /** A dry run of `setStoredRoutes`. */
   tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
   /** Problems of the newest file, including warnings. */
@@ -155,6 +157,7 @@ export function createLiveConfig(deps: {
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
+  let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
   let table = buildTable(undefined);
   let problems = first.problems;
   let rejection: string | undefined;
@@ -223,8 +226,10 @@ export function createLiveConfig(deps: {
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
-    const { config, problems: rejected } = buildStoredRoutes(inFile, stored);
+    const built = buildStoredRoutes(inFile, stored);
+    const { config, problems: rejected } = built;
     storedProblems = rejected;
+    withoutCredential = built.withoutCredential;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
     metrics.routesRejected.set(rejected.size);
@@ -239,6 +244,7 @@ export function createLiveConfig(deps: {
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,
+    withoutCredential: () => withoutCredential,
     tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(rejectionListeners, listener),

@@ -182,6 +182,7 @@ function withCredential(
         const { userId } = caller;
         if (reason === "too_many_callers")
           return { ...deny(route, 503, reason, tooManyCallers, headers), userId };
+        if (route.missingSecrets) return { ...deny(route, 503, reason, credentialMissing, headers), userId };
         const denial = deny(route, 503, "upstream_token_unavailable", notUsable(reason), headers);
         return { ...denial, reason, userId };
       }
@@ -279,6 +280,8 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
 }
 
 const tooManyCallers = "too many callers have come at once; try again later";
+const credentialMissing =
+  "the gateway's configuration lacks the credential for this server; its administrator has to set it";
 const noGrant =
   "its token belongs to no grant of this gateway, which the servers behind this URL need; call each of them at its own URL";
 const upstreamMismatch =

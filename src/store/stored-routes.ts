@@ -1,4 +1,5 @@
 import { type Selectable, sql, type Transaction } from "kysely";
+import type { RouteDiscovery } from "../model/route.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
@@ -14,13 +15,17 @@ export interface StoredRoute {
   readonly place: string;
   /** The entry as in the routes file, including secrets; encrypted at rest. */
   readonly entry: Readonly<Record<string, unknown>>;
+  readonly discovery?: RouteDiscovery;
   /** Incremented with every change. */
   readonly version: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
-type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry">;
+type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry"> & {
+  /** Absent: unchanged; null: none. */
+  readonly discovery?: RouteDiscovery | null;
+};
 
 export interface StoredRoutes {
   list(): Promise<StoredRoute[]>;
@@ -38,6 +43,8 @@ export interface StoredRoutes {
 const table = "stored_route";
 type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
+const column = (discovery: NewStoredRoute["discovery"]) =>
+  discovery === undefined ? {} : { discovery: discovery && JSON.stringify(discovery) };
 
 /**
  * Routes created through the admin API; the whole entry is encrypted, because it contains secrets.
@@ -76,7 +83,8 @@ export function storedRoutes(
           try {
             const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
             const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
-            return [{ id, place, version, entry, createdAt, updatedAt }];
+            const discovery = row.discovery ?? undefined;
+            return [{ id, place, version, entry, discovery, createdAt, updatedAt }];
           } catch (error) {
             onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
             return [];
@@ -86,7 +94,7 @@ export function storedRoutes(
       return routes.flat();
     },
 
-    async create({ id, place, entry }, audit) {
+    async create({ id, place, entry, discovery }, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
@@ -95,7 +103,7 @@ export function storedRoutes(
         await remove(tx, forged);
         const rows = await tx
           .insertInto(table)
-          .values({ id, place, ...sealed, version: 1, mac })
+          .values({ id, place, ...sealed, ...column(discovery), version: 1, mac })
           .onConflict((conflict) => conflict.doNothing())
           .returning("id")
           .execute();
@@ -106,7 +114,7 @@ export function storedRoutes(
       });
     },
 
-    async replace({ id, place, entry }, version, audit) {
+    async replace({ id, place, entry, discovery }, version, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
@@ -122,7 +130,7 @@ export function storedRoutes(
         if (other !== undefined) return "duplicate";
         const rows = await tx
           .updateTable(table)
-          .set({ place, ...sealed, version: version + 1, mac, updated_at: now })
+          .set({ place, ...sealed, ...column(discovery), version: version + 1, mac, updated_at: now })
           .where("id", "=", id)
           .where("version", "=", version)
           .returning("id")
