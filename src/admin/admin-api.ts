@@ -15,6 +15,7 @@ import {
   type RouteView,
   routeView,
   type StoredRouteChangesDeps,
+  unreadableView,
 } from "./stored-route-changes.ts";
 
 export interface AdminApiDeps extends StoredRouteChangesDeps {
@@ -41,7 +42,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   });
 
   async function views(role: AdminRole): Promise<RouteView[]> {
-    const stored = await store.storedRoutes.list();
+    const { routes: stored, unreadable } = await store.storedRoutes.listAll();
     const ids = new Set(stored.map(({ id }) => id));
     const { read } = live.tryStoredRoutes(stored);
     const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
@@ -54,6 +55,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
           problems: live.storedProblems().get(one.id) ?? live.withoutCredential().get(one.id),
         }),
       ),
+      ...unreadable.map((one) => unreadableView(role, one)),
     ];
   }
   async function view(role: AdminRole, id: string | undefined): Promise<RouteView> {

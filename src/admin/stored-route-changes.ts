@@ -7,7 +7,7 @@ import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
 import { consentAuth, type Route, type RouteDiscovery } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
-import type { StoredRoute } from "../store/stored-routes.ts";
+import type { StoredRoute, UnreadableRoute } from "../store/stored-routes.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
@@ -265,6 +265,17 @@ export function routeView(
   };
 }
 
+/** The view of a stored route whose entry cannot be decrypted. */
+export function unreadableView(role: AdminRole, { id, place }: UnreadableRoute): RouteView {
+  const problem = {
+    path: "",
+    message: `the entry of ${place} cannot be decrypted: requests to this route get 503`,
+    fix: "restore the key that it was written with (encryption.keys), or delete the route and create it again",
+  };
+  const view = { id, source: "database", in_force: false };
+  return role === "admin" ? { ...view, problems: [problem] } : view;
+}
+
 /** Keeps this process's routes in sync with the database. */
 export interface StoredRoutesFollower {
   /** Resolves once this process serves the routes that are in the database now. */
@@ -282,13 +293,13 @@ export async function followStoredRoutes(deps: {
   readonly logger: Logger;
 }): Promise<StoredRoutesFollower> {
   const { store, live, logger } = deps;
-  let inForce = "[]";
+  let inForce = "[[],[]]";
 
   async function load(): Promise<void> {
-    const routes = await store.storedRoutes.list();
-    const seen = JSON.stringify(routes.map(({ id, version }) => [id, version]));
+    const { routes, unreadable } = await store.storedRoutes.listAll();
+    const seen = JSON.stringify([routes.map(({ id, version }) => [id, version]), unreadable]);
     if (seen === inForce) return;
-    live.setStoredRoutes(routes);
+    live.setStoredRoutes(routes, unreadable);
     inForce = seen;
     for (const [route, problems] of live.storedProblems())
       logger.error({ route, problems: problems.map(({ path, message }) => ({ path, message })) }, notInForce);

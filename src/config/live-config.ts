@@ -5,7 +5,12 @@ import { buildChecked, type LoadedConfig, loadConfig, type ReferencedFiles } fro
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { fingerprint } from "./referenced-files.ts";
-import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
+import {
+  type CurrentRoutes,
+  createRouteTable,
+  type RouteTable,
+  type UnreadableRoute,
+} from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
 /** Debounce of changes, ms: editors write in several steps. */
@@ -99,8 +104,11 @@ export interface LiveConfig {
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** Called after an invalid file was rejected, with its problems as text. */
   onProblem(listener: (problem: string) => void): () => void;
-  /** Replaces the routes of the database, atomically. */
-  setStoredRoutes(entries: readonly StoredEntry[]): void;
+  /**
+   * Replaces the routes of the database, atomically.
+   * @param unreadable routes whose entry cannot be decrypted
+   */
+  setStoredRoutes(entries: readonly StoredEntry[], unreadable?: readonly UnreadableRoute[]): void;
   /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
   /** Stored routes that are in effect without their credential, by id: requests get 503. */
@@ -156,6 +164,7 @@ export function createLiveConfig(deps: {
   const started = readAtStart(first.config);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
+  let unreadable: readonly UnreadableRoute[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
   let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
   let table = buildTable(undefined);
@@ -233,13 +242,14 @@ export function createLiveConfig(deps: {
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
     metrics.routesRejected.set(rejected.size);
-    return createRouteTable(config, before);
+    return createRouteTable(config, before, Date.now(), unreadable);
   }
 
   return {
     current: () => table,
-    setStoredRoutes(entries) {
+    setStoredRoutes(entries, withoutEntry = []) {
       stored = entries;
+      unreadable = withoutEntry;
       table = buildTable(table);
       for (const listener of changes) listener(table, []);
     },

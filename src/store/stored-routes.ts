@@ -27,8 +27,13 @@ type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry"> & {
   readonly discovery?: RouteDiscovery | null;
 };
 
+/** A stored route that no known key decrypts. */
+export type UnreadableRoute = Pick<StoredRoute, "id" | "place">;
+
 export interface StoredRoutes {
   list(): Promise<StoredRoute[]>;
+  /** The same, and the routes that no known key decrypts: what is known of them without their entry. */
+  listAll(): Promise<{ readonly routes: StoredRoute[]; readonly unreadable: readonly UnreadableRoute[] }>;
   /** False: the id or `place` exists already. */
   create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
   /** Replaces exactly this version. `changed`: it was changed concurrently; `duplicate`: another route has this `place`. */
@@ -48,7 +53,7 @@ const column = (discovery: NewStoredRoute["discovery"]) =>
 
 /**
  * Routes created through the admin API; the whole entry is encrypted, because it contains secrets.
- * @param onUnreadable called for a route that no known key decrypts; it is skipped
+ * @param onUnreadable called for a route that no known key decrypts
  */
 export function storedRoutes(
   database: Database,
@@ -73,26 +78,31 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
+  async function listAll(): ReturnType<StoredRoutes["listAll"]> {
+    const unreadable: UnreadableRoute[] = [];
+    const rows = await database.read("stored_route.list", (db) =>
+      db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
+    );
+    const routes = await Promise.all(
+      (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
+        try {
+          const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
+          const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
+          const discovery = row.discovery ?? undefined;
+          return [{ id, place, version, entry, discovery, createdAt, updatedAt }];
+        } catch (error) {
+          onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
+          unreadable.push({ id: row.id, place: row.place });
+          return [];
+        }
+      }),
+    );
+    return { routes: routes.flat(), unreadable };
+  }
+
   return {
-    async list() {
-      const rows = await database.read("stored_route.list", (db) =>
-        db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
-      );
-      const routes = await Promise.all(
-        (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
-          try {
-            const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
-            const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
-            const discovery = row.discovery ?? undefined;
-            return [{ id, place, version, entry, discovery, createdAt, updatedAt }];
-          } catch (error) {
-            onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
-            return [];
-          }
-        }),
-      );
-      return routes.flat();
-    },
+    listAll,
+    list: async () => (await listAll()).routes,
 
     async create({ id, place, entry, discovery }, audit) {
       await macs.ready();
