@@ -5,7 +5,12 @@ import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { fingerprint } from "./referenced-files.ts";
 import { untilRestart } from "./restart-keys.ts";
-import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
+import {
+  type CurrentRoutes,
+  createRouteTable,
+  type RouteTable,
+  type UnreadableRoute,
+} from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
 /** Debounce of changes, ms: editors write in several steps. */
@@ -99,10 +104,15 @@ export interface LiveConfig {
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** Called after an invalid file was rejected, with its problems as text. */
   onProblem(listener: (problem: string) => void): () => void;
-  /** Replaces the routes of the database, atomically. */
-  setStoredRoutes(entries: readonly StoredEntry[]): void;
+  /**
+   * Replaces the routes of the database, atomically.
+   * @param unreadable routes whose entry cannot be decrypted
+   */
+  setStoredRoutes(entries: readonly StoredEntry[], unreadable?: readonly UnreadableRoute[]): void;
   /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
+  /** Stored routes that are in effect without their credential, by id: requests get 503. */
+  withoutCredential(): ReadonlyMap<string, readonly Problem[]>;
   /** A dry run of `setStoredRoutes`. */
   tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
   /** Problems of the newest file, including warnings. */
@@ -142,7 +152,9 @@ export function createLiveConfig(deps: {
   if (!first.ok) throw new InvalidConfig(first.problems);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
+  let unreadable: readonly UnreadableRoute[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
+  let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
   let table = buildTable(undefined);
   let problems = first.problems;
   let rejection: string | undefined;
@@ -205,22 +217,26 @@ export function createLiveConfig(deps: {
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
-    const { config, problems: rejected } = buildStoredRoutes(inFile, stored);
+    const built = buildStoredRoutes(inFile, stored);
+    const { config, problems: rejected } = built;
     storedProblems = rejected;
+    withoutCredential = built.withoutCredential;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
     metrics.routesRejected.set(rejected.size);
-    return createRouteTable(config, before);
+    return createRouteTable(config, before, Date.now(), unreadable);
   }
 
   return {
     current: () => table,
-    setStoredRoutes(entries) {
+    setStoredRoutes(entries, withoutEntry = []) {
       stored = entries;
+      unreadable = withoutEntry;
       table = buildTable(table);
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,
+    withoutCredential: () => withoutCredential,
     tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(rejectionListeners, listener),

@@ -42,6 +42,13 @@ export function formerRoutes(
   );
 }
 
+/** A stored route whose entry cannot be decrypted. */
+export interface UnreadableRoute {
+  readonly id: string;
+  /** Host and path prefix. */
+  readonly place: string;
+}
+
 /** An immutable index of a loaded configuration, replaced as a whole on reload. */
 export interface RouteTable {
   readonly config: Config;
@@ -66,6 +73,8 @@ export interface RouteTable {
    * @param now ms
    */
   withUpstream(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
+  /** The id of the stored route here, if its entry cannot be decrypted. */
+  unreadableAt(host: string, path: string): string | undefined;
   /** Whether the host of this route has no other route. */
   isOnlyRouteOfHost(route: Pick<Route, "host">): boolean;
   byId(id: string): Route | undefined;
@@ -119,11 +128,13 @@ interface HostEntry {
  *
  * @param before the replaced table
  * @param replacedAt ms
+ * @param unreadable stored routes that are not in `config`, because they cannot be decrypted
  */
 export function createRouteTable(
   config: Config,
   before?: Pick<RouteTable, "byId" | "former">,
   replacedAt = Date.now(),
+  unreadable: readonly UnreadableRoute[] = [],
 ): RouteTable {
   const former = formerRoutes(before, config, replacedAt);
   const issuer = new URL(config.issuer);
@@ -189,6 +200,16 @@ export function createRouteTable(
       const answered = former.get(route.id)?.filter(({ until }) => until > now) ?? [];
       if (upstreamHash === undefined) return answered.length === 0 ? route : undefined;
       return answered.find((one) => one.route.upstreamHash === upstreamHash)?.route;
+    },
+    unreadableAt(authority, path) {
+      if (unreadable.length === 0) return undefined;
+      const served = find(authority, path)?.prefix.length ?? -1;
+      const host = normalizeHost(authority);
+      return unreadable.find(({ place }) => {
+        const prefix = place.slice(place.indexOf("/"));
+        if (place.slice(0, place.indexOf("/")) !== host || prefix.length <= served) return false;
+        return prefix === "/" || path === prefix || path.startsWith(`${prefix}/`);
+      })?.id;
     },
     isOnlyRouteOfHost: ({ host }) => hosts.get(host)?.routes.size === 1,
     byId: (id) => byId.get(id),

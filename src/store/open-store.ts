@@ -111,7 +111,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
-      logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
+      logger.error(
+        { err: error, route: id },
+        "a stored route cannot be decrypted: its requests get 503; restore the key that it was written with (encryption.keys), or delete it and create it again",
+      ),
     ),
     aggregateSessions: aggregateSessions(database, encryptor, macs, listener),
     replicaMessages: replicaMessages(database, encryptor, listener, (error) =>

@@ -140,6 +140,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         url: "https://everything.test",
         connected: false,
         needs_oauth: true,
+        auth_connected: false,
       },
       {
         name: "Open",
@@ -147,6 +148,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         url: "https://open.test",
         connected: true,
         needs_oauth: false,
+        auth_connected: null,
       },
     ]);
   });
