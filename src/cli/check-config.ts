@@ -3,7 +3,7 @@ import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 
 /**
- * The command `check-config`: prints every problem of the file at once, to `err`.
+ * The command `check-config`: prints every problem of the file at once, to `err`; if a value is invalid, those of single values first.
  * @returns the exit code: 1 if there is an error, 0 otherwise.
  */
 export function checkConfig(options: {
@@ -35,7 +35,12 @@ export function checkConfig(options: {
     );
     return 0;
   }
-  err(`${file}: ${count(loaded.problems.length - warnings, "error")}, ${count(warnings, "warning")}\n`);
+  const later = loaded.unfinished
+    ? "; run check-config again when these are fixed: it then checks how settings go together"
+    : "";
+  err(
+    `${file}: ${count(loaded.problems.length - warnings, "error")}, ${count(warnings, "warning")}${later}\n`,
+  );
   return 1;
 }
 
