@@ -4,7 +4,7 @@ import { formatProblem } from "../config/problems.ts";
 import { counted } from "../util/counted.ts";
 
 /**
- * The command `check-config`: prints every problem of the file at once, to `err`.
+ * The command `check-config`: prints every problem of the file at once, to `err`; if a value is invalid, those of single values first.
  * @returns the exit code: 1 if there is an error, 0 otherwise.
  */
 export function checkConfig(options: {
@@ -36,7 +36,12 @@ export function checkConfig(options: {
     );
     return 0;
   }
-  err(`${file}: ${counted(loaded.problems.length - warnings, "error")}, ${counted(warnings, "warning")}\n`);
+  const later = loaded.unfinished
+    ? "; run check-config again when these are fixed: it then checks how settings go together"
+    : "";
+  err(
+    `${file}: ${counted(loaded.problems.length - warnings, "error")}, ${counted(warnings, "warning")}${later}\n`,
+  );
   return 1;
 }
 

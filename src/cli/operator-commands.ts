@@ -21,7 +21,7 @@ export function addOperatorCommands(
   // `--signing` and its options are the former name of `rotate-signing-key`.
   program
     .command("rotate-keys")
-    .description("re-encrypt stored secrets with the newest encryption key")
+    .description("re-encrypt stored secrets with the first key of encryption.keys")
     .addOption(
       new Option("--signing <purpose>", "rotate the signing key for this purpose")
         .choices(signingKeyPurposes)

@@ -18,7 +18,7 @@ const assertionKeepSeconds = 3_600;
 const sessionTokensSeconds = 3_600;
 
 /**
- * The commands `rotate-keys`, which re-encrypts stored secrets with the newest key, and `rotate-signing-key` (`signing`), which creates
+ * The commands `rotate-keys`, which re-encrypts stored secrets with the first key, and `rotate-signing-key` (`signing`), which creates
  * a signing key.
  * @param options.signing purpose of the key to create
  * @param options.publish seconds between publishing a new signing key and signing with it
@@ -35,7 +35,7 @@ export function runRotateKeys(
   const { signing, out } = options;
   return withStore(options, async (context) => {
     if (signing === undefined) {
-      return rotateEncryptionKeys(context.store, options);
+      return rotateEncryptionKeys(context, options);
     }
     if (signing === "check_metadata") return rotateMetadataKey(context, options);
     const keys = await createSigningKeys(context);
@@ -61,12 +61,14 @@ export function runRotateKeys(
 const progressEveryMs = 5_000;
 
 async function rotateEncryptionKeys(
-  store: Pick<Store, "rotateEncryptionKeys">,
+  { store, config }: { readonly store: Pick<Store, "rotateEncryptionKeys">; readonly config: Config },
   { out, err }: Pick<CommandOptions, "out" | "err">,
 ): Promise<number> {
+  const [first = "", ...others] = config.encryption.keys.map(({ kid }) => kid);
   const printed = (rewritten: Readonly<Record<string, number>>) => {
     const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
-    out(`${counted(rows, "row")} re-encrypted with the newest key\n`);
+    out(`${counted(rows, "row")} re-encrypted with ${first}, the first key of encryption.keys
+`);
     for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
   };
   try {
@@ -87,7 +89,11 @@ async function rotateEncryptionKeys(
     err(`${error.message}; keep the older keys until rotate-keys has finished\n`);
     return 1;
   }
-  out("remove the older keys after every replica has the newest key first in encryption.keys\n");
+  if (others.length > 0)
+    out(
+      `no row needs the other keys (${others.join(", ")}): remove them after every replica has ${first} first in encryption.keys. ` +
+        "To rotate to one of them instead, list it first on every replica and run rotate-keys again\n",
+    );
   return 0;
 }
 

@@ -105,14 +105,17 @@ export async function createMetadataProofs(deps: {
   const reload = serialized(async () => {
     keys = load(await store.signingKeys.list("check_metadata"));
   });
+  let closed = false;
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    reload().catch((error: Error) =>
+    reload().catch((error: Error) => {
+      // A command closes the database right after it has changed the keys.
+      if (closed) return;
       logger.error(
         { code: "metadata_keys_not_reloaded", reason: error.message },
         "cannot reload the check metadata keys; the known keys stay in use",
-      ),
-    );
+      );
+    });
   });
   const current = (): LoadedKey => {
     const at = now();
@@ -189,7 +192,10 @@ export async function createMetadataProofs(deps: {
       await reload();
       return key.kid;
     },
-    close: unsubscribe,
+    close() {
+      closed = true;
+      unsubscribe();
+    },
   };
 }
 

@@ -89,14 +89,17 @@ export async function createSigningKeys(deps: {
   for (const purpose of everyPurpose) {
     await put(purpose, await store.signingKeys.ensure(purpose, () => makeKey(purpose, new Date(now()))));
   }
+  let closed = false;
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    reload().catch((error: Error) =>
+    reload().catch((error: Error) => {
+      // A command closes the database right after it has changed the keys.
+      if (closed) return;
       logger.error(
         { code: "signing_keys_not_reloaded", reason: error.message },
         "cannot reload the signing keys; the known keys stay in use",
-      ),
-    );
+      );
+    });
   });
 
   const published = (purpose: SigningPurpose) =>
@@ -137,6 +140,7 @@ export async function createSigningKeys(deps: {
       return key.kid;
     },
     close() {
+      closed = true;
       unsubscribe();
       listeners.clear();
     },

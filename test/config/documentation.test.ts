@@ -39,6 +39,14 @@ function keysOfSection(schema: unknown): string[] {
   // A section may be left empty: an object, or null.
   return Object.keys(properties ?? anyOf?.[0]?.properties ?? {});
 }
+/** A value for each variable that an example names, also in comments. */
+const environmentOf = (yaml: string, value: string): Record<string, string> =>
+  Object.fromEntries(
+    [...yaml.matchAll(/\$\{(\w+)\}/g)].map(([, name = ""]) => [
+      name,
+      name.startsWith("DATABASE_") ? "postgres://127.0.0.1/mcp" : value,
+    ]),
+  );
 
 describe("docs/configuration.md", () => {
   it("has a smallest file that serve accepts, with the listeners of its default addresses", () => {
@@ -52,13 +60,11 @@ describe("docs/configuration.md", () => {
     const pomerium = yaml.includes("idp_provider");
     const added = left.filter(([key]) => !pomerium || key === "policy").map(([, lines]) => lines);
     const file = configFile(added.join("") + yaml, 0o644);
-    const env: Record<string, string> = {};
-    for (const [, name] of yaml.matchAll(/\$\{(\w+)\}/g)) env[name ?? ""] = secret;
     for (const [, path] of yaml.matchAll(/file:(\S+)/g)) {
       mkdirSync(dirname(join(dirname(file), path ?? "")), { recursive: true });
       writeFileSync(join(dirname(file), path ?? ""), "value");
     }
-    expect(loadConfig(file, env).problems.map(formatProblem)).toEqual([]);
+    expect(loadConfig(file, environmentOf(yaml, secret)).problems.map(formatProblem)).toEqual([]);
   });
 
   it("lists exactly the keys that are read at startup only, each of which exists", () => {
@@ -85,9 +91,7 @@ describe("docs/configuration.md", () => {
 
   it("shows the actual defaults", () => {
     const [example] = examples.filter(({ yaml }) => yaml.includes("allowed_private_hosts"));
-    const env = Object.fromEntries(
-      [...(example?.yaml ?? "").matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [name, "value"]),
-    );
+    const env = environmentOf(example?.yaml ?? "", "value");
     const given = loadConfig(configFile(`${example?.yaml}${rest.routes}${rest.policy}`), env);
     const bare = loadConfig(configFile(Object.values(rest).join("")), {});
     if (!given.ok || !bare.ok) throw new Error(given.problems.map(formatProblem).join("\n"));
