@@ -183,7 +183,17 @@ describe("operator commands", () => {
 
   it("end-access: after a restore from a backup, revoked access stays revoked; connections are kept", async () => {
     const user = "company/user2";
-    await world.command("service-accounts", "create", "restored", "--route", "open");
+    const again = [
+      "--route",
+      "open",
+      "--route",
+      "r0",
+      "--owner",
+      "company/auth0|it's",
+      "--expires-in",
+      "90d",
+    ];
+    await world.command("service-accounts", "create", "restored", ...again);
     await world.query("create table backup as select * from authorization_server_record");
     const grantId = world.grants.get(user) ?? "";
     await world.command("grants", "revoke", grantId);
@@ -201,7 +211,11 @@ describe("operator commands", () => {
     });
     const printed = await world.command("end-access", "--yes", "--reason", "restored from last night");
     expect(printed).toMatch(/^ended \d+ grants, /);
-    expect(printed).toContain("ended service account restored (open): create it again");
+    // The remaining lifetime, rounded down.
+    expect(printed).toContain(
+      "ended service account restored: create it again\n  envoy-mcp-auth service-accounts create restored --route open --route r0 --owner 'company/auth0|it'\\''s' --expires-in 89d\n",
+    );
+    expect(printed).not.toMatch(/ey[\w-]+\./);
     expect(await world.command("grants", "list")).not.toContain(grantId);
     expect(await world.command("service-accounts", "list")).not.toContain("restored");
     await expect.poll(() => answer(2, 1), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
