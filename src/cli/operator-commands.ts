@@ -63,20 +63,20 @@ export function addOperatorCommands(
       .description(
         action === "list"
           ? "list connections by user and route"
-          : "delete connections and revoke their tokens at the upstream",
+          : "delete connections and revoke their tokens at the upstream; it reports those that are not revoked there, and why. Exit code 1: there was none",
       )
       .addOption(userOption())
       .option("--route <id>", "only for this route");
-    if (action === "list") command.addOption(jsonOption());
+    command.addOption(action === "list" ? jsonOption() : reasonOption());
     command
       .addOption(file())
-      .action(async (options: { config: string; user?: string; route?: string; json?: boolean }) => {
+      .action(async (options: RevokeOptions & { user?: string; route?: string; json?: boolean }) => {
         if (action === "revoke" && !options.user && !options.route)
           command.error("specify --user, --route or both");
         const which = { userId: options.user, routeId: options.route };
-        const { json } = options;
+        const { json, reason } = options;
         const { runConnections } = await import("./connections.ts");
-        process.exitCode = await runConnections(action, { ...commandOptions(options), json, which });
+        process.exitCode = await runConnections(action, { ...commandOptions(options), json, which, reason });
       });
   }
 
@@ -96,22 +96,29 @@ export function addOperatorCommands(
     });
   grants
     .command("revoke")
-    .description("revoke grants and all tokens issued from them, on every replica within a second")
+    .description(
+      "revoke grants and all tokens issued from them, on every replica within a second. Exit code 1: there was none",
+    )
     .argument("[grant]", "id of the grant")
     .option("--user <id>", "all grants of this user (PROVIDER/SUBJECT), who is also signed out everywhere")
     .option("--client <id>", "all grants of this client")
+    .addOption(reasonOption())
     .addOption(file())
     .action(
       async (
         grantId: string | undefined,
-        options: { config: string; user?: string; client?: string },
+        options: RevokeOptions & { user?: string; client?: string },
         command: Command,
       ) => {
         if (!grantId && !options.user && !options.client)
           command.error("specify a grant's id, --user or --client");
         const which = { grantId, userId: options.user, clientId: options.client };
         const { runGrants } = await import("./grants.ts");
-        process.exitCode = await runGrants("revoke", { ...commandOptions(options), which });
+        process.exitCode = await runGrants("revoke", {
+          ...commandOptions(options),
+          which,
+          reason: options.reason,
+        });
       },
     );
 
@@ -178,12 +185,16 @@ export function addOperatorCommands(
     });
   accounts
     .command("revoke")
-    .description("revoke a service account and its tokens, on every replica within a second")
+    .description(
+      "revoke a service account and its tokens, on every replica within a second. Exit code 1: there was none",
+    )
     .argument("<name>")
+    .addOption(reasonOption())
     .addOption(file())
-    .action(async (name: string, options: { config: string }) => {
+    .action(async (name: string, options: RevokeOptions) => {
+      const action = { kind: "revoke", name, reason: options.reason } as const;
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "revoke", name }, commandOptions(options));
+      process.exitCode = await runServiceAccounts(action, commandOptions(options));
     });
 
   // The default, because `audit` alone is its former name.
@@ -236,6 +247,16 @@ const delayOption = (flags: string) =>
 const revokeOldOption = () =>
   new Option("--revoke-old", "revoke the older keys and everything they have signed immediately").default(
     false,
+  );
+
+interface RevokeOptions {
+  readonly config: string;
+  readonly reason: string;
+}
+
+const reasonOption = () =>
+  new Option("--reason <text>", "reason for the audit trail, such as a ticket").default(
+    "revoked by an operator",
   );
 
 const jsonOption = () => new Option("--json", "print one JSON document per line instead of a table");

@@ -26,7 +26,7 @@ export type ServiceAccountAction =
       readonly lifetime: number;
     }
   | { readonly kind: "list" }
-  | { readonly kind: "revoke"; readonly name: string };
+  | { readonly kind: "revoke"; readonly name: string; readonly reason: string };
 
 /**
  * The commands `service-accounts create|list|revoke`. `create` writes only the tokens to standard output.
@@ -77,7 +77,7 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Listin
           await printPages(options, columns, accounts.list());
           return 0;
         case "revoke":
-          if (await accounts.revoke(action.name)) {
+          if (await accounts.revoke(action.name, action.reason)) {
             out(`revoked service-account/${action.name}\n`);
             return 0;
           }

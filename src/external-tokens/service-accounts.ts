@@ -48,8 +48,8 @@ export interface ServiceAccounts {
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
   /** All service accounts by name, in pages. */
   list(): AsyncIterable<readonly ServiceAccount[]>;
-  /** False: no account has this name. */
-  revoke(name: string): Promise<boolean>;
+  /** @param reason for the audit trail. False: no account has this name. */
+  revoke(name: string, reason?: string): Promise<boolean>;
 }
 
 /** The client id of all service accounts: they have no MCP client that a person would know by name. */
@@ -156,7 +156,7 @@ export function createServiceAccounts(deps: {
       for await (const grants of store.authorizationServerRecords.grantPages({ clientId }))
         yield await accountsOf(grants);
     },
-    async revoke(name) {
+    async revoke(name, reason) {
       const userId = userIdOf(name);
       const grants = await grantsOf(userId);
       for (const { grantId } of grants) {
@@ -165,6 +165,7 @@ export function createServiceAccounts(deps: {
           userId,
           clientId,
           grantId,
+          reason,
         });
       }
       return grants.length > 0;

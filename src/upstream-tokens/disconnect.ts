@@ -3,6 +3,7 @@ import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
+import type { Revocation } from "../upstream-oauth/upstream-oauth.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import { createOrphans } from "./orphans.ts";
 import type { Refresher } from "./refresher.ts";
@@ -10,8 +11,8 @@ import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** Ends connections: one that its user disconnects, all of a user who was removed, and those of removed routes. */
 export interface Disconnect {
-  /** Deletes the connection, and revokes its tokens if the authorization server supports that. False: there was none. */
-  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** Deletes the connection, and revokes its tokens if the authorization server supports that. Undefined: there was none. */
+  end(key: ConnectionKey, reason?: string): Promise<Revocation | undefined>;
   /** Ends this connection and those to other endpoints of the route. */
   endAllTo(key: ConnectionKey, route: Route): Promise<boolean>;
   /** Ends all connections of a user; returns how many. */
@@ -50,16 +51,17 @@ export function createDisconnect(
     return token;
   }
 
-  async function revoke(token: UpstreamToken): Promise<void> {
+  async function revoke(token: UpstreamToken): Promise<Revocation> {
     const { userId, routeId, upstream, issuer } = token;
-    if (await upstreamOAuth.revoke(token, routeOf(token) ?? minimalRoute(token)))
+    const revocation = await upstreamOAuth.revoke(token, routeOf(token) ?? minimalRoute(token));
+    if (revocation.revoked)
       await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
+    return revocation;
   }
 
-  async function end(...ending: Parameters<typeof forget>): Promise<boolean> {
+  async function end(...ending: Parameters<typeof forget>): Promise<Revocation | undefined> {
     const token = await forget(...ending);
-    if (token) await revoke(token);
-    return token !== undefined;
+    return token && (await revoke(token));
   }
 
   function routeOf(key: ConnectionKey): Route | undefined {
@@ -77,7 +79,7 @@ export function createDisconnect(
     return ended;
   }
 
-  const orphans = createOrphans(deps, (key) => end(key, "the route was removed"));
+  const orphans = createOrphans(deps, async (key) => Boolean(await end(key, "the route was removed")));
 
   return {
     end: (key, reason) => end(key, reason, "connection"),

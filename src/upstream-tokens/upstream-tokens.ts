@@ -6,7 +6,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
 import { type FailureCode, isTransient } from "../upstream-oauth/failures.ts";
-import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import type { Revocation, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { Admission } from "../util/admission.ts";
 
 /** The credential for an upstream, as headers. */
@@ -161,8 +161,8 @@ export interface UpstreamTokens {
   verify(userId: string, route: Route): Promise<void>;
   /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
-  /** The same for a connection whose route may have been removed. */
-  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** The same for a connection whose route may have been removed; undefined if there was none. */
+  end(key: ConnectionKey, reason?: string): Promise<Revocation | undefined>;
   /** The same for all connections of a removed user; returns how many. */
   disconnectAll(userId: string): Promise<number>;
   /** The same for connections whose route was removed a day ago, on one replica at a time; call it periodically on each. */
