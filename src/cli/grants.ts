@@ -22,15 +22,17 @@ const listing: Listing<Listed> = {
  * The commands `grants list` and `grants revoke`. Revoking all grants of a user signs the user out first: in a browser that is still
  * signed in, the next client could get a grant immediately.
  * @param options.which grants of this user, of this client, or the one with this id
+ * @param options.reason for the audit trail, when revoking
  * @returns the exit code; 1 if there was nothing to revoke.
  */
 export function runGrants(
   action: "list" | "revoke",
   options: ListingOptions & {
     readonly which: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string };
+    readonly reason?: string;
   },
 ): Promise<number> {
-  const { which, out, err } = options;
+  const { which, reason, out, err } = options;
   return withStore(options, async ({ store, routes }) => {
     const { authorizationServerRecords: records } = store;
     if (action === "list") {
@@ -39,7 +41,6 @@ export function runGrants(
       await printPages(options, listing, withMembers(pages, { store, routes }));
       return 0;
     }
-    const reason = "revoked by an operator";
     const everything = !which.grantId && !which.clientId;
     let any = everything && which.userId !== undefined && (await signOut(store, which.userId, reason));
     if (any) out(`signed out ${which.userId}\n`);
@@ -73,7 +74,7 @@ async function* withMembers(
 }
 
 /** Ends all browser sessions of the user and the sign-in session. False if the user has never signed in. */
-async function signOut(store: Store, userId: string, reason: string): Promise<boolean> {
+async function signOut(store: Store, userId: string, reason?: string): Promise<boolean> {
   if (!(await store.signInSessions.find(userId))) return false;
   const audit = { actor: cliActor, userId, reason };
   await store.browserSessions.endForUser(userId, { action: "person.signed_out", ...audit });

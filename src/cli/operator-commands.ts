@@ -79,18 +79,22 @@ export function addOperatorCommands(
       .description(
         action === "list"
           ? "list connections by user and route"
-          : "delete connections and revoke their tokens at the upstream",
+          : "delete connections and revoke their tokens at the upstream; it reports those that are not revoked there, and why. Exit code 1: there was none",
       )
       .addOption(userOption())
       .option("--route <id>", "only for this route");
     if (action === "list") addListOptions(command);
-    command.addOption(file()).action(async (options: ListArguments & { user?: string; route?: string }) => {
-      if (action === "revoke" && !options.user && !options.route)
-        command.error("specify --user, --route or both");
-      const which = { userId: options.user, routeId: options.route };
-      const { runConnections } = await import("./connections.ts");
-      process.exitCode = await runConnections(action, { ...listingOptions(options), which });
-    });
+    else command.addOption(reasonOption());
+    command
+      .addOption(file())
+      .action(async (options: ListArguments & RevokeOptions & { user?: string; route?: string }) => {
+        if (action === "revoke" && !options.user && !options.route)
+          command.error("specify --user, --route or both");
+        const which = { userId: options.user, routeId: options.route };
+        const { reason } = options;
+        const { runConnections } = await import("./connections.ts");
+        process.exitCode = await runConnections(action, { ...listingOptions(options), which, reason });
+      });
   }
 
   const grants = program.command("grants").description("manage the grants of MCP clients");
@@ -109,22 +113,29 @@ export function addOperatorCommands(
     });
   grants
     .command("revoke")
-    .description("revoke grants and all tokens issued from them, on every replica within a second")
+    .description(
+      "revoke grants and all tokens issued from them, on every replica within a second. Exit code 1: there was none",
+    )
     .argument("[grant]", "id of the grant")
     .option("--user <id>", "all grants of this user (PROVIDER/SUBJECT), who is also signed out everywhere")
     .option("--client <id>", "all grants of this client")
+    .addOption(reasonOption())
     .addOption(file())
     .action(
       async (
         grantId: string | undefined,
-        options: { config: string; user?: string; client?: string },
+        options: RevokeOptions & { user?: string; client?: string },
         command: Command,
       ) => {
         if (!grantId && !options.user && !options.client)
           command.error("specify a grant's id, --user or --client");
         const which = { grantId, userId: options.user, clientId: options.client };
         const { runGrants } = await import("./grants.ts");
-        process.exitCode = await runGrants("revoke", { ...commandOptions(options), which });
+        process.exitCode = await runGrants("revoke", {
+          ...commandOptions(options),
+          which,
+          reason: options.reason,
+        });
       },
     );
 
@@ -187,12 +198,16 @@ export function addOperatorCommands(
     });
   accounts
     .command("revoke")
-    .description("revoke a service account and its tokens, on every replica within a second")
+    .description(
+      "revoke a service account and its tokens, on every replica within a second. Exit code 1: there was none",
+    )
     .argument("<name>")
+    .addOption(reasonOption())
     .addOption(file())
-    .action(async (name: string, options: { config: string }) => {
+    .action(async (name: string, options: RevokeOptions) => {
+      const action = { kind: "revoke", name, reason: options.reason } as const;
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "revoke", name }, commandOptions(options));
+      process.exitCode = await runServiceAccounts(action, commandOptions(options));
     });
 
   // The default, because `audit` alone is its former name.
@@ -266,6 +281,15 @@ function addListOptions(command: Command): Command {
       ).argParser(parseCursor),
     );
 }
+interface RevokeOptions {
+  readonly config: string;
+  readonly reason: string;
+}
+
+const reasonOption = () =>
+  new Option("--reason <text>", "reason for the audit trail, such as a ticket").default(
+    "revoked by an operator",
+  );
 
 const userOption = () => new Option("--user <id>", "only for this user (PROVIDER/SUBJECT)");
 

@@ -29,7 +29,7 @@ export type ServiceAccountAction =
       readonly lifetime: number;
     }
   | { readonly kind: "list" }
-  | { readonly kind: "revoke"; readonly name: string };
+  | { readonly kind: "revoke"; readonly name: string; readonly reason: string };
 
 /**
  * The commands `service-accounts create|list|revoke`. `create` writes only the tokens to standard output.
@@ -83,7 +83,7 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Listin
           return 0;
         }
         case "revoke":
-          if (await accounts.revoke(action.name, cliActor)) {
+          if (await accounts.revoke(action.name, { reason: action.reason, actor: cliActor })) {
             out(`revoked service-account/${action.name}\n`);
             return 0;
           }

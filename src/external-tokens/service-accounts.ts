@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { needsPersonsConnection, type Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import type { AuditEvent } from "../store/audit-events.ts";
+import type { AuditCause, AuditEvent } from "../store/audit-events.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
 import type { Store } from "../store/store.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
@@ -51,10 +51,10 @@ export interface ServiceAccounts {
   /** All service accounts by name, in pages. @param after begins after this one */
   list(after?: Pick<ServiceAccount, "userId" | "grantId">): AsyncIterable<readonly ServiceAccount[]>;
   /**
-   * @param actor of the audit event
+   * @param cause for the audit event
    * @returns false: no account has this name
    */
-  revoke(name: string, actor?: string): Promise<boolean>;
+  revoke(name: string, cause?: AuditCause): Promise<boolean>;
 }
 
 /** The client id of all service accounts: they have no MCP client that a person would know by name. */
@@ -162,16 +162,16 @@ export function createServiceAccounts(deps: {
       for await (const grants of store.authorizationServerRecords.grantPages({ clientId }, after))
         yield await accountsOf(grants);
     },
-    async revoke(name, actor) {
+    async revoke(name, cause) {
       const userId = userIdOf(name);
       const grants = await grantsOf(userId);
       for (const { grantId } of grants) {
         await store.authorizationServerRecords.revokeGrant(grantId, {
           action: "service_account.revoked",
-          actor,
           userId,
           clientId,
           grantId,
+          ...cause,
         });
       }
       return grants.length > 0;

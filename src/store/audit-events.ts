@@ -91,6 +91,9 @@ export interface AuditEvent {
   readonly detail?: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** Why a change was made, and by whom. */
+export type AuditCause = Pick<AuditEvent, "reason" | "actor">;
+
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
 export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
   await tx.insertInto("audit_event").values(valuesOf(event)).execute();

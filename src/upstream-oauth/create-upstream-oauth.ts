@@ -190,12 +190,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     async revoke(token, route) {
       try {
         if (route) requireCredential(route);
-        const revoked = await revoke(parts, token, route);
-        if (revoked) succeeded("revoke");
-        return revoked;
+        const revocation = await revoke(parts, token, route);
+        if (revocation.revoked) succeeded("revoke");
+        return revocation;
       } catch (thrown) {
-        failed("revoke", thrown, { userId: token.userId, route: route.id });
-        return false;
+        const { code } = failed("revoke", thrown, { userId: token.userId, route: route.id });
+        return { revoked: false, issuer: token.issuer, reason: code };
       }
     },
 

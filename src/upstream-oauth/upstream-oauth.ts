@@ -134,6 +134,11 @@ export type Prepared =
     })
   | UpstreamFailure;
 
+/** Whether a token was revoked at its authorization server. `reason`: why not, a clause or a stable code. */
+export type Revocation =
+  | { readonly revoked: true }
+  | { readonly revoked: false; readonly issuer: string; readonly reason: string };
+
 /** The OAuth client of upstreams' authorization servers. */
 export interface UpstreamOAuth {
   /** Finds the server, registers a client if needed, and stores a pending authorization. The caller sets the state cookie and redirects. */
@@ -146,8 +151,8 @@ export interface UpstreamOAuth {
   refresh(token: UpstreamToken, route: Route): Promise<RefreshOutcome>;
   /** Obtains an upstream token without consent: `token_exchange`, `client_credentials`, `id_jag`. */
   grant(route: Route, subject: TokenSubject): Promise<NonInteractiveOutcome>;
-  /** RFC 7009, refresh token first; false if the server offers no revocation or rejected it. Never throws. */
-  revoke(token: UpstreamToken, route: Route): Promise<boolean>;
+  /** RFC 7009, refresh token first. Never throws. */
+  revoke(token: UpstreamToken, route: Route): Promise<Revocation>;
   /** Whether an auto-discovered upstream requires OAuth. Cached; synchronous if known. */
   needed(route: Route): boolean | Promise<boolean>;
   /** Why no call can succeed, if the latest probe has shown it: the upstream redirects to another host. */

@@ -10,7 +10,7 @@ import {
   upstreamConnection,
 } from "../upstream-oauth/endpoint-connection.ts";
 import { readFailureCode } from "../upstream-oauth/failures.ts";
-import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
+import type { Revocation, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import {
   type Connection,
@@ -132,7 +132,7 @@ class TokenBroker implements UpstreamTokens {
     return this.#disconnect.endAllTo(key, route);
   }
 
-  end(...ending: Parameters<Disconnect["end"]>): Promise<boolean> {
+  end(...ending: Parameters<Disconnect["end"]>): Promise<Revocation | undefined> {
     return this.#disconnect.end(...ending);
   }
 

@@ -32,9 +32,9 @@ describe("operator commands", () => {
     expect(listed).not.toMatch(/at_|rt_/);
 
     expect(await answer(0, 0)).toBe("200");
-    expect(await world.command("connections", "revoke", "--user", "company/user0", "--route", "r0")).toBe(
-      "revoked company/user0 -> r0\n",
-    );
+    const revoke = (route: string, ...more: string[]) =>
+      world.command("connections", "revoke", "--user", "company/user0", "--route", route, ...more);
+    expect(await revoke("r0", "--reason", "ticket 17")).toBe("revoked company/user0 -> r0\n");
     expect(world.server.isRevoked("company/user0 r0")).toBe(true);
     await expect.poll(() => answer(0, 0), { interval: 50 }).toBe("401 invalid_token");
     expect(await answer(0, 1)).toBe("200");
@@ -45,6 +45,30 @@ describe("operator commands", () => {
     await expect(world.command("connections", "revoke")).rejects.toMatchObject({
       stderr: expect.stringContaining("specify"),
     });
+  });
+
+  it("connections revoke: a token that the authorization server did not revoke is reported, with the reason", async () => {
+    const user = "company/user0";
+    await expect
+      .poll(() => world.command("connections", "list", "--user", user), { interval: 50 })
+      .toContain("r1");
+    world.server.behave({ kind: "status", status: 500 });
+    try {
+      expect(await world.command("connections", "revoke", "--user", user, "--route", "r1")).toBe(
+        `deleted ${user} -> r1; not revoked at ${world.server.url} (server_error): revoke it there\n`,
+      );
+    } finally {
+      world.server.behave({ kind: "well" });
+    }
+    expect(world.server.isRevoked(`${user} r1`)).toBe(false);
+    const events = await world.query(
+      `select action, route_id, reason from audit_event where action in ('upstream_token.disconnected', 'upstream_token.revoked') and user_id = '${user}' order by id`,
+    );
+    expect(events).toEqual([
+      { action: "upstream_token.disconnected", route_id: "r0", reason: "ticket 17" },
+      { action: "upstream_token.revoked", route_id: "r0", reason: null },
+      { action: "upstream_token.disconnected", route_id: "r1", reason: "revoked by an operator" },
+    ]);
   });
 
   it("lists: as JSON, a document per line; in pages without gaps; ending quietly when the reader goes away", async () => {
@@ -124,7 +148,11 @@ describe("operator commands", () => {
     const grantId = world.grants.get("company/user1") ?? "";
     expect(await world.command("grants", "list", "--user", "company/user1")).toContain(grantId);
     expect(await answer(1, 0)).toBe("200");
-    expect(await world.command("grants", "revoke", grantId)).toContain(`revoked ${grantId} of company/user1`);
+    expect(await world.command("grants", "revoke", grantId, "--reason", "ticket 18")).toContain(
+      `revoked ${grantId} of company/user1`,
+    );
+    const [event] = await world.query("select reason from audit_event where action = 'grant.revoked'");
+    expect(event).toEqual({ reason: "ticket 18" });
     await expect.poll(() => answer(1, 0), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");
     await expect(world.command("grants", "revoke", grantId)).rejects.toMatchObject({ code: 1 });
     expect(await world.command("grants", "revoke", "--user", "company/user1")).toBe(
@@ -168,14 +196,16 @@ describe("operator commands", () => {
       route_ids: ["open", "r0"],
     });
 
-    expect(await world.command("service-accounts", "revoke", "nightly")).toContain("revoked");
+    expect(await world.command("service-accounts", "revoke", "nightly", "--reason", "ticket 19")).toContain(
+      "revoked",
+    );
     await expect
       .poll(async () => (await ask(open, token)).status, { interval: 50, timeout: 60_000 })
       .toBe(401);
     expect(await world.command("service-accounts", "list")).not.toContain("nightly");
 
     const events = await world.query(
-      "select action, actor, user_id, client_id, grant_id, detail from audit_event where action like 'service_account.%' order by id",
+      "select action, actor, user_id, client_id, grant_id, reason, detail from audit_event where action like 'service_account.%' order by id",
     );
     const { grant_id, exp } = decodeJwt(token);
     const whose = {
@@ -186,8 +216,8 @@ describe("operator commands", () => {
     };
     const expires = new Date((exp ?? 0) * 1000).toISOString();
     expect(events).toEqual([
-      { action: "service_account.created", ...whose, detail: { routes: "open r0", expires } },
-      { action: "service_account.revoked", ...whose, detail: null },
+      { action: "service_account.created", ...whose, reason: null, detail: { routes: "open r0", expires } },
+      { action: "service_account.revoked", ...whose, reason: "ticket 19", detail: null },
     ]);
   });
 
@@ -225,7 +255,17 @@ describe("operator commands", () => {
 
   it("end-access: after a restore from a backup, revoked access stays revoked; connections are kept", async () => {
     const user = "company/user2";
-    await world.command("service-accounts", "create", "restored", "--route", "open");
+    const again = [
+      "--route",
+      "open",
+      "--route",
+      "r0",
+      "--owner",
+      "company/auth0|it's",
+      "--expires-in",
+      "90d",
+    ];
+    await world.command("service-accounts", "create", "restored", ...again);
     await world.query("create table backup as select * from authorization_server_record");
     const grantId = world.grants.get(user) ?? "";
     await world.command("grants", "revoke", grantId);
@@ -243,7 +283,11 @@ describe("operator commands", () => {
     });
     const printed = await world.command("end-access", "--yes", "--reason", "restored from last night");
     expect(printed).toMatch(/^ended \d+ grants, /);
-    expect(printed).toContain("ended service account restored (open): create it again");
+    // The remaining lifetime, rounded down.
+    expect(printed).toContain(
+      "ended service account restored: create it again\n  envoy-mcp-auth service-accounts create restored --route open --route r0 --owner 'company/auth0|it'\\''s' --expires-in 89d\n",
+    );
+    expect(printed).not.toMatch(/ey[\w-]+\./);
     expect(await world.command("grants", "list")).not.toContain(grantId);
     expect(await world.command("service-accounts", "list")).not.toContain("restored");
     await expect.poll(() => answer(2, 1), { interval: 50, timeout: 60_000 }).toBe("401 invalid_token");

@@ -31,7 +31,9 @@ it("Envoy's metrics of the dashboard and the documentation exist, by the route's
       ),
     );
   const metrics = await text();
-  const names = [...`${dashboard}${page}`.matchAll(/\benvoy_cluster_upstream_\w+(?=[{`])/g)].map(([name]) => name);
+  const names = [...`${dashboard}${page}`.matchAll(/\benvoy_cluster_upstream_\w+(?=[{`])/g)].map(
+    ([name]) => name,
+  );
   expect(new Set(names)).toEqual(
     new Set([
       "envoy_cluster_upstream_rq_time",
