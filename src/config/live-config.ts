@@ -212,8 +212,12 @@ export function createLiveConfig(deps: {
     if (sizeOf(file) <= loadedAtOnceBytes) return loadConfig(file, env, options);
     const { problems, files, parsed } = await loadOnThread(file, env, options, closing.signal);
     if (!parsed) return { ok: false, problems, files };
-    const config = await buildChecked({ file, env, options, parsed, files });
-    return { ok: true, config, problems, files, parsed };
+    try {
+      const config = await buildChecked({ file, env, options, parsed, files });
+      return { ok: true, config, problems, files, parsed };
+    } catch (error) {
+      return { ok: false, problems: [...problems, notBuilt(file, error)], files };
+    }
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
@@ -246,6 +250,15 @@ export function createLiveConfig(deps: {
       closing.abort();
       watch.close();
     },
+  };
+}
+
+/** A checked file that cannot be built: nothing but its change, or a restart, can help. */
+function notBuilt(file: string, error: unknown): Problem {
+  return {
+    ...{ severity: "error", file, line: 1, column: 1, path: "" },
+    message: error instanceof Error ? error.message : "the file was checked, but cannot be built",
+    fix: "save the file again or restart; if it is rejected again, report this",
   };
 }
 

@@ -339,6 +339,38 @@ describe("reloading a large routes file", () => {
     expect(upstream(config)).toBe("http://two");
   });
 
+  it("is rejected like an invalid file if it cannot be built although it was checked, and is not tried again unchanged", async () => {
+    const file = largeFile(large("one"));
+    let reads = 0;
+    // The thread has the variable, and this process no longer does.
+    const env = Object.defineProperty({}, "PROXY", {
+      enumerable: true,
+      get: () => (reads++ === 0 ? "http://proxy.example.com:3128" : undefined),
+    });
+    const metrics = createMetrics();
+    const config = createLiveConfig({ file, env, metrics });
+    open.push(config);
+    const refusals: string[] = [];
+    config.onProblem((problem) => void refusals.push(problem));
+    const refusal = refused(config);
+    writeFileSync(file, large("two", { top: `egress: {https_proxy: "$${"{PROXY}"}"}\n` }));
+    expect(await refusal).toMatch(/the file was checked, but cannot be built: .*PROXY/);
+    expect(config.lastProblem()).toContain("save the file again or restart");
+    expect(upstream(config)).toBe("http://one");
+    expect(await value(metrics, "config_last_load_successful")).toMatchObject([{ value: 0 }]);
+
+    const change = changed(config);
+    writeFileSync(join(dirname(file), "unrelated"), "causes an event");
+    writeFileSync(file, large("three"));
+    await change;
+    expect(upstream(config)).toBe("http://three");
+    expect([refusals.length, config.lastProblem()]).toEqual([1, undefined]);
+    expect(await value(metrics, "config_loads_total")).toContainEqual({
+      labels: { outcome: "rejected" },
+      value: 1,
+    });
+  });
+
   it("is a problem of the file if its memory is missing: the process goes on", async () => {
     const file = largeFile(large("one", { count: 10_000 }));
     const module = new URL("../../src/config/load-on-thread.ts", import.meta.url).href;
