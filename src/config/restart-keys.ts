@@ -40,8 +40,12 @@ export function untilRestart(
   loaded: Config,
 ): { readonly config: Config; readonly needsRestart: readonly string[] } {
   const needsRestart = Object.entries(restartKeys)
-    .filter(([, value]) => JSON.stringify(value(before)) !== JSON.stringify(value(loaded)))
+    .filter(([, value]) => differs(value(before), value(loaded)))
     .map(([key]) => key);
+  // The clients of these key services read it once; all other requests use the new value.
+  const usesProxies = before.encryption.keys.some((key) => "awsKms" in key || "googleKms" in key);
+  if (usesProxies && differs(before.upstreamOAuth.proxies, loaded.upstreamOAuth.proxies))
+    needsRestart.push("egress");
   const { listen, workers, database, encryption, paths, audit } = before;
   const { cacheEntries, metadataCacheEntries, tokenCacheBytes } = before.limits;
   // `envoy.sidecar` follows from `listen` and `workers`.
@@ -57,4 +61,8 @@ export function untilRestart(
     },
     needsRestart,
   };
+}
+
+function differs(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) !== JSON.stringify(other);
 }

@@ -211,6 +211,16 @@ describe("reloading the routes file", () => {
     });
   });
 
+  it("names egress, whose new value is in effect, if key services keep the previous one", async () => {
+    const keys = "encryption: {keys: [{kid: aws, aws_kms: {key: alias/gateway}}]}\n";
+    const file = configFile(routes("one", keys));
+    const config = live(file);
+    const change = changed(config);
+    writeFileSync(file, routes("one", `${keys}egress: {https_proxy: "http://proxy.example.com:3128"}\n`));
+    expect((await change).needsRestart).toEqual(["egress"]);
+    expect(config.current().config.upstreamOAuth.proxies.https).toBe("http://proxy.example.com:3128");
+  });
+
   it("fails at startup if the file is invalid", () => {
     expect(() => live(configFile("routes: []"))).toThrow(expect.objectContaining({ code: "invalid_config" }));
   });
