@@ -191,9 +191,12 @@ async function openFoundation({ file, env, listen: listeners = {}, workers, work
   const { config } = routes();
   const logger = createLogger({
     level: config.log.level,
-    linesPerMinute: config.limits.logLines,
+    linesPerMinute: () => routes().config.limits.logLines,
     onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
     worker: worker?.number,
+  });
+  live.onChange((table) => {
+    logger.level = table.config.log.level;
   });
   live.onProblem((problem) =>
     logger.error({ problem }, "the routes file was rejected; the previous one stays in force"),

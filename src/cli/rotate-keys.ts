@@ -6,7 +6,8 @@ import { type RotationProgress, RotationUnfinished } from "../store/encryption/r
 import { StoreUnavailable } from "../store/errors.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
-import { type CommandOptions, withStore } from "./command.ts";
+import { counted } from "../util/counted.ts";
+import { type CommandOptions, cliActor, withStore } from "./command.ts";
 import { untilInterrupted } from "./interruption.ts";
 
 /** How long upstreams' authorization servers may cache our JWKS, seconds. */
@@ -42,7 +43,7 @@ export function runRotateKeys(
       const publish = options.revokeOld ? 0 : options.publish;
       const accounts = createServiceAccounts({ ...context, keys, issuer: context.config.issuer });
       const keep = options.revokeOld ? 0 : await keepSeconds(signing, context.config, accounts);
-      const kid = await keys.rotate(signing, publish, keep);
+      const kid = await keys.rotate(signing, publish, keep, cliActor);
       out(`new ${signing} key ${kid}, signs ${publish === 0 ? "now" : `in ${publish} s`}\n`);
       out(
         options.revokeOld
@@ -66,13 +67,14 @@ async function rotateEncryptionKeys(
   const [first = "", ...others] = config.encryption.keys.map(({ kid }) => kid);
   const printed = (rewritten: Readonly<Record<string, number>>) => {
     const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
-    out(`${rows} rows re-encrypted with ${first}, the first key of encryption.keys\n`);
+    out(`${counted(rows, "row")} re-encrypted with ${first}, the first key of encryption.keys
+`);
     for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
   };
   try {
     printed(
       await untilInterrupted((signal) =>
-        store.rotateEncryptionKeys({ signal, onProgress: progressPrinter(err) }),
+        store.rotateEncryptionKeys({ signal, onProgress: progressPrinter(err), actor: cliActor }),
       ),
     );
   } catch (error) {
@@ -107,7 +109,7 @@ function progressPrinter(err: (text: string) => void): (progress: RotationProgre
     const perSecond = progress.rows / seconds;
     const left = progress.left === undefined ? "" : `, about ${duration(progress.left / perSecond)} left`;
     err(
-      `${progress.step} ${progress.table}: ${progress.rows} rows, ${Math.round(perSecond)} rows/s${left}\n`,
+      `${progress.step} ${progress.table}: ${counted(progress.rows, "row")}, ${Math.round(perSecond)} rows/s${left}\n`,
     );
   };
 }
@@ -126,7 +128,7 @@ async function rotateMetadataKey(
 ): Promise<number> {
   const proofs = await createMetadataProofs(context);
   try {
-    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld);
+    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld, cliActor);
     out(`new check_metadata key ${kid}, signs ${revokeOld || publish === 0 ? "now" : `in ${publish} s`}\n`);
     return 0;
   } finally {

@@ -8,7 +8,8 @@ import { buildConfig, checkEgressProxies } from "./build-config.ts";
 import { checkAggregation } from "./check-aggregation.ts";
 import { checkConflicts, checkSharedSecrets } from "./check-conflicts.ts";
 import { checkIdentities } from "./check-identities.ts";
-import type { Config } from "./config.ts";
+import { claimHeaders } from "./claim-headers.ts";
+import type { Config, RouteDefaults } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
 import { checkDatabase } from "./database.ts";
 import { createFields, type FieldContext } from "./field-types.ts";
@@ -211,6 +212,7 @@ function* readInSteps(
   const adopted = adoptPomeriumKeys(rest, reporter);
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
+  const globalClaims = claimHeaders(top?.jwt_claims_headers);
   const routes: { route: Route; path: ConfigPath }[] = [];
   // An empty list is valid: all routes are in the database.
   if (!Array.isArray(entries)) {
@@ -221,7 +223,11 @@ function* readInSteps(
       "key",
     );
   } else {
-    const defaults = { passIdentityHeaders: top?.pass_identity_headers ?? true, policy: sharedPolicy };
+    const defaults: RouteDefaults = {
+      passIdentityHeaders: top?.pass_identity_headers ?? true,
+      claimHeaders: globalClaims,
+      policy: sharedPolicy,
+    };
     for (const [index, entry] of entries.entries()) {
       yield;
       const path = ["routes", index];
