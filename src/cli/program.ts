@@ -44,7 +44,7 @@ program
   .addOption(file())
   .option(
     "--xds-dir <dir>",
-    "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory and keep them up to date for a running Envoy",
+    "write bootstrap.yaml, lds.yaml, rds.yaml, cds.yaml and sds.yaml into this directory and keep them up to date for a running Envoy",
   )
   .option(
     "--listen-grpc <address>",
@@ -101,7 +101,7 @@ program
   )
   .option(
     "--xds-dir <dir>",
-    "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory instead",
+    "write bootstrap.yaml, lds.yaml, rds.yaml, cds.yaml and sds.yaml into this directory instead",
   )
   .addOption(workers())
   .action(async (options: EnvoyConfigArguments) => {

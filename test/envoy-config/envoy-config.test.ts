@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { dirname, join } from "node:path";
 import { connect } from "node:tls";
@@ -446,5 +447,34 @@ describe("a running Envoy with --xds-dir", () => {
     const answer = await ask("/x");
     expect(answer.status).toBe(503);
     expect(answer.headers["retry-after"]).toBe("1");
+  });
+
+  it("presents a renewed certificate that is moved into place, without a restart", async () => {
+    const presented = () =>
+      new Promise<string>((resolve, reject) => {
+        const socket = connect({
+          host: "127.0.0.1",
+          port,
+          servername: "h.example.com",
+          rejectUnauthorized: false,
+        });
+        socket.on("secureConnect", () => {
+          resolve(
+            createHash("sha256")
+              .update(socket.getPeerX509Certificate()?.raw ?? "")
+              .digest("hex"),
+          );
+          socket.destroy();
+        });
+        socket.on("error", reject);
+      });
+    const before = await presented();
+    const folder = dirname(tls.files.certificate);
+    const renewed = await certificateAuthority(join(folder, "renewed"), ["h.example.com"]);
+    for (const name of ["key", "certificate"] as const) {
+      copyFileSync(renewed.files[name], `${tls.files[name]}.new`);
+      renameSync(`${tls.files[name]}.new`, tls.files[name]);
+    }
+    await expect.poll(presented, { timeout: 60_000 }).not.toBe(before);
   });
 });
