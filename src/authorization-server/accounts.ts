@@ -12,6 +12,7 @@ import { isSameResource, routeOfResource } from "../config/resources.ts";
 import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
 import { orUnavailable, temporarilyUnavailable } from "./errors.ts";
+import { browserRequest } from "./normalize-requests.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";
 
 /**
@@ -103,7 +104,7 @@ function isRefreshToken(token: { kind?: string }): token is RefreshToken {
 export async function tokenClaims(
   ctx: KoaContextWithOIDC,
   token: AccessToken | ClientCredentials,
-  deps: Pick<AuthorizationServerDeps, "routes" | "store">,
+  deps: Pick<AuthorizationServerDeps, "routes" | "store" | "metrics">,
 ): Promise<UnknownObject | undefined> {
   if (token.kind !== "AccessToken") return undefined;
   const { grantId, accountId: userId, clientId, aud } = token;
@@ -113,6 +114,12 @@ export async function tokenClaims(
   await orUnavailable(
     deps.store.audit({ action: "external_token.issued", userId, clientId, grantId, routeId }),
   );
+  const begun = code && browserRequest.current()?.begunAt;
+  if (begun !== undefined)
+    deps.metrics.authorizationDuration.observe(
+      { kind: "client", outcome: "granted" },
+      Math.max(0, Date.now() / 1000 - begun),
+    );
   return {
     grant_id: grantId,
     // The audience names the route; the endpoint below it selects the connection of its calls.

@@ -3,18 +3,21 @@ import type { ConnectionSummary } from "../store/upstream-tokens.ts";
 import { createUpstreamOAuth } from "../upstream-oauth/create-upstream-oauth.ts";
 import type { Revocation } from "../upstream-oauth/upstream-oauth.ts";
 import { createUpstreamTokens } from "../upstream-tokens/create-upstream-tokens.ts";
-import { withStore } from "./command.ts";
-import { type Columns, type ListingOptions, printPages } from "./listing.ts";
+import { cliActor, withStore } from "./command.ts";
+import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
-const columns: Columns<ConnectionSummary> = [
-  ["user", "user_id", (one) => one.userId],
-  ["route", "route_id", (one) => one.routeId],
-  ["upstream", "upstream", (one) => one.upstream],
-  ["connected", "connected_at", (one) => one.connectedAt],
-  ["refreshed", "refreshed_at", (one) => one.updatedAt],
-  ["expires", "expires_at", (one) => one.expiresAt],
-  ["refreshable", "refreshable", (one) => one.refreshable],
-];
+const listing: Listing<ConnectionSummary> = {
+  cursor: ({ userId, routeId, upstream }) => [userId, routeId, upstream],
+  columns: [
+    ["user", "user_id", (one) => one.userId],
+    ["route", "route_id", (one) => one.routeId],
+    ["upstream", "upstream", (one) => one.upstream],
+    ["connected", "connected_at", (one) => one.connectedAt],
+    ["refreshed", "refreshed_at", (one) => one.updatedAt],
+    ["expires", "expires_at", (one) => one.expiresAt],
+    ["refreshable", "refreshable", (one) => one.refreshable],
+  ],
+};
 
 /**
  * The commands `connections list` and `connections revoke`. Tokens are never printed.
@@ -31,11 +34,13 @@ export function runConnections(
 ): Promise<number> {
   const { which, reason, out, err } = options;
   return withStore(options, async (context) => {
-    const pages = context.store.upstreamTokens.pages(which);
     if (action === "list") {
-      await printPages(options, columns, pages);
+      const [userId = "", routeId = "", upstream = ""] = options.after ?? [];
+      const after = options.after && { userId, routeId, upstream };
+      await printPages(options, listing, context.store.upstreamTokens.pages(which, after));
       return 0;
     }
+    const pages = context.store.upstreamTokens.pages(which);
     const keys = await createSigningKeys(context);
     const upstreamOAuth = createUpstreamOAuth({ ...context, keys });
     const tokens = createUpstreamTokens({ ...context, upstreamOAuth, refreshAheadEveryMs: 0 });
@@ -43,7 +48,7 @@ export function runConnections(
     try {
       for await (const connections of pages)
         for (const connection of connections) {
-          const ended = await tokens.end(connection, reason);
+          const ended = await tokens.end(connection, { reason, actor: cliActor });
           // Another process may have ended it first.
           if (ended) out(`${report(connection, ended)}\n`);
           any = true;

@@ -1,6 +1,7 @@
 import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
-import { type CommandOptions, withStore } from "./command.ts";
+import { counted } from "../util/counted.ts";
+import { type CommandOptions, cliActor, withStore } from "./command.ts";
 
 /** In ms; one transaction deletes everything: of ten million users, it takes minutes. */
 const timeoutMs = 600_000;
@@ -20,10 +21,18 @@ export function runEndAccess(options: CommandOptions & { readonly reason: string
     const all = createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
     for await (const page of all) accounts.push(...page);
     keys.close();
-    const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
-    out(
-      `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations, ${ended.pendingAuthorizations} pending authorizations, ${ended.aggregateSessions} sessions of aggregated routes and all external tokens; ${ended.people} users have to sign in again\n`,
-    );
+    const key = await makeKey("external_token", new Date());
+    const ended = await context.store.endAccess(key, reason, cliActor);
+    const what = [
+      counted(ended.grants, "grant"),
+      counted(ended.refreshTokens, "refresh token"),
+      counted(ended.browserSessions, "browser session"),
+      counted(ended.delegations, "delegation"),
+      counted(ended.pendingAuthorizations, "pending authorization"),
+      counted(ended.aggregateSessions, "session of aggregated routes", "sessions of aggregated routes"),
+    ].join(", ");
+    const people = counted(ended.people, "user has", "users have");
+    out(`ended ${what} and all external tokens; ${people} to sign in again\n`);
     for (const account of accounts)
       out(`ended service account ${account.name}: create it again\n  ${creationOf(account)}\n`);
     out("upstream connections are unchanged\n");

@@ -1,11 +1,16 @@
 import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { dirname, resolve } from "node:path";
-import type { Config } from "./config.ts";
 import { buildChecked, type LoadedConfig, loadConfig, type ReferencedFiles } from "./load-config.ts";
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { fingerprint } from "./referenced-files.ts";
-import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
+import { untilRestart } from "./restart-keys.ts";
+import {
+  type CurrentRoutes,
+  createRouteTable,
+  type RouteTable,
+  type UnreadableRoute,
+} from "./route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
 
 /** Debounce of changes, ms: editors write in several steps. */
@@ -95,14 +100,19 @@ function foldersOf(path: string): string[] {
 /** The current configuration, replaced as a whole when the file changes. */
 export interface LiveConfig {
   readonly current: CurrentRoutes;
-  /** Called after a valid file took effect. `needsRestart`: changed sections that take effect only after a restart. */
+  /** Called after a valid file took effect. `needsRestart`: changed keys that take effect only after a restart. */
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** Called after an invalid file was rejected, with its problems as text. */
   onProblem(listener: (problem: string) => void): () => void;
-  /** Replaces the routes of the database, atomically. */
-  setStoredRoutes(entries: readonly StoredEntry[]): void;
+  /**
+   * Replaces the routes of the database, atomically.
+   * @param unreadable routes whose entry cannot be decrypted
+   */
+  setStoredRoutes(entries: readonly StoredEntry[], unreadable?: readonly UnreadableRoute[]): void;
   /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
+  /** Stored routes that are in effect without their credential, by id: requests get 503. */
+  withoutCredential(): ReadonlyMap<string, readonly Problem[]>;
   /** A dry run of `setStoredRoutes`. */
   tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
   /** Problems of the newest file, including warnings. */
@@ -119,17 +129,6 @@ interface ConfigMetrics {
   readonly routes: { set(labels: { source: "file" | "database" }, value: number): void };
   readonly routesRejected: { set(value: number): void };
 }
-
-/** Sections that are read at startup only: changes take effect after a restart. */
-const readAtStart = ({ listen, workers, paths, database, encryption, audit, log }: Config) => ({
-  listen,
-  workers,
-  paths,
-  database,
-  encryption,
-  audit,
-  log,
-});
 
 /**
  * Loads `file`, then watches it, and the secrets it refers to.
@@ -151,10 +150,11 @@ export function createLiveConfig(deps: {
   const before = fingerprints([resolve(file)]);
   const first = loadConfig(file, env, { listeners, workers });
   if (!first.ok) throw new InvalidConfig(first.problems);
-  const started = readAtStart(first.config);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
+  let unreadable: readonly UnreadableRoute[] = [];
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
+  let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
   let table = buildTable(undefined);
   let problems = first.problems;
   let rejection: string | undefined;
@@ -200,14 +200,8 @@ export function createLiveConfig(deps: {
       return;
     }
     rejection = undefined;
-    const wanted = new Map(Object.entries(readAtStart(loaded.config)));
-    const needsRestart = Object.entries(started)
-      .filter(([section, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(section)))
-      .map(([section]) => section);
-    // `envoy.sidecar` follows from `listen` and `workers`.
-    const moved = needsRestart.includes("listen") || needsRestart.includes("workers");
-    const sidecar = (moved ? inFile : loaded.config).envoy.sidecar;
-    inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
+    const { config, needsRestart } = untilRestart(inFile, loaded.config);
+    inFile = config;
     table = buildTable(table);
     for (const listener of changes) listener(table, needsRestart);
   }
@@ -218,27 +212,35 @@ export function createLiveConfig(deps: {
     if (sizeOf(file) <= loadedAtOnceBytes) return loadConfig(file, env, options);
     const { problems, files, parsed } = await loadOnThread(file, env, options, closing.signal);
     if (!parsed) return { ok: false, problems, files };
-    const config = await buildChecked({ file, env, options, parsed, files });
-    return { ok: true, config, problems, files, parsed };
+    try {
+      const config = await buildChecked({ file, env, options, parsed, files });
+      return { ok: true, config, problems, files, parsed };
+    } catch (error) {
+      return { ok: false, problems: [...problems, notBuilt(file, error)], files };
+    }
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
-    const { config, problems: rejected } = buildStoredRoutes(inFile, stored);
+    const built = buildStoredRoutes(inFile, stored);
+    const { config, problems: rejected } = built;
     storedProblems = rejected;
+    withoutCredential = built.withoutCredential;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
     metrics.routesRejected.set(rejected.size);
-    return createRouteTable(config, before);
+    return createRouteTable(config, before, Date.now(), unreadable);
   }
 
   return {
     current: () => table,
-    setStoredRoutes(entries) {
+    setStoredRoutes(entries, withoutEntry = []) {
       stored = entries;
+      unreadable = withoutEntry;
       table = buildTable(table);
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,
+    withoutCredential: () => withoutCredential,
     tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(rejectionListeners, listener),
@@ -248,6 +250,15 @@ export function createLiveConfig(deps: {
       closing.abort();
       watch.close();
     },
+  };
+}
+
+/** A checked file that cannot be built: nothing but its change, or a restart, can help. */
+function notBuilt(file: string, error: unknown): Problem {
+  return {
+    ...{ severity: "error", file, line: 1, column: 1, path: "" },
+    message: error instanceof Error ? error.message : "the file was checked, but cannot be built",
+    fix: "save the file again or restart; if it is rejected again, report this",
   };
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Route, WellKnownText } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import { normalizeHost, normalPath, pathFault } from "./paths.ts";
@@ -41,6 +42,13 @@ export function formerRoutes(
   );
 }
 
+/** A stored route whose entry cannot be decrypted. */
+export interface UnreadableRoute {
+  readonly id: string;
+  /** Host and path prefix. */
+  readonly place: string;
+}
+
 /** An immutable index of a loaded configuration, replaced as a whole on reload. */
 export interface RouteTable {
   readonly config: Config;
@@ -65,11 +73,15 @@ export interface RouteTable {
    * @param now ms
    */
   withUpstream(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
+  /** The id of the stored route here, if its entry cannot be decrypted. */
+  unreadableAt(host: string, path: string): string | undefined;
   /** Whether the host of this route has no other route. */
   isOnlyRouteOfHost(route: Pick<Route, "host">): boolean;
   byId(id: string): Route | undefined;
   /** The route of a resource identifier, or of any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;
+  /** The same for the same routes and upstreams: replicas may have different ones. */
+  fingerprint(): string;
 }
 
 /** Components call this per request, so that a reload takes effect. */
@@ -116,11 +128,13 @@ interface HostEntry {
  *
  * @param before the replaced table
  * @param replacedAt ms
+ * @param unreadable stored routes that are not in `config`, because they cannot be decrypted
  */
 export function createRouteTable(
   config: Config,
   before?: Pick<RouteTable, "byId" | "former">,
   replacedAt = Date.now(),
+  unreadable: readonly UnreadableRoute[] = [],
 ): RouteTable {
   const former = formerRoutes(before, config, replacedAt);
   const issuer = new URL(config.issuer);
@@ -161,9 +175,15 @@ export function createRouteTable(
     return host === undefined || !path.startsWith("/") ? undefined : longestPrefix(host, path);
   };
 
+  let fingerprint: string | undefined;
+
   return {
     config,
     former,
+    fingerprint() {
+      fingerprint ??= fingerprintOf(config.routes);
+      return fingerprint;
+    },
     find,
     hasHost: (host) => entry(host) !== undefined,
     originOf: (host) => entry(host)?.origin,
@@ -181,6 +201,16 @@ export function createRouteTable(
       if (upstreamHash === undefined) return answered.length === 0 ? route : undefined;
       return answered.find((one) => one.route.upstreamHash === upstreamHash)?.route;
     },
+    unreadableAt(authority, path) {
+      if (unreadable.length === 0) return undefined;
+      const served = find(authority, path)?.prefix.length ?? -1;
+      const host = normalizeHost(authority);
+      return unreadable.find(({ place }) => {
+        const prefix = place.slice(place.indexOf("/"));
+        if (place.slice(0, place.indexOf("/")) !== host || prefix.length <= served) return false;
+        return prefix === "/" || path === prefix || path.startsWith(`${prefix}/`);
+      })?.id;
+    },
     isOnlyRouteOfHost: ({ host }) => hosts.get(host)?.routes.size === 1,
     byId: (id) => byId.get(id),
     byResource(resource) {
@@ -191,6 +221,11 @@ export function createRouteTable(
       return route?.origin === url.origin ? route : undefined;
     },
   };
+}
+
+function fingerprintOf(routes: readonly Route[]): string {
+  const upstreams = routes.map(({ id, upstream }) => `${id} ${upstream}`).sort();
+  return createHash("sha256").update(JSON.stringify(upstreams)).digest("base64url").slice(0, 16);
 }
 
 function textsOf(routes: Iterable<Route>): HostEntry["texts"] {

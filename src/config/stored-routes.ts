@@ -1,15 +1,16 @@
 import type { z } from "zod";
 import { isLoopbackName } from "../egress/addresses.ts";
-import type { PolicySource, Route } from "../model/route.ts";
+import type { Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
 import { checkConflicts } from "./check-conflicts.ts";
-import type { Config } from "./config.ts";
+import type { Config, RouteDefaults } from "./config.ts";
 import { literalFields } from "./field-types.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { dropPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { routeSchema } from "./route-schema.ts";
+import { trimEntry } from "./trim-entry.ts";
 import { type ConfigPath, configSource } from "./yaml-source.ts";
 
 /** Parses a route's `from`, and Pomerium's `prefix`. Reports problems. @returns undefined if there are any */
@@ -55,11 +56,12 @@ export function readRoute(
   path: ConfigPath,
   given: {
     readonly schema: ReturnType<typeof routeSchema>;
-    readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
+    readonly defaults: RouteDefaults;
   },
   reporter: Reporter,
 ): Route | undefined {
-  const { policy: ownPolicy, ...others } = dropPomeriumKeys("route", entry, path, reporter);
+  const trimmed = trimEntry(entry, path, reporter);
+  const { policy: ownPolicy, ...others } = dropPomeriumKeys("route", trimmed, path, reporter);
   const needsUpstream = !isMapping(others.mcp) || others.mcp.aggregate === undefined;
   const hasUpstream = !needsUpstream || others.to !== undefined;
   if (!hasUpstream) reporter.error([...path, "to"], "to is missing", "add to", "key");
@@ -88,6 +90,15 @@ function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
+/** A secret that an administrator has cleared. */
+function missing(id: string, path: string): Problem {
+  return {
+    ...{ severity: "error", file: `route ${id}`, line: 1, column: 1, path },
+    message: "the credential is missing: requests to this route get 503",
+    fix: "set it with PATCH, or remove the setting (null) if the server does not need it",
+  };
+}
+
 /** A route in the database: an entry as in the routes file, with an id. */
 export interface StoredEntry {
   readonly id: string;
@@ -99,6 +110,8 @@ export interface StoredRoutesBuilt {
   readonly config: Config;
   /** Problems of the others, by id. */
   readonly problems: ReadonlyMap<string, readonly Problem[]>;
+  /** Valid routes without their credential, by id: requests get 503. */
+  readonly withoutCredential: ReadonlyMap<string, readonly Problem[]>;
   /** All routes that could be parsed, by id, including conflicting ones. */
   readonly read: ReadonlyMap<string, Route>;
 }
@@ -110,14 +123,14 @@ export interface StoredRoutesBuilt {
  * @param config of the file only
  */
 export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
-  if (entries.length === 0) return { config, problems: new Map(), read: new Map() };
+  if (entries.length === 0)
+    return { config, problems: new Map(), withoutCredential: new Map(), read: new Map() };
   const schema = routeSchema(literalFields());
-  const defaults = { passIdentityHeaders: config.passIdentityHeaders, policy: config.policy };
   const problems = new Map<string, readonly Problem[]>();
   const stored = entries.flatMap(({ id, entry }, index) => {
     const written = { ...entry, id };
     const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, JSON.stringify(written)));
-    const route = readRoute(written, [], { schema, defaults }, reporter);
+    const route = readRoute(written, [], { schema, defaults: config }, reporter);
     if (route === undefined) problems.set(id, reporter.problems());
     return route === undefined ? [] : [{ route, path: ["stored", index] }];
   });
@@ -146,6 +159,11 @@ export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[
   return {
     config: { ...config, routes: [...config.routes, ...valid] },
     problems,
+    withoutCredential: new Map(
+      valid.flatMap(({ id, missingSecrets }) =>
+        missingSecrets ? [[id, missingSecrets.map((path) => missing(id, path))]] : [],
+      ),
+    ),
     read: new Map(stored.map(({ route }) => [route.id, route])),
   };
 }

@@ -26,6 +26,8 @@ export interface Checked {
   /** The MCP client and grant, for the audit trail; set for denials only. */
   readonly clientId?: string;
   readonly grantId?: string;
+  /** The tool that the request calls, where its body is read: several of a batch are separated by commas. For the log only. */
+  readonly tool?: string;
   /** The policy rule that decided; for the log only. */
   readonly rule?: string;
   /** Id of the aggregated route through which the caller called, if any. */

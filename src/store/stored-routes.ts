@@ -1,4 +1,5 @@
 import { type Selectable, sql, type Transaction } from "kysely";
+import type { RouteDiscovery } from "../model/route.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
@@ -14,16 +15,25 @@ export interface StoredRoute {
   readonly place: string;
   /** The entry as in the routes file, including secrets; encrypted at rest. */
   readonly entry: Readonly<Record<string, unknown>>;
+  readonly discovery?: RouteDiscovery;
   /** Incremented with every change. */
   readonly version: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
-type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry">;
+type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry"> & {
+  /** Absent: unchanged; null: none. */
+  readonly discovery?: RouteDiscovery | null;
+};
+
+/** A stored route that no known key decrypts. */
+export type UnreadableRoute = Pick<StoredRoute, "id" | "place">;
 
 export interface StoredRoutes {
   list(): Promise<StoredRoute[]>;
+  /** The same, and the routes that no known key decrypts: what is known of them without their entry. */
+  listAll(): Promise<{ readonly routes: StoredRoute[]; readonly unreadable: readonly UnreadableRoute[] }>;
   /** False: the id or `place` exists already. */
   create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
   /** Replaces exactly this version. `changed`: it was changed concurrently; `duplicate`: another route has this `place`. */
@@ -38,10 +48,12 @@ export interface StoredRoutes {
 const table = "stored_route";
 type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
+const column = (discovery: NewStoredRoute["discovery"]) =>
+  discovery === undefined ? {} : { discovery: discovery && JSON.stringify(discovery) };
 
 /**
  * Routes created through the admin API; the whole entry is encrypted, because it contains secrets.
- * @param onUnreadable called for a route that no known key decrypts; it is skipped
+ * @param onUnreadable called for a route that no known key decrypts
  */
 export function storedRoutes(
   database: Database,
@@ -66,27 +78,33 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
-  return {
-    async list() {
-      const rows = await database.read("stored_route.list", (db) =>
-        db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
-      );
-      const routes = await Promise.all(
-        (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
-          try {
-            const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
-            const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
-            return [{ id, place, version, entry, createdAt, updatedAt }];
-          } catch (error) {
-            onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
-            return [];
-          }
-        }),
-      );
-      return routes.flat();
-    },
+  async function listAll(): ReturnType<StoredRoutes["listAll"]> {
+    const unreadable: UnreadableRoute[] = [];
+    const rows = await database.read("stored_route.list", (db) =>
+      db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
+    );
+    const routes = await Promise.all(
+      (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
+        try {
+          const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
+          const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
+          const discovery = row.discovery ?? undefined;
+          return [{ id, place, version, entry, discovery, createdAt, updatedAt }];
+        } catch (error) {
+          onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
+          unreadable.push({ id: row.id, place: row.place });
+          return [];
+        }
+      }),
+    );
+    return { routes: routes.flat(), unreadable };
+  }
 
-    async create({ id, place, entry }, audit) {
+  return {
+    listAll,
+    list: async () => (await listAll()).routes,
+
+    async create({ id, place, entry, discovery }, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
@@ -95,7 +113,7 @@ export function storedRoutes(
         await remove(tx, forged);
         const rows = await tx
           .insertInto(table)
-          .values({ id, place, ...sealed, version: 1, mac })
+          .values({ id, place, ...sealed, ...column(discovery), version: 1, mac })
           .onConflict((conflict) => conflict.doNothing())
           .returning("id")
           .execute();
@@ -106,7 +124,7 @@ export function storedRoutes(
       });
     },
 
-    async replace({ id, place, entry }, version, audit) {
+    async replace({ id, place, entry, discovery }, version, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
@@ -122,7 +140,7 @@ export function storedRoutes(
         if (other !== undefined) return "duplicate";
         const rows = await tx
           .updateTable(table)
-          .set({ place, ...sealed, version: version + 1, mac, updated_at: now })
+          .set({ place, ...sealed, ...column(discovery), version: version + 1, mac, updated_at: now })
           .where("id", "=", id)
           .where("version", "=", version)
           .returning("id")

@@ -1,6 +1,4 @@
-import { createHash } from "node:crypto";
 import { isBelowUpstream } from "../config/paths.ts";
-import type { RouteTable } from "../config/route-table.ts";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { RouteUpstream } from "../store/orphaned-upstreams.ts";
 import { mapAtOnce } from "../util/at-once.ts";
@@ -35,8 +33,7 @@ export function createOrphans(
   endConnection: (key: ConnectionKey) => Promise<boolean>,
 ): Orphans {
   const { orphanedUpstreams, backgroundWork } = store;
-  const fingerprint = createRoutesFingerprint();
-  let known = fingerprint(routes());
+  let known = routes().fingerprint();
   let changedAt = Number.NEGATIVE_INFINITY;
 
   function isKnown({ routeId, upstream }: RouteUpstream): boolean {
@@ -126,7 +123,7 @@ export function createOrphans(
 
   return {
     async end() {
-      const own = fingerprint(routes());
+      const own = routes().fingerprint();
       if (own !== known) [known, changedAt] = [own, performance.now()];
       await keepOwn();
       // Once after each change, on any of the replicas that have these routes.
@@ -135,18 +132,5 @@ export function createOrphans(
       await backgroundWork.run(`orphan_marks ${own}`, 0, keepMarked);
       return (await backgroundWork.run("orphans", 0, endAll)) ?? 0;
     },
-  };
-}
-
-/** The same for the same routes and upstreams: replicas may have different ones. Computed once per table. */
-export function createRoutesFingerprint(): (table: RouteTable) => string {
-  let last: { readonly table: RouteTable; readonly value: string } | undefined;
-  return (table) => {
-    if (last?.table !== table) {
-      const upstreams = table.config.routes.map(({ id, upstream }) => `${id} ${upstream}`).sort();
-      const value = createHash("sha256").update(JSON.stringify(upstreams)).digest("base64url").slice(0, 16);
-      last = { table, value };
-    }
-    return last.value;
   };
 }

@@ -20,7 +20,9 @@ type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable" | 
 export interface AuthorizationServerStack extends Stack {
   readonly company: OidcServer;
   /** The authorization server of another replica. */
-  otherServer(): Promise<{ readonly fetch: typeof globalThis.fetch; close(): Promise<void> }>;
+  otherServer(): Promise<
+    Pick<Replica, "metrics"> & { readonly fetch: typeof globalThis.fetch; close(): Promise<void> }
+  >;
   /** `USER ROUTE` that policy denies. */
   readonly denied: Set<string>;
   /** Every https host leads to the listener. */
@@ -179,7 +181,7 @@ export async function startAuthorizationServer(
       const itsFetch = everyHostAt(itsListener.port);
       other.beforeClose(itsListener.close);
       other.beforeClose(itsFetch.close);
-      return { fetch: itsFetch.fetch, close: other.close };
+      return { fetch: itsFetch.fetch, metrics: other.metrics, close: other.close };
     },
     browser: () =>
       httpBrowser({

@@ -10,6 +10,7 @@ import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { backends } from "../store/backends.ts";
 import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
+import { undeclaredValues } from "./undeclared-values.ts";
 
 /** By default nothing is fetched, and no token is refreshed in the background. */
 export type StackOptions = Partial<
@@ -107,6 +108,11 @@ async function start(
     own.beforeClose(store.close);
     const components = await compose({ ...common, store, metrics });
     own.beforeClose(components.close);
+    own.beforeClose(async () => {
+      const undeclared = await undeclaredValues(metrics);
+      if (undeclared.length > 0)
+        throw new Error(`not in src/telemetry/label-values.ts: ${undeclared.join(", ")}`);
+    });
     return { ...common, ...components, ...own };
   }
 

@@ -34,6 +34,11 @@ export function rowName(table: string, primaryKey: readonly string[]): string {
     .digest("base64url");
 }
 
+const missingKey = (kid: unknown) =>
+  `; list the key with the kid ${JSON.stringify(kid)} in encryption.keys again, or let its key service accept it (docs/reliability.md#rotating-keys)`;
+const otherKey =
+  "; if a key of encryption.keys has changed, give it a new kid, and list the former key under its own";
+
 /** @param keys the newest one wraps, any of them unwraps */
 export function encryption(keys: KeyEncryptionKeys): Encryption {
   return {
@@ -51,7 +56,8 @@ export function encryption(keys: KeyEncryptionKeys): Encryption {
           sealed,
           async (header) => {
             const key = await keys.decryptionKey(header);
-            if (key === undefined) throw new DecryptionFailed("encryption_key_unknown", table);
+            if (key === undefined)
+              throw new DecryptionFailed("encryption_key_unknown", table, undefined, missingKey(header.kid));
             return key;
           },
           { keyManagementAlgorithms: ["A256KW", "dir"], contentEncryptionAlgorithms: ["A256GCM"] },
@@ -60,7 +66,8 @@ export function encryption(keys: KeyEncryptionKeys): Encryption {
           throw new DecryptionFailed("ciphertext_moved", table);
         return JSON.parse(new TextDecoder().decode(plaintext));
       } catch (error) {
-        if (error instanceof errors.JOSEError) throw new DecryptionFailed("ciphertext_damaged", table, error);
+        if (error instanceof errors.JOSEError)
+          throw new DecryptionFailed("ciphertext_damaged", table, error, otherKey);
         throw error;
       }
     },
