@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { derivedRouteId } from "../config/build-route.ts";
 import { labelMembers } from "../config/labels.ts";
 import type { LiveConfig } from "../config/live-config.ts";
@@ -49,7 +50,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     others: readonly StoredRoute[],
     before: readonly StoredRoute[] = others,
   ) {
-    const tried = live.tryStoredRoutes([...others, { id, entry }]);
+    const stored = before.find((one) => one.id === id);
+    // A route from before a rule must not prevent a change of something else, such as disabling it.
+    const version = isDeepStrictEqual(stored?.entry.mcp, entry.mcp) ? stored?.version : undefined;
+    const tried = live.tryStoredRoutes([...others, { id, entry, version }]);
     const route = tried.read.get(id);
     const problems = tried.problems.get(id) ?? [];
     if (route === undefined) throw new AdminError(400, "invalid_route", "the route is invalid", { problems });

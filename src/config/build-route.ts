@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { z } from "zod";
 import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp } from "../model/route.ts";
-import { checkClaimHeaders, claimHeaders } from "./claim-headers.ts";
+import { claimHeaders, usableClaimHeaders } from "./claim-headers.ts";
 import type { RouteDefaults } from "./config.ts";
 import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
@@ -43,8 +43,15 @@ export function buildRoute(
   const to =
     input.mcp.aggregate === undefined ? readTo(input, path, reporter) : { to: [], upstream: resource };
   if (to === undefined || mcp === undefined) return undefined;
-  const ownClaims = claimHeaders(input.jwt_claims_headers, defaults.claimHeaders);
-  if (!checkClaimHeaders(ownClaims, mcp, path, reporter)) return undefined;
+  const { jwt_claims_headers: own } = input;
+  const claims = usableClaimHeaders(
+    claimHeaders(own, defaults.claimHeaders),
+    own !== undefined,
+    mcp,
+    path,
+    reporter,
+  );
+  if (claims.fault) return undefined;
   const policy = joinPolicies(input, path, given.policy) ?? defaults.policy;
   if (policy === undefined) {
     reporter.warn(
@@ -77,7 +84,7 @@ export function buildRoute(
     ...(missing.length === 0 ? {} : { missingSecrets: missing }),
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
-    ...(ownClaims === undefined ? {} : { claimHeaders: ownClaims }),
+    ...(claims.headers === undefined ? {} : { claimHeaders: claims.headers }),
     enabled: input.enabled,
     ...(input.well_known === undefined ? {} : { wellKnown: wellKnownTexts(input.well_known) }),
     ...(Object.keys(upstreamTls).length === 0 ? {} : { upstreamTls }),

@@ -68,30 +68,62 @@ export function claimHeaders(given: Written | undefined, shared?: ClaimHeaders):
   if (given === undefined) return shared;
   const claims = pairsOf(given).map(([header, claim]) => [header.toLowerCase(), claim] as const);
   const names = new Set([...(shared?.names ?? []), ...claims.map(([header]) => plainName(header))]);
-  return names.size === 0 ? undefined : { claims, names };
+  return names.size === 0 ? undefined : newClaimHeaders(claims, names);
 }
 
-/** Reports headers of a route that both a claim and another setting would set. @param path the route's */
-export function checkClaimHeaders(
+/**
+ * The claims that a route can send: without those whose header another of its settings sets. Such a header is an error if the route's
+ * own `jwt_claims_headers` names it; a shared one gives way, because whoever changes it does not see every route.
+ *
+ * @param headers from `claimHeaders`
+ * @param path the route's
+ * @returns `fault: true` after an error
+ */
+export function usableClaimHeaders(
   headers: ClaimHeaders | undefined,
+  own: boolean,
   mcp: RouteMcp,
   path: ConfigPath,
-  reporter: Pick<Reporter, "error">,
-): boolean {
-  if (headers === undefined || mcp.kind !== "server") return true;
+  reporter: Pick<Reporter, "error" | "warn">,
+): { readonly fault: boolean; readonly headers?: ClaimHeaders } {
+  if (headers === undefined || mcp.kind !== "server") return { fault: false, headers };
   const { auth, requestHeaders } = mcp;
-  const others = [
+  const set = [
     ...(auth.mode === "static" ? auth.headers.map(([name]) => name) : []),
     ...requestHeaders.set.map(([name]) => name),
-    ...requestHeaders.pass,
   ];
-  const twice = others.find((name) => headers.names.has(plainName(name)));
-  if (twice === undefined) return true;
-  reporter.error(
-    [...path, "mcp", "server"],
-    `${twice} is set in two places: jwt_claims_headers sets it from a claim`,
-    "remove it from one of the two",
+  const claimed = new Set(headers.claims.map(([header]) => plainName(header)));
+  const at = [...path, "mcp", "server"];
+  const twice = [...set, ...requestHeaders.pass].find((name) => claimed.has(plainName(name)));
+  if (own && twice !== undefined) {
+    reporter.error(
+      at,
+      `${twice} is set in two places: jwt_claims_headers sets it from a claim`,
+      "remove it from one of the two",
+      "key",
+    );
+    return { fault: true };
+  }
+  const notPassed = requestHeaders.pass.find((name) => headers.names.has(plainName(name)));
+  if (notPassed !== undefined)
+    reporter.warn(
+      at,
+      `${notPassed} is not passed from clients: jwt_claims_headers reserves it`,
+      `remove it from request_headers.pass`,
+      "key",
+    );
+  const replaced = new Set(set.map(plainName).filter((name) => claimed.has(name)));
+  if (replaced.size === 0) return { fault: false, headers };
+  reporter.warn(
+    at,
+    `${[...replaced].join(", ")}: the route's own value is sent instead of the claim of the top-level jwt_claims_headers`,
+    "give the claim another header",
     "key",
   );
-  return false;
+  const claims = headers.claims.filter(([header]) => !replaced.has(plainName(header)));
+  return { fault: false, headers: newClaimHeaders(claims, headers.names) };
+}
+
+function newClaimHeaders(claims: ClaimHeaders["claims"], names: ReadonlySet<string>): ClaimHeaders {
+  return { claims, names, key: JSON.stringify(claims) };
 }

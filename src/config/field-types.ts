@@ -3,6 +3,7 @@ import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
 import { redirectUriFault } from "./client-metadata-rules.ts";
+import type { HeaderRules } from "./header-names.ts";
 import { type ReferencedFile, readNoFile } from "./referenced-files.ts";
 
 /** Context of the file that the fields are in. */
@@ -14,6 +15,8 @@ export interface FieldContext {
   readonly worldReadable: boolean;
   /** Secrets are literal and files are not allowed: input from the network must not read files or the environment. */
   readonly literal?: boolean;
+  /** The rules for names of headers; default all. */
+  readonly headerRules?: HeaderRules;
   /** Reads what a `file:` reference names. @param path absolute */
   readonly readFile: (path: string) => ReferencedFile;
 }
@@ -213,6 +216,7 @@ export function createFields(context: FieldContext) {
   return {
     /** The entry of a stored route, whose secrets may have been cleared. */
     literal: context.literal === true,
+    headerRules: context.headerRules ?? "all",
     text,
     list,
     oneOrMore,
@@ -246,12 +250,13 @@ function validHostPort(value: string): boolean {
 }
 
 /** Fields for input from the network: secrets are literal, and neither files nor the environment are read. */
-export function literalFields(): Fields {
+export function literalFields(headerRules: HeaderRules = "all"): Fields {
   return createFields({
     folder: "/",
     env: {},
     worldReadable: false,
     literal: true,
+    headerRules,
     readFile: readNoFile,
   });
 }

@@ -146,17 +146,21 @@ const negotiating = new Set(["accept", "accept-encoding", "last-event-id", "rang
 const reserved = ["content-", "mcp-", "proxy-", "x-envoy-", "x-forwarded-", "x-mcp-auth-", "x-pomerium-"];
 const alsoReserved = new Set(["cookie", "cookie2", "dpop", "set-cookie"]);
 
+/** `former`: those that a route was stored under before there were more; it keeps working until its settings are changed. */
+export type HeaderRules = "all" | "former";
+
 /**
  * Why a header cannot carry a static credential; undefined if it can. Underscores count as hyphens, because CGI-like servers read both
  * alike.
  */
-export function credentialHeaderFault(name: string): string | undefined {
+export function credentialHeaderFault(name: string, rules: HeaderRules = "all"): string | undefined {
   if (!token.test(name)) return `${JSON.stringify(name)} is not a header name`;
   const plain = name.toLowerCase().replaceAll("_", "-");
   if (framing.has(plain)) return `${name} frames or routes the request and cannot carry a credential`;
   if (alsoReserved.has(plain) || reserved.some((prefix) => plain.startsWith(prefix)))
     return `${name} is reserved and cannot carry a credential`;
-  if (negotiating.has(plain)) return `${name} is about the response and cannot carry a credential`;
+  if (rules === "all" && negotiating.has(plain))
+    return `${name} is about the response and cannot carry a credential`;
   return undefined;
 }
 
@@ -249,10 +253,15 @@ export function isFramingHeader(name: string): boolean {
  *
  * @param name in lower case
  */
-export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
-  if (!token.test(name)) return `${JSON.stringify(name)} is not a header name`;
-  const plain = name.replaceAll("_", "-");
-  if (isFramingHeader(plain) || (framing.has(plain) && plain !== "forwarded"))
+export function requestHeaderFault(
+  name: string,
+  use: "pass" | "set",
+  rules: HeaderRules = "all",
+): string | undefined {
+  const all = rules === "all";
+  if (all && !token.test(name)) return `${JSON.stringify(name)} is not a header name`;
+  const plain = all ? plainName(name) : name;
+  if (isFramingHeader(plain) || (all && framing.has(plain) && plain !== "forwarded"))
     return `${name} frames the request and is set by Envoy`;
   if (ownHeaders.has(plain) || plain.startsWith("x-pomerium-") || plain.startsWith("x-mcp-auth-"))
     return `${name} is set or removed by the gateway`;
@@ -260,7 +269,7 @@ export function requestHeaderFault(name: string, use: "pass" | "set"): string | 
   if (plain.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
   if (use === "set") return undefined;
   if (isIdentityHeader(name)) return `${name} claims an identity, and every client could send it`;
-  if (isOverrideHeader(name))
+  if (all && isOverrideHeader(name))
     return `${name} overrides what policy has decided about: the path, the method or the client's address`;
   return undefined;
 }

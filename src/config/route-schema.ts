@@ -9,13 +9,15 @@ import { upstreamAuthSchemas } from "./upstream-auth/upstream-auth.ts";
 
 const kib = 1024;
 
-function rejectHeaders(use: "pass" | "set") {
+function rejectHeaders(use: "pass" | "set", { headerRules }: Fields) {
   return (names: readonly string[], issues: z.RefinementCtx): void => {
     for (const [index, name] of names.entries()) {
       const twin = names.slice(0, index).find((one) => one.toLowerCase() === name.toLowerCase());
       const message =
-        requestHeaderFault(name.toLowerCase(), use) ??
-        (use === "set" && twin !== undefined ? `${name} and ${twin} are one header` : undefined);
+        requestHeaderFault(name.toLowerCase(), use, headerRules) ??
+        (use === "set" && headerRules === "all" && twin !== undefined
+          ? `${name} and ${twin} are one header`
+          : undefined);
       if (message === undefined) continue;
       const path = [use === "pass" ? index : name];
       issues.addIssue({ code: "custom", path, message, params: { fix: `remove ${name}` } });
@@ -67,12 +69,12 @@ export function routeSchema(f: Fields) {
       .section({
         pass: z
           .array(z.string())
-          .superRefine(rejectHeaders("pass"))
+          .superRefine(rejectHeaders("pass", f))
           .superRefine(rejectEmpty("pass", f))
           .default([]),
         set: z
           .record(header, headerValue)
-          .superRefine((given, issues) => rejectHeaders("set")(Object.keys(given), issues))
+          .superRefine((given, issues) => rejectHeaders("set", f)(Object.keys(given), issues))
           .superRefine((given, issues) => rejectEmpty("set", f)(Object.keys(given), issues))
           .default({}),
       })

@@ -103,6 +103,8 @@ function missing(id: string, path: string): Problem {
 export interface StoredEntry {
   readonly id: string;
   readonly entry: Readonly<Record<string, unknown>>;
+  /** Absent if it is new: all rules hold. One that is stored may break those that there were not yet when it was stored. */
+  readonly version?: number;
 }
 
 export interface StoredRoutesBuilt {
@@ -125,9 +127,10 @@ export interface StoredRoutesBuilt {
 export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
   if (entries.length === 0)
     return { config, problems: new Map(), withoutCredential: new Map(), read: new Map() };
-  const schema = routeSchema(literalFields());
+  const schemas = { new: routeSchema(literalFields()), stored: routeSchema(literalFields("former")) };
   const problems = new Map<string, readonly Problem[]>();
-  const stored = entries.flatMap(({ id, entry }, index) => {
+  const stored = entries.flatMap(({ id, entry, version }, index) => {
+    const schema = version === undefined ? schemas.new : schemas.stored;
     const written = { ...entry, id };
     const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, JSON.stringify(written)));
     const route = readRoute(written, [], { schema, defaults: config }, reporter);

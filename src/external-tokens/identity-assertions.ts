@@ -54,7 +54,8 @@ type Subject = Pick<Caller, "userId" | "email" | "name" | "groups" | "claims">;
 interface Minted {
   readonly until: number;
   readonly settings: Config["identityAssertion"];
-  readonly claimHeaders: Route["claimHeaders"];
+  /** `claimHeaders.key` of the route. */
+  readonly claims: string | undefined;
   readonly headers: Headers;
 }
 type Headers = readonly (readonly [name: string, value: string])[];
@@ -113,7 +114,12 @@ export function createAssertions(deps: {
       ...(passed?.headers ?? []),
     ];
     const ofSubject = minted.get(subject) ?? new Map<string, Minted>();
-    ofSubject.set(key, { until: (issuedAt + mintAgainSeconds) * 1000, settings, claimHeaders, headers });
+    ofSubject.set(key, {
+      until: (issuedAt + mintAgainSeconds) * 1000,
+      settings,
+      claims: claimHeaders?.key,
+      headers,
+    });
     minted.set(subject, ofSubject);
     return headers;
   };
@@ -127,7 +133,7 @@ export function createAssertions(deps: {
         entry &&
         entry.until > now() &&
         entry.settings === routes().config.identityAssertion &&
-        entry.claimHeaders === route.claimHeaders;
+        entry.claims === route.claimHeaders?.key;
       return current ? entry.headers : mint(subject, route, key);
     },
   };

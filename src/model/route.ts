@@ -128,6 +128,8 @@ export interface ClaimHeaders {
   readonly claims: readonly (readonly [header: string, claim: string])[];
   /** Names that a client's headers must not have, with hyphens for underscores: those of `claims`, and of other routes. */
   readonly names: ReadonlySet<string>;
+  /** Equal for equal `claims`. */
+  readonly key: string;
 }
 
 /** One `from` -> `to` entry of the routes file. Immutable. */

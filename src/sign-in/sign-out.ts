@@ -51,7 +51,14 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
       return sendPage(ctx, 403, page);
     }
     const { userId } = person;
-    const signedIn = await store.signInSessions.find(userId);
+    // Only for the provider's page: a user can sign out also if the record cannot be read.
+    const signedIn = await store.signInSessions.find(userId).catch((error: Error) => {
+      logger.warn(
+        { userId, reason: error.message },
+        "cannot read the sign-in session; signing out here only",
+      );
+      return undefined;
+    });
     const { ends } = routes().config.signOut;
     const audit = { action: "person.signed_out", requestId: requestId(ctx.req) } as const;
     if (ends === "everything") {

@@ -38,18 +38,9 @@ const messages: Readonly<Record<AuditAction, string | undefined>> = {
 export function logAuditEvent(logger: Logger, event: AuditEvent): void {
   const message = messages[event.action];
   if (message === undefined) return;
-  const {
-    action,
-    actor,
-    userId,
-    clientId,
-    grantId,
-    routeId: route,
-    upstream,
-    issuer,
-    reason,
-    requestId,
-  } = event;
+  const { action, actor, userId, clientId, grantId, routeId: route, issuer, reason, requestId } = event;
+  // Its query may contain a key.
+  const upstream = event.upstream?.split("?")[0];
   // Not `detail`: it differs by action, and some of it comes from other parties.
   logger.info(
     { action, actor, userId, clientId, grantId, route, upstream, issuer, reason, requestId },

@@ -1,6 +1,7 @@
 import { askedAt, endpointUrl } from "../config/paths.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import { createPersistence } from "../store/save-token.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import { AuthorizationCallbacks } from "./authorization-callback.ts";
@@ -38,6 +39,13 @@ function requireCredential({ id, missingSecrets }: Route): void {
       "credential_missing",
       `the credential of route ${id} is missing: set ${missingSecrets.join(", ")}`,
     );
+}
+
+/** Whether a token's client needs a secret that is missing. A missing header must not keep a token from being revoked. */
+function usesMissingSecret({ mcp, missingSecrets = [] }: Route, { clientId }: UpstreamToken): boolean {
+  const auth = mcp.kind === "server" ? mcp.auth : undefined;
+  const configured = auth !== undefined && "clientId" in auth && auth.clientId === clientId;
+  return configured && missingSecrets.some((path) => /\.(client_secret|private_key)$/.test(path));
 }
 
 /** The OAuth client of upstreams' authorization servers: wires the parts of this module and logs each failure once. */
@@ -189,7 +197,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     async revoke(token, route) {
       try {
-        if (route) requireCredential(route);
+        if (usesMissingSecret(route, token)) requireCredential(route);
         const revocation = await revoke(parts, token, route);
         if (revocation.revoked) succeeded("revoke");
         return revocation;

@@ -72,17 +72,27 @@ describe("jwt_claims_headers", () => {
     ]);
   });
 
-  it.each([
-    ["passes from clients", ", request_headers: {pass: [X-Team]}"],
-    ["sets", ", request_headers: {set: {x_team: a}}"],
+  const takenBy = [
+    ["passes from clients", "request_headers: {pass: [X-Team]}", "is not passed from clients"],
+    ["sets", "request_headers: {set: {x_team: a}}", "the route's own value is sent"],
     [
       "sends its credential in",
-      ", request_headers: {}, upstream_auth: {api_key: {header: X-Team, value: k}}",
+      "upstream_auth: {api_key: {header: X-Team, value: k}}",
+      "the route's own value is sent",
     ],
-  ])("does not use a header that a route %s", (_how, settings) => {
-    const route = `  - {id: r, from: https://h.example.com, to: http://x, mcp: {server: {${settings.slice(2)}}}}\n`;
-    expect(problems("{X-Team: team}", route)).toEqual([
+  ] as const;
+  const route = (settings: string, more = "") =>
+    `  - {id: r, from: https://h.example.com, to: http://x, mcp: {server: {${settings}}}${more}}\n`;
+
+  it.each(takenBy)("of a route are not for a header that it %s", (_how, settings) => {
+    expect(problems("[]", route(settings, ", jwt_claims_headers: {X-Team: team}"))).toEqual([
       expect.stringMatching(/x.team is set in two places: jwt_claims_headers sets it from a claim/i),
     ]);
+  });
+
+  it.each(takenBy)("of all routes give way to a header that one %s", (_how, settings, warning) => {
+    const found = problems("{X-Team: team, X-Mail: email}", route(settings));
+    expect(found).toEqual([expect.stringContaining(warning)]);
+    expect(found[0]).toContain("warning");
   });
 });

@@ -16,7 +16,8 @@ export const headers = staticKind({
         });
       for (const [index, name] of names.entries()) {
         const twin = names.slice(0, index).find((one) => one.toLowerCase() === name.toLowerCase());
-        const message = credentialHeaderFault(name) ?? (twin && `${name} and ${twin} are one header`);
+        const message =
+          credentialHeaderFault(name, f.headerRules) ?? (twin && `${name} and ${twin} are one header`);
         if (message) issues.addIssue({ code: "custom", path: [name], message, params: { fix: headerFix } });
       }
     }),
