@@ -29,6 +29,7 @@ export const labelValues = {
       ...[
         "aggregation_streams",
         "aggregation_unsent_bytes",
+        "assertion_claims",
         "assertion_groups",
         "authorizations_per_address",
       ],
