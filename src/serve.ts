@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
-import { followStoredRoutes } from "./admin/stored-route-changes.ts";
+import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { type Components, compose } from "./compose.ts";
 import { databaseExposure } from "./config/database.ts";
 import { isTcp, type PeerAuthentication } from "./config/listeners.ts";

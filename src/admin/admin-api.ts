@@ -1,6 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
+import { unusableProblems } from "../config/stored-routes.ts";
 import { queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
@@ -15,7 +16,7 @@ import {
   type RouteView,
   routeView,
   type StoredRouteChangesDeps,
-  unreadableView,
+  unusableView,
 } from "./stored-route-changes.ts";
 
 export interface AdminApiDeps extends StoredRouteChangesDeps {
@@ -42,9 +43,10 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   });
 
   async function views(role: AdminRole): Promise<RouteView[]> {
-    const { routes: stored, unreadable } = await store.storedRoutes.listAll();
+    const { routes: stored, unreadable, rejected } = await store.storedRoutes.listAll();
     const ids = new Set(stored.map(({ id }) => id));
     const { read } = live.tryStoredRoutes(stored);
+    const unusable = unusableProblems({ unreadable, rejected });
     const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
     return [
       ...inFile.map((route) => routeView(role, { route })),
@@ -55,7 +57,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
           problems: live.storedProblems().get(one.id) ?? live.withoutCredential().get(one.id),
         }),
       ),
-      ...unreadable.map((one) => unreadableView(role, one)),
+      ...[...unreadable, ...rejected].map(({ id }) => unusableView(role, id, unusable.get(id) ?? [])),
     ];
   }
   async function view(role: AdminRole, id: string | undefined): Promise<RouteView> {

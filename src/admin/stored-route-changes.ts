@@ -8,11 +8,9 @@ import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
 import { consentAuth, type Route, type RouteDiscovery } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
-import type { StoredRoute, UnreadableRoute } from "../store/stored-routes.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { serialized } from "../util/single-flight.ts";
 import { AdminError, type AdminRole } from "./access.ts";
 import { changedFields } from "./changed-fields.ts";
 import { withoutAliases } from "./field-aliases.ts";
@@ -198,7 +196,14 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
     async delete(id) {
       const all = await store.storedRoutes.list();
-      requireInForce(id, live.tryStoredRoutes(all.filter((one) => one.id !== id)), all);
+      requireInForce(
+        id,
+        live.tryStoredRoutes(
+          all.filter((one) => one.id !== id),
+          id,
+        ),
+        all,
+      );
       const url = live.tryStoredRoutes(all).read.get(id)?.resource;
       const event = {
         action: "route.deleted",
@@ -269,65 +274,9 @@ export function routeView(
   };
 }
 
-/** The view of a stored route whose entry cannot be decrypted. */
-export function unreadableView(role: AdminRole, { id, place }: UnreadableRoute): RouteView {
-  const problem = {
-    path: "",
-    message: `the entry of ${place} cannot be decrypted: requests to this route get 503`,
-    fix: "restore the key that it was written with (encryption.keys), or delete the route and create it again",
-  };
+/** The view of a stored route whose entry cannot be decrypted, or whose row is rejected. */
+export function unusableView(role: AdminRole, id: string, problems: readonly Problem[]): RouteView {
   const view = { id, source: "database", in_force: false };
-  return role === "admin" ? { ...view, problems: [problem] } : view;
+  if (role !== "admin") return view;
+  return { ...view, problems: problems.map(({ path, message, fix }) => ({ path, message, fix })) };
 }
-
-/** Keeps this process's routes in sync with the database. */
-export interface StoredRoutesFollower {
-  /** Resolves once this process serves the routes that are in the database now. */
-  refresh(): Promise<void>;
-  close(): void;
-}
-
-/**
- * Loads the stored routes and follows every change by any replica.
- * @throws StoreUnavailable when the first read fails: serving without the routes would answer 404.
- */
-export async function followStoredRoutes(deps: {
-  readonly store: Pick<Store, "storedRoutes" | "notifications">;
-  readonly live: Pick<LiveConfig, "setStoredRoutes" | "storedProblems" | "withoutCredential">;
-  readonly logger: Logger;
-}): Promise<StoredRoutesFollower> {
-  const { store, live, logger } = deps;
-  let inForce = "[[],[]]";
-
-  async function load(): Promise<void> {
-    const { routes, unreadable } = await store.storedRoutes.listAll();
-    const seen = JSON.stringify([routes.map(({ id, version }) => [id, version]), unreadable]);
-    if (seen === inForce) return;
-    live.setStoredRoutes(routes, unreadable);
-    inForce = seen;
-    for (const [route, problems] of live.storedProblems())
-      logger.error({ route, problems: problems.map(({ path, message }) => ({ path, message })) }, notInForce);
-    for (const [route, problems] of live.withoutCredential())
-      logger.error(
-        { route, problems: problems.map(({ path, message, fix }) => ({ path, message, fix })) },
-        "the credential of a stored route is missing",
-      );
-  }
-  const refresh = serialized(load);
-
-  const unsubscribe = store.notifications.subscribe(({ table }) => {
-    if (table !== "stored_route" && table !== "everything") return;
-    refresh().catch((error: Error) =>
-      logger.warn({ reason: error.message }, "reloading the stored routes failed"),
-    );
-  });
-  try {
-    await refresh();
-  } catch (error) {
-    unsubscribe();
-    throw error;
-  }
-  return { refresh, close: unsubscribe };
-}
-
-const notInForce = "a stored route is not in force";

@@ -160,6 +160,14 @@ export function temporarilyUnavailable(message: string, cause?: unknown): errors
   return error;
 }
 
+export const serverUnusableMessage =
+  "the gateway cannot use the settings of this MCP server; its administrator has to correct them";
+
+/** For a stored route that cannot be used now: its grants are kept, and clients try again. */
+export function serverUnusable(): errors.OIDCProviderError {
+  return temporarilyUnavailable(serverUnusableMessage);
+}
+
 /** Awaits store work inside oidc-provider; if the store is unavailable, the client gets 503 instead of 500. */
 export async function orUnavailable<T>(work: Promise<T>): Promise<T> {
   try {

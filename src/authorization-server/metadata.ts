@@ -4,6 +4,7 @@ import { normalizeHost, normalPath, pathFault } from "../config/paths.ts";
 import { onlyRouteOf } from "../config/resources.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { requestId } from "../server/http/request.ts";
+import { serverUnusableMessage } from "./errors.ts";
 
 const clientAuthMethods = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 const assertionAlgorithms = [
@@ -73,6 +74,16 @@ export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): 
     return;
   }
   const routePath = path === "" ? "/" : path;
+  if (table.reservedAt(ctx.host, routePath)) {
+    ctx.status = 503;
+    ctx.set("retry-after", "60");
+    ctx.body = {
+      error: "temporarily_unavailable",
+      error_description: serverUnusableMessage,
+      request_id: requestId(ctx.req),
+    };
+    return;
+  }
   const found = table.find(ctx.host, routePath);
   const only = found || routePath !== "/" ? undefined : onlyRouteOf(table, normalizeHost(ctx.host) ?? "");
   const route = found ?? only;

@@ -193,6 +193,7 @@ export function buildConfig(
     },
     policy,
     routes,
+    reserved: [],
   };
 }
 

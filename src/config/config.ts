@@ -1,5 +1,6 @@
 import type { EgressProxies } from "../egress/proxies.ts";
 import type { ClaimHeaders, PolicySource, Route } from "../model/route.ts";
+import type { ReservedRoute } from "./reserved-routes.ts";
 
 /** Settings of the file that apply to routes without their own. */
 export type RouteDefaults = Pick<Config, "passIdentityHeaders" | "claimHeaders" | "policy">;
@@ -291,4 +292,6 @@ export interface Config {
   /** Default of routes without a policy. */
   readonly policy?: PolicySource;
   readonly routes: readonly Route[];
+  /** Stored routes that cannot be used; none in the configuration of the file alone. */
+  readonly reserved: readonly ReservedRoute[];
 }

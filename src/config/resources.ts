@@ -1,5 +1,6 @@
 import type { Route } from "../model/route.ts";
 import { askedAt, pathBelow } from "./paths.ts";
+import { reservedServers } from "./reserved-routes.ts";
 import type { RouteTable } from "./route-table.ts";
 
 /**
@@ -11,6 +12,14 @@ export function routeOfResource(table: RouteTable, resource: string): Route | un
   return route?.enabled && route.mcp.kind === "server"
     ? askedAt(route, pathBelow(route, resource))
     : undefined;
+}
+
+/** Whether a resource indicator names a stored route that cannot be used now, or may do so. */
+export function isReservedResource(table: RouteTable, resource: string): boolean {
+  if (routeOfResource(table, resource) !== undefined) return false;
+  if (table.reservedOf(resource) !== undefined) return true;
+  const url = URL.parse(resource);
+  return url?.href === `${url?.origin}/` && reservedServers(table.config, url?.host).length > 0;
 }
 
 function onlyRouteAt(table: RouteTable, resource: string): Route | undefined {
@@ -31,5 +40,6 @@ export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined
   const candidates = table.config.routes.filter(
     (route) => (host === undefined || route.host === host) && route.enabled && route.mcp.kind === "server",
   );
-  return candidates.length === 1 ? candidates[0] : undefined;
+  const isOnly = candidates.length === 1 && reservedServers(table.config, host).length === 0;
+  return isOnly ? candidates[0] : undefined;
 }

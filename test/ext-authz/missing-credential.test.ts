@@ -93,24 +93,4 @@ routes: []
     };
     expect((await ask(entry)).answer.set["x-key"]).toBe("k");
   });
-
-  it("is 503 if its entry cannot be decrypted, and so is what is below it; other routes of the host are served", async () => {
-    const entry = {
-      from: "https://mcp.test",
-      to: "http://u.internal",
-      mcp: { server: { upstream_auth: "none" } },
-    };
-    const { config } = buildStoredRoutes(checks.routes().config, [{ id: "r", entry }]);
-    const unreadable = [
-      { id: "lost", place: "mcp.test/lost" },
-      { id: "gone", place: "gone.test/" },
-    ];
-    table = createRouteTable(config, undefined, Date.now(), unreadable);
-    const headers = { authorization: `Bearer ${await checks.token()}` };
-    for (const at of ["https://mcp.test/lost", "https://mcp.test/lost/x", "https://gone.test/"]) {
-      const answer = await checks.ask({ url: at, headers });
-      expect([answer.status, JSON.parse(answer.body).error]).toEqual([503, "route_unreadable"]);
-    }
-    expect((await checks.ask({ url: "https://mcp.test/losta", headers })).status).toBe(0);
-  });
 });

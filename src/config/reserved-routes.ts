@@ -1,0 +1,61 @@
+import { consentAuth, type Route } from "../model/route.ts";
+
+/** Why a stored route cannot be used: its entry cannot be decrypted, it is invalid, or its row was not written by the gateway. */
+export const unusableReasons = ["route_unreadable", "route_invalid", "route_row_rejected"] as const;
+export type UnusableReason = (typeof unusableReasons)[number];
+
+/**
+ * A stored route that cannot be used. It still exists: no other route answers in its place, and its connections are kept until it can
+ * be used again, or is deleted.
+ */
+export interface ReservedRoute {
+  readonly id: string;
+  readonly reason: UnusableReason;
+  /** Absent if it is not known, or if a route in force has it. */
+  readonly at?: { readonly host: string; readonly prefix: string };
+  /** Absent if its entry cannot be read. */
+  readonly kind?: Route["mcp"]["kind"];
+  /** Whether its entry accepts MCP routes on the same host, if it is an application. */
+  readonly sharesHost?: boolean;
+  /** Absent if its entry cannot be parsed. */
+  readonly route?: Route;
+}
+
+interface Reserved {
+  readonly reserved: readonly ReservedRoute[];
+}
+
+/** The host and path prefix of a stored row; undefined if it has another form. */
+export function parsePlace(place: string): ReservedRoute["at"] {
+  const end = place.indexOf("/");
+  return end < 1 ? undefined : { host: place.slice(0, end), prefix: place.slice(end) };
+}
+
+/** Whether a name in a route (an id, or a URL as in `from`) is that of a reserved route that can be an MCP server. */
+export function namesReserved({ reserved }: Reserved, name: string): boolean {
+  const url = URL.parse(name);
+  const place = url === null ? undefined : url.host + (url.pathname.replace(/\/$/, "") || "/");
+  return reserved.some(
+    ({ id, at, kind }) =>
+      kind !== "client" && (id === name || (at !== undefined && at.host + at.prefix === place)),
+  );
+}
+
+/** The reserved routes that may be an MCP server, of a host, or without one of the gateway. */
+export function reservedServers({ reserved }: Reserved, host?: string): readonly ReservedRoute[] {
+  return reserved.filter(
+    ({ at, kind, route }) =>
+      at !== undefined &&
+      (host === undefined || at.host === host) &&
+      kind !== "client" &&
+      route?.enabled !== false,
+  );
+}
+
+/** The hosts of reserved routes that require upstream consent, or may do so. */
+export function reservedOAuthHosts({ reserved }: Reserved): readonly string[] {
+  return reserved.flatMap(({ at, kind, route }) => {
+    if (at === undefined || kind === "client") return [];
+    return route === undefined || consentAuth(route) !== undefined ? [at.host] : [];
+  });
+}
