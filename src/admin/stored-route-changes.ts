@@ -130,10 +130,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     async create(input) {
       const entry = newEntry(withoutAliases(input));
       rejectEmpty(entry);
-      const others = await store.storedRoutes.list();
+      const { routes: others, unreadable } = await store.storedRoutes.listAll();
       const given = typeof entry.id === "string" ? entry.id : undefined;
       const taken = (id: string) =>
-        routes().byId(id) !== undefined || others.some((other) => other.id === id);
+        routes().byId(id) !== undefined || [...others, ...unreadable].some((other) => other.id === id);
       if (given !== undefined && taken(given))
         throw new AdminError(409, "duplicate", `the id ${given} is already in use`);
       const first = build(given ?? `new-${randomUUID()}`, entry, others);
@@ -146,8 +146,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         { action: "route.created", routeId: id, upstream: route.upstream, detail: { url: route.resource } },
       );
       if (!created) {
-        // A route of the same id uses the same registration.
-        if (!(await store.storedRoutes.list()).some((other) => other.id === id)) await undo();
+        await undo();
         throw new AdminError(409, "duplicate", `${id} or ${route.resource} is already in use`);
       }
       await deps.refresh();

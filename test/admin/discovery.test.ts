@@ -173,3 +173,35 @@ describe("a creation that fails", () => {
     expect(await rows()).toEqual({ registrations: 1, issuers: 0 });
   });
 });
+
+describe("a client that was registered for a route is not taken back", () => {
+  const soon = () => ({ client_secret_expires_at: Math.floor(Date.now() / 1000) + 30 });
+  const clear = () =>
+    connected(stack.env.DATABASE_URL, (client) => client.query("delete from client_registration"));
+
+  it("by a change that fails, of a route in force: its users may use the client already", async () => {
+    const answers = [{}, soon(), undefined];
+    const { deleted } = registering((count) => answers[count - 1]);
+    expect((await call("POST", "/routes", route("used"))).status).toBe(201);
+    await clear();
+    // The new client is to be replaced at once, which fails.
+    const { status, body } = await call("PATCH", "/routes/used", { from: "https://used-elsewhere.test" });
+    expect([status, body.error]).toEqual([422, "server_error"]);
+    expect(deleted).toEqual([]);
+    expect(await rows()).toEqual({ registrations: 1, issuers: 0 });
+  });
+
+  it("by a creation whose id is that of a route that cannot be decrypted", async () => {
+    const { deleted } = registering();
+    expect((await call("POST", "/routes", route("unreadable"))).status).toBe(201);
+    await connected(stack.env.DATABASE_URL, (client) =>
+      client.query("update stored_route set sealed = 'x' where id = 'unreadable'"),
+    );
+    // Has the routes read again.
+    expect((await call("POST", "/routes", route("another"))).status).toBe(201);
+    await clear();
+    const { status, body } = await call("POST", "/routes", route("unreadable"));
+    expect([status, body.error]).toEqual([409, "duplicate"]);
+    expect(deleted).toEqual([]);
+  });
+});
