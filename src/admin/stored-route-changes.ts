@@ -6,13 +6,14 @@ import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
-import { consentAuth, type Route, type RouteDiscovery } from "../model/route.ts";
+import type { Route, RouteDiscovery } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { AdminError, type AdminRole } from "./access.ts";
 import { changedFields } from "./changed-fields.ts";
+import { discoveryNeed, isDiscovered } from "./discovery-need.ts";
 import { withoutAliases } from "./field-aliases.ts";
 import { changedEntry, emptySettings, type JsonObject, newEntry, withoutSecrets } from "./route-settings.ts";
 
@@ -88,19 +89,19 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
    * Runs discovery, and client registration if the route has no client, before the first user needs them.
    *
    * @returns what to store, and a way to take a registration back if the route is not stored
+   * @throws AdminError if it fails and is `required`
    */
   async function prepare(
     route: Route,
     config: Parameters<typeof createRouteTable>[0],
+    need: "optional" | "required",
   ): Promise<{ readonly discovery?: RouteDiscovery | null; undo(): Promise<void> }> {
-    const auth = consentAuth(route);
-    const undo = async () => {};
-    if (auth === undefined || (auth.endpoint !== undefined && auth.clientId !== undefined))
-      return { discovery: null, undo };
+    if (!isDiscovered(route)) return { ...unprepared, discovery: null };
     // It runs when the route is enabled, or has its secret again.
-    if (!route.enabled || route.missingSecrets) return { undo };
+    if (!route.enabled || route.missingSecrets) return unprepared;
     const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
     if (found.ok) return { discovery: found.discovery ?? null, undo: found.undo };
+    if (need === "optional") return unprepared;
     const remedy = adviceFor(found.code, route);
     throw new AdminError(422, found.code, found.message, { remedy });
   }
@@ -139,7 +140,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const first = build(given ?? `new-${randomUUID()}`, entry, others);
       const id = given ?? derivedRouteId(first.route.resource);
       const { route, config } = id === first.route.id ? first : build(id, entry, others);
-      const { discovery, undo } = await prepare(route, config);
+      const { discovery, undo } = await prepare(route, config, "required");
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id }, discovery },
@@ -166,12 +167,8 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const others = all.filter((one) => one !== stored);
       const { route, config } = build(id, entry, others, [...others, stored]);
       const before = live.tryStoredRoutes(all).read.get(id);
-      const asksAnew =
-        "mcp" in input ||
-        "from" in input ||
-        before?.upstreamHash !== route.upstreamHash ||
-        before.enabled !== route.enabled;
-      const { discovery, undo } = asksAnew ? await prepare(route, config) : unprepared;
+      const need = discoveryNeed(before, route);
+      const { discovery, undo } = need === "no" ? unprepared : await prepare(route, config, need);
       const outcome = await store.storedRoutes.replace(
         { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
