@@ -582,7 +582,9 @@ describe("doctor", () => {
       for (const route of ["stored", "https://stored.test/mcp"])
         expect(await doctor({}, { route, env })).toEqual({
           code: 1,
-          output: expect.stringMatching(/^the stored route stored is not in force:\n {2}its row was not written/),
+          output: expect.stringMatching(
+            /^the stored route stored is not in force:\n {2}its row was not written/,
+          ),
         });
       const { output } = await doctor({}, { env });
       expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");

@@ -94,9 +94,7 @@ it("routes list: the routes of the file and of the database, and why one is not 
     expect.objectContaining({ id: "app", source: "file", kind: "client", enabled: false }),
     {
       ...{ id: "changed", source: "database", in_force: false, cursor: expect.any(String) },
-      problems: [
-        expect.objectContaining({ message: expect.stringContaining("not written by the gateway") }),
-      ],
+      problems: [expect.objectContaining({ message: expect.stringContaining("not written by the gateway") })],
     },
     expect.objectContaining({
       ...{ id: "clash", source: "database", in_force: false },

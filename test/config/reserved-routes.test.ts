@@ -43,7 +43,10 @@ it("counts reserved routes where it matters whether a host has one route", () =>
 });
 
 it("does not count one without a place, or one that needs no consent", () => {
-  const twin = { ...server("twin", "https://h.test/one"), entry: { ...server("", "https://h.test/one").entry } };
+  const twin = {
+    ...server("twin", "https://h.test/one"),
+    entry: { ...server("", "https://h.test/one").entry },
+  };
   const { table } = build([twin]);
   const [one] = table.config.routes;
   expect(table.reservedById("twin")?.reason).toBe("route_invalid");

@@ -269,7 +269,11 @@ describe("an attacker with write access to the database forges a row", () => {
   it("a changed route is listed with its entry, not with the place in its row; one that no key decrypts is not", async () => {
     await backend.query("update stored_route set place = 'b.test/'");
     const { id, entry } = route;
-    expect(await store.storedRoutes.listAll()).toEqual({ routes: [], unreadable: [], rejected: [{ id, entry }] });
+    expect(await store.storedRoutes.listAll()).toEqual({
+      routes: [],
+      unreadable: [],
+      rejected: [{ id, entry }],
+    });
     await backend.query("update stored_route set id = 'forged'");
     expect(await store.storedRoutes.listAll()).toEqual({ routes: [], unreadable: [], rejected: [] });
   });
