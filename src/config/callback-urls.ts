@@ -48,7 +48,8 @@ const applicationHosts = oncePerRoutes(
   ({ routes, reserved }) =>
     new Set([
       ...routes.flatMap(({ host, mcp }) => (mcp.kind === "client" ? [withoutPort(host)] : [])),
-      ...reserved.flatMap(({ at, kind }) => (at && kind === "client" ? [withoutPort(at.host)] : [])),
+      // One that cannot be read may be an application.
+      ...reserved.flatMap(({ at, kind }) => (at && kind !== "server" ? [withoutPort(at.host)] : [])),
     ]),
 );
 

@@ -24,8 +24,10 @@ export function checkHosts(
   const servers = new Map<string, Pick<Route, "id">>();
   const applications = new Map<string, Pick<Route, "id">>();
   const reserve = () => {
-    for (const { id, at, kind, sharesHost } of config.reserved) {
+    for (const { id, at, kind, sharesHost, reason } of config.reserved) {
       const host = at && URL.parse(`https://${at.host}`)?.hostname;
+      // A forged row must not take routes out of force.
+      if (reason === "route_row_rejected") continue;
       if (host === undefined || kind !== "client" || sharesHost || servers.has(host)) continue;
       applications.set(host, { id });
     }

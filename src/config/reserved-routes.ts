@@ -1,4 +1,4 @@
-import { consentAuth, type Route } from "../model/route.ts";
+import type { Route } from "../model/route.ts";
 
 /** Why a stored route cannot be used: its entry cannot be decrypted, it is invalid, or its row was not written by the gateway. */
 export const unusableReasons = ["route_unreadable", "route_invalid", "route_row_rejected"] as const;
@@ -17,6 +17,10 @@ export interface ReservedRoute {
   readonly kind?: Route["mcp"]["kind"];
   /** Whether its entry accepts MCP routes on the same host, if it is an application. */
   readonly sharesHost?: boolean;
+  /** False if its entry says so. */
+  readonly enabled: boolean;
+  /** Whether it requires upstream consent, or may do so, because its entry cannot be read. */
+  readonly needsConsent: boolean;
   /** Absent if its entry cannot be parsed. */
   readonly route?: Route;
 }
@@ -44,18 +48,12 @@ export function namesReserved({ reserved }: Reserved, name: string): boolean {
 /** The reserved routes that may be an MCP server, of a host, or without one of the gateway. */
 export function reservedServers({ reserved }: Reserved, host?: string): readonly ReservedRoute[] {
   return reserved.filter(
-    ({ at, kind, route }) =>
-      at !== undefined &&
-      (host === undefined || at.host === host) &&
-      kind !== "client" &&
-      route?.enabled !== false,
+    ({ at, kind, enabled }) =>
+      at !== undefined && (host === undefined || at.host === host) && kind !== "client" && enabled,
   );
 }
 
 /** The hosts of reserved routes that require upstream consent, or may do so. */
 export function reservedOAuthHosts({ reserved }: Reserved): readonly string[] {
-  return reserved.flatMap(({ at, kind, route }) => {
-    if (at === undefined || kind === "client") return [];
-    return route === undefined || consentAuth(route) !== undefined ? [at.host] : [];
-  });
+  return reserved.flatMap(({ at, needsConsent }) => (at !== undefined && needsConsent ? [at.host] : []));
 }

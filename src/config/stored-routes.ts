@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { isLoopbackName } from "../egress/addresses.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
 import { checkConflicts } from "./check-conflicts.ts";
 import type { Config, RouteDefaults } from "./config.ts";
@@ -99,12 +99,21 @@ function reservedRoute(
   if (route !== undefined) {
     const { host, prefix, mcp } = route;
     const sharesHost = mcp.kind === "client" && mcp.sharesHost;
-    return { id, reason, at: { host, prefix }, kind: mcp.kind, sharesHost, route };
+    const needsConsent = consentAuth(route) !== undefined;
+    return {
+      ...{ id, reason, at: { host, prefix }, kind: mcp.kind },
+      ...{ sharesHost, enabled: route.enabled, needsConsent, route },
+    };
   }
   const mcp = isMapping(entry.mcp) ? entry.mcp : {};
   const kind = mcp.client === undefined ? "server" : "client";
   const sharesHost = isMapping(mcp.client) && mcp.client.shares_host === true;
-  return { id, reason, at: placeIn(entry) ?? parsePlace(place ?? ""), kind, sharesHost };
+  const otherAuth = isMapping(mcp.server) && mcp.server.upstream_auth !== undefined;
+  const needsConsent = kind === "server" && mcp.aggregate === undefined && !otherAuth;
+  return {
+    ...{ id, reason, at: placeIn(entry) ?? parsePlace(place ?? ""), kind },
+    ...{ sharesHost, enabled: entry.enabled !== false, needsConsent },
+  };
 }
 
 /** The place of an entry that is otherwise invalid. */
@@ -220,7 +229,9 @@ export function buildStoredRoutes(
   });
   const unused: readonly ReservedRoute[] = [
     ...unreadable.map(
-      ({ id, place }) => ({ id, reason: "route_unreadable", at: parsePlace(place) }) as const,
+      ({ id, place }): ReservedRoute => ({
+        ...{ id, reason: "route_unreadable", at: parsePlace(place), enabled: true, needsConsent: true },
+      }),
     ),
     ...rejected.map((one) => reservedRoute(one, "route_row_rejected", parse(one).route)),
     ...notParsed,

@@ -53,6 +53,7 @@ async function endPerson(
 }
 
 interface Grant {
+  readonly idName: string;
   readonly grantId: string;
   readonly clientId: string | undefined;
 }
@@ -60,12 +61,16 @@ interface Grant {
 async function grantsOf(tx: Transaction<Tables>, userId: string, limit?: number): Promise<Grant[]> {
   const all = tx
     .selectFrom("authorization_server_record")
-    .select(["grant_id", "client_id"])
+    .select(["id_name", "grant_id", "client_id"])
     .where("model", "=", "Grant")
     .where("user_id", "=", userId)
     .orderBy("id_name");
   const rows = await (limit === undefined ? all : all.limit(limit)).execute();
-  return rows.map((row) => ({ grantId: row.grant_id ?? "", clientId: row.client_id ?? undefined }));
+  return rows.map((row) => ({
+    idName: row.id_name,
+    grantId: row.grant_id ?? "",
+    clientId: row.client_id ?? undefined,
+  }));
 }
 
 /** Writes one event for each grant that this transaction has ended: another replica may have been faster. */
@@ -77,11 +82,21 @@ async function endGrants(
 ): Promise<void> {
   const ended = await deleteGrants(
     tx,
-    grants.map(({ grantId }) => grantId),
+    grants.flatMap(({ grantId }) => (grantId === "" ? [] : [grantId])),
   );
+  // Rows that name another grant, or none: the gateway has not written them, and they must not stop this from making progress.
+  const names = grants.map(({ idName }) => idName);
+  if (names.length > 0)
+    await tx
+      .deleteFrom("authorization_server_record")
+      .where("model", "=", "Grant")
+      .where("id_name", "in", names)
+      .execute();
   const events = grants.filter(({ grantId }) => ended.has(grantId));
   await writeAuditEvents(
     tx,
-    events.map((grant) => ({ action: "grant.revoked", userId, ...grant, reason, requestId })),
+    events.map(({ grantId, clientId }) => ({
+      ...{ action: "grant.revoked", userId, clientId, grantId, reason, requestId },
+    })),
   );
 }

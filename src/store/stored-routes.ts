@@ -88,10 +88,17 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
+  /** Entries as last decrypted, by id: a change of one route must not depend on a key service for the others. */
+  const known = new Map<string, { readonly sealed: string; readonly entry: StoredRoute["entry"] }>();
+
   /** @throws StoreUnavailable if the key service does not answer: the entry may be readable later */
-  async function decryptEntry(row: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
+  async function decryptEntry({ id, sealed }: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
+    const before = known.get(id);
+    if (before?.sealed === sealed) return before.entry;
     try {
-      return await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
+      const entry = await decrypt<Record<string, unknown>>(table, [id], sealed);
+      known.set(id, { sealed, entry });
+      return entry;
     } catch (error) {
       if (error instanceof DecryptionFailed) return error;
       throw error;
@@ -109,6 +116,8 @@ export function storedRoutes(
         entry: await decryptEntry(row),
       })),
     );
+    const ids = new Set(rows.map(({ id }) => id));
+    for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
     const found = {
       routes: [] as StoredRoute[],
       unreadable: [] as UnreadableRoute[],

@@ -806,7 +806,9 @@ describe("doctor", () => {
 
       What to do
         The server's metadata points to an address that is not public https. If the host is yours, add it
-        to upstream_oauth.allowed_private_hosts; otherwise do not connect the server.
+        to upstream_oauth.allowed_private_hosts, or name it on the route
+        (mcp.server.authorization_server_url), which needs no such entry; otherwise do not connect the
+        server.
       "
     `);
     expect(code).toBe(1);

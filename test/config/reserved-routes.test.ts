@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { hasOneOAuthRoute } from "../../src/config/callback-urls.ts";
+import { connectOrigin, hasOneOAuthRoute } from "../../src/config/callback-urls.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { isReservedResource, onlyRouteOf, routeOfResource } from "../../src/config/resources.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
@@ -52,8 +52,23 @@ it("does not count one without a place, or one that needs no consent", () => {
   expect(table.reservedById("twin")?.reason).toBe("route_invalid");
   expect(one && table.isOnlyRouteOfHost(one)).toBe(true);
   expect(hasOneOAuthRoute(table.config, "h.test")).toBe(true);
-  const { entry } = server("open", "https://h.test/open", none);
-  expect(hasOneOAuthRoute(build([], { rejected: [{ id: "open", entry }] }).config, "h.test")).toBe(true);
+  const open = server("open", "https://h.test/open", none);
+  expect(hasOneOAuthRoute(build([], { rejected: [open] }).config, "h.test")).toBe(true);
+  const invalid = { ...open, entry: { ...open.entry, newer: 1 } };
+  expect(hasOneOAuthRoute(build([invalid]).config, "h.test")).toBe(true);
+});
+
+it("does not count a disabled one that is invalid", () => {
+  const off = server("off", "https://h.test/off");
+  const { table } = build([{ ...off, entry: { ...off.entry, newer: 1, enabled: false } }]);
+  expect(table.reservedById("off")?.reason).toBe("route_invalid");
+  expect(onlyRouteOf(table, "h.test")?.id).toBe("one");
+});
+
+it("connects routes at the issuer's host if an unreadable one may be an application of theirs", () => {
+  const { config } = build([], unreadable("lost", "h.test/"));
+  const [one] = config.routes;
+  expect(one && connectOrigin(config, one)).toBe("https://auth.test");
 });
 
 it("keeps routes in force that name a reserved one", () => {
@@ -73,7 +88,8 @@ it("keeps an MCP route from the host of a reserved application", () => {
   const later = server("later", "https://app.test/mcp");
   const invalid = { ...app, entry: { ...app.entry, newer: 1 } };
   expect([...build([invalid, later]).problems.keys()]).toEqual(["app", "later"]);
-  expect([...build([later], { rejected: [app] }).problems.keys()]).toEqual(["app", "later"]);
+  // But not that of a row that was forged, perhaps with the entry of a former application.
+  expect([...build([later], { rejected: [app] }).problems.keys()]).toEqual(["app"]);
   const shared = server("app", "https://app.test/", { client: { shares_host: true } });
   expect([...build([later], { rejected: [shared] }).problems.keys()]).toEqual(["app"]);
 });

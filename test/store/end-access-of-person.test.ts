@@ -127,6 +127,14 @@ describe("the end of a person's access", () => {
     expect(await eventsOf(store)).toEqual(eventsFor(500));
   });
 
+  it("passes rows that the gateway has not written: grants without an id, however many", async () => {
+    await backend.query(`insert into authorization_server_record (model, id_name, user_id, sealed, key_id)
+      select 'Grant', '!' || n, '${userId}', '', 'k' from generate_series(1, 401) n`);
+    expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
+    expect(await left(backend)).toEqual(onlyIn());
+    expect(await eventsOf(store)).toEqual(eventsFor(1));
+  });
+
   it("also ends the refresh token that a rotation inserts at that moment", async () => {
     await connected(backend.url, async (rotation) => {
       await rotation.query(
