@@ -88,17 +88,10 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
-  /** Entries as last decrypted, by id: a change of one route must not depend on a key service for the others. */
-  const known = new Map<string, { readonly sealed: string; readonly entry: StoredRoute["entry"] }>();
-
   /** @throws StoreUnavailable if the key service does not answer: the entry may be readable later */
   async function decryptEntry({ id, sealed }: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
-    const before = known.get(id);
-    if (before?.sealed === sealed) return before.entry;
     try {
-      const entry = await decrypt<Record<string, unknown>>(table, [id], sealed);
-      known.set(id, { sealed, entry });
-      return entry;
+      return await decrypt<Record<string, unknown>>(table, [id], sealed);
     } catch (error) {
       if (error instanceof DecryptionFailed) return error;
       throw error;
@@ -116,8 +109,6 @@ export function storedRoutes(
         entry: await decryptEntry(row),
       })),
     );
-    const ids = new Set(rows.map(({ id }) => id));
-    for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
     const found = {
       routes: [] as StoredRoute[],
       unreadable: [] as UnreadableRoute[],
