@@ -1,7 +1,6 @@
 import type { Transaction } from "kysely";
 import { type AuditEvent, writeAuditEvent, writeAuditEvents } from "./audit-events.ts";
-import type { Database } from "./database.ts";
-import { retriedOnDeadlock } from "./deadlocks.ts";
+import { type Database, retriedOnDeadlock } from "./database.ts";
 import { deleteGrants } from "./delete-grants.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { Tables } from "./tables.ts";
