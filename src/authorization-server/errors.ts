@@ -1,5 +1,6 @@
 import { errors, type KoaContextWithOIDC } from "oidc-provider";
 import { sentence } from "../config/problems.ts";
+import { type ReservedRoute, unusableMessages } from "../config/reserved-routes.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
@@ -160,12 +161,9 @@ export function temporarilyUnavailable(message: string, cause?: unknown): errors
   return error;
 }
 
-export const serverUnusableMessage =
-  "the gateway cannot use the settings of this MCP server; its administrator has to correct them";
-
 /** For a stored route that cannot be used now: its grants are kept, and clients try again. */
-export function serverUnusable(): errors.OIDCProviderError {
-  return temporarilyUnavailable(serverUnusableMessage);
+export function serverUnusable({ reason }: Pick<ReservedRoute, "reason">): errors.OIDCProviderError {
+  return temporarilyUnavailable(unusableMessages[reason]);
 }
 
 /** Awaits store work inside oidc-provider; if the store is unavailable, the client gets 503 instead of 500. */

@@ -1,10 +1,10 @@
 import type { Context } from "koa";
 import type { Config } from "../config/config.ts";
 import { normalizeHost, normalPath, pathFault } from "../config/paths.ts";
+import { unusableMessages, unusableRetrySeconds } from "../config/reserved-routes.ts";
 import { onlyRouteOf } from "../config/resources.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { requestId } from "../server/http/request.ts";
-import { serverUnusableMessage } from "./errors.ts";
 
 const clientAuthMethods = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 const assertionAlgorithms = [
@@ -74,12 +74,13 @@ export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): 
     return;
   }
   const routePath = path === "" ? "/" : path;
-  if (table.reservedAt(ctx.host, routePath)) {
+  const reserved = table.reservedAt(ctx.host, routePath);
+  if (reserved?.enabled) {
     ctx.status = 503;
-    ctx.set("retry-after", "60");
+    ctx.set("retry-after", String(unusableRetrySeconds));
     ctx.body = {
       error: "temporarily_unavailable",
-      error_description: serverUnusableMessage,
+      error_description: unusableMessages[reserved.reason],
       request_id: requestId(ctx.req),
     };
     return;

@@ -4,6 +4,18 @@ import type { Route } from "../model/route.ts";
 export const unusableReasons = ["route_unreadable", "route_invalid", "route_row_rejected"] as const;
 export type UnusableReason = (typeof unusableReasons)[number];
 
+/** For callers, who can do nothing about it; the log and the admin API tell the administrator more. */
+export const unusableMessages: Readonly<Record<UnusableReason, string>> = {
+  route_unreadable:
+    "the gateway cannot read the settings of this server; its administrator has to restore the encryption key, or create the route again",
+  route_invalid: "the gateway cannot use the settings of this server; its administrator has to correct them",
+  route_row_rejected:
+    "the settings of this server were not written by the gateway; its administrator has to create the route again",
+};
+
+/** When a caller of a route that cannot be used should come back, seconds. */
+export const unusableRetrySeconds = 60;
+
 /**
  * A stored route that cannot be used. It still exists: no other route answers in its place, and its connections are kept until it can
  * be used again, or is deleted.

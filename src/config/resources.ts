@@ -1,6 +1,6 @@
 import type { Route } from "../model/route.ts";
 import { askedAt, pathBelow } from "./paths.ts";
-import { reservedServers } from "./reserved-routes.ts";
+import { type ReservedRoute, reservedServers } from "./reserved-routes.ts";
 import type { RouteTable } from "./route-table.ts";
 
 /**
@@ -14,12 +14,13 @@ export function routeOfResource(table: RouteTable, resource: string): Route | un
     : undefined;
 }
 
-/** Whether a resource indicator names a stored route that cannot be used now, or may do so. */
-export function isReservedResource(table: RouteTable, resource: string): boolean {
-  if (routeOfResource(table, resource) !== undefined) return false;
-  if (table.reservedOf(resource) !== undefined) return true;
+/** The stored route that cannot be used now and that a resource indicator names, or may name. Disabled ones do not count. */
+export function reservedResource(table: RouteTable, resource: string): ReservedRoute | undefined {
+  if (routeOfResource(table, resource) !== undefined) return undefined;
+  const named = table.reservedOf(resource);
+  if (named !== undefined) return named.enabled ? named : undefined;
   const url = URL.parse(resource);
-  return url?.href === `${url?.origin}/` && reservedServers(table.config, url?.host).length > 0;
+  return url?.href === `${url?.origin}/` ? reservedServers(table.config, url?.host)[0] : undefined;
 }
 
 function onlyRouteAt(table: RouteTable, resource: string): Route | undefined {

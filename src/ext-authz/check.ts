@@ -1,6 +1,6 @@
 import { returnedCookies } from "../config/cookies.ts";
 import { readProvenUpstreamPath, upstreamUrl } from "../config/paths.ts";
-import type { ReservedRoute, UnusableReason } from "../config/reserved-routes.ts";
+import { type ReservedRoute, unusableMessages, unusableRetrySeconds } from "../config/reserved-routes.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
@@ -44,7 +44,7 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
   if (found === undefined) {
     const reserved = table.reservedAt(facts.host, facts.path);
-    if (reserved && !table.isOwnPath(facts.host, facts.path)) return denyReserved(reserved);
+    if (reserved?.enabled && !table.isOwnPath(facts.host, facts.path)) return denyReserved(reserved);
   }
   const named = facts.context.route;
   // A client does not recover from a challenge whose documents this Envoy does not serve yet, nor from a 404 for such a document.
@@ -289,14 +289,6 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
 const tooManyCallers = "too many callers have come at once; try again later";
 const credentialMissing =
   "the gateway's configuration lacks the credential for this server; its administrator has to set it";
-/** A caller can do nothing about any of them; the log and the admin API tell the administrator more. */
-const reservedMessages: Readonly<Record<UnusableReason, string>> = {
-  route_unreadable:
-    "the settings of this server cannot be read by the gateway; its administrator has to restore the encryption key, or create the route again",
-  route_invalid: "the gateway cannot use the settings of this server; its administrator has to correct them",
-  route_row_rejected:
-    "the settings of this server were not written by the gateway; its administrator has to create the route again",
-};
 const noGrant =
   "its token belongs to no grant of this gateway, which the servers behind this URL need; call each of them at its own URL";
 const upstreamMismatch =
@@ -339,7 +331,10 @@ function deny(
 }
 
 function denyReserved({ id, reason }: ReservedRoute): Checked {
-  return { ...deny(undefined, 503, reason, reservedMessages[reason], retryAfter(60)), reservedId: id };
+  return {
+    ...deny(undefined, 503, reason, unusableMessages[reason], retryAfter(unusableRetrySeconds)),
+    reservedId: id,
+  };
 }
 
 function retryAfter(seconds: number): readonly Header[] {

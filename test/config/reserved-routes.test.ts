@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { connectOrigin, hasOneOAuthRoute } from "../../src/config/callback-urls.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
-import { isReservedResource, onlyRouteOf, routeOfResource } from "../../src/config/resources.ts";
+import { onlyRouteOf, reservedResource, routeOfResource } from "../../src/config/resources.ts";
 import { createRouteTable } from "../../src/config/route-table.ts";
 import { buildStoredRoutes, type StoredEntry, type UnusableRows } from "../../src/config/stored-routes.ts";
 import { configFile } from "./config-file.ts";
@@ -37,9 +37,9 @@ it("counts reserved routes where it matters whether a host has one route", () =>
   expect([onlyRouteOf(table, "h.test"), onlyRouteOf(table)]).toEqual([undefined, undefined]);
   expect(routeOfResource(table, "https://h.test")).toBeUndefined();
   for (const resource of ["https://h.test", "https://h.test/lost", "https://h.test/lost/x"])
-    expect(isReservedResource(table, resource)).toBe(true);
+    expect(reservedResource(table, resource)?.id).toBe("lost");
   for (const resource of ["https://h.test/one", "https://h.test/other", "nonsense"])
-    expect(isReservedResource(table, resource)).toBe(false);
+    expect(reservedResource(table, resource)).toBeUndefined();
 });
 
 it("does not count one without a place, or one that needs no consent", () => {
@@ -63,6 +63,7 @@ it("does not count a disabled one that is invalid", () => {
   const { table } = build([{ ...off, entry: { ...off.entry, newer: 1, enabled: false } }]);
   expect(table.reservedById("off")?.reason).toBe("route_invalid");
   expect(onlyRouteOf(table, "h.test")?.id).toBe("one");
+  expect(reservedResource(table, "https://h.test/off")).toBeUndefined();
 });
 
 it("connects routes at the issuer's host if an unreadable one may be an application of theirs", () => {

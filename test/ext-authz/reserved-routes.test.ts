@@ -69,6 +69,12 @@ describe("a stored route that cannot be used", () => {
       expect((await ask(url)).error).toBe("route_unreadable");
   });
 
+  it("is 404 if it is disabled, like every disabled route, and the route above does not answer", async () => {
+    const off = { ...entry("https://mcp.test/off"), newer: 1, enabled: false };
+    checks.useStored([{ id: "off", place: "mcp.test/off", entry: off }]);
+    expect((await ask("https://mcp.test/off")).status).toBe(404);
+  });
+
   it("does not take the place of a route in force, whatever its row says", async () => {
     checks.useStored([{ id: "twin", entry: entry("https://mcp.test/beside") }], {
       unreadable: [{ id: "other", place: "mcp.test/" }],
