@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { UnauthorizedError } from "@modelcontextprotocol/sdk/client/auth.js";
+import { parse } from "yaml";
 import { freePort } from "../dev/demo/free-port.ts";
 import type { McpClient } from "../dev/demo/mcp-client.ts";
 import { executablesOnPath } from "../envoy/executables-on-path.ts";
@@ -23,7 +24,7 @@ const dashboard: Dashboard = JSON.parse(
 );
 const folder = mkdtempSync(join(tmpdir(), "dashboard-"));
 const stack = await startE2e({ upstream: { accessTokenTtl: 20 } });
-const server = await startPrometheus(folder, stack.adminUrl);
+const server = await startPrometheus(folder, stack.adminUrl, envoyAdmin(stack));
 try {
   const begin = Date.now() / 1000;
   await live(stack, lastSeconds * 1000);
@@ -93,10 +94,20 @@ async function strangers(e2e: E2e, until: number): Promise<void> {
   }
 }
 
-async function startPrometheus(place: string, target: string) {
+/** `host:port` of Envoy's admin interface. */
+function envoyAdmin({ configFile }: Pick<E2e, "configFile">): string {
+  return String(parse(readFileSync(configFile, "utf8")).envoy.admin);
+}
+
+async function startPrometheus(place: string, target: string, envoy: string) {
   const config = join(place, "prometheus.yml");
   const scrape = { job_name: "envoy-mcp-auth", static_configs: [{ targets: [new URL(target).host] }] };
-  writeFileSync(config, JSON.stringify({ global: { scrape_interval: "1s" }, scrape_configs: [scrape] }));
+  const scrapeEnvoy = {
+    ...{ job_name: "envoy", metrics_path: "/stats/prometheus" },
+    static_configs: [{ targets: [envoy] }],
+  };
+  const scrapes = [scrape, scrapeEnvoy];
+  writeFileSync(config, JSON.stringify({ global: { scrape_interval: "1s" }, scrape_configs: scrapes }));
   const address = `127.0.0.1:${await freePort()}`;
   const child = spawn(
     prometheus ?? "",

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { html } from "ghtml";
+import { createRemoteJWKSet, customFetch, type JWTPayload, jwtVerify } from "jose";
 
 /** One entry of the listing. */
 interface McpServer {
@@ -21,6 +22,20 @@ interface McpServer {
 export function exampleApplication(options: { publicUrl: string; fetch?: typeof fetch }): Server {
   const { publicUrl, fetch = globalThis.fetch } = options;
   const gateway = (path: string) => new URL(`/.pomerium/mcp/${path}`, publicUrl);
+
+  // docs: user
+  const keys = createRemoteJWKSet(new URL("/.well-known/pomerium/jwks.json", publicUrl), {
+    [customFetch]: (url, init) => fetch(url, init),
+  });
+  async function user(assertion: string): Promise<JWTPayload> {
+    const { payload } = await jwtVerify(assertion, keys, {
+      issuer: new URL(publicUrl).host,
+      audience: publicUrl.replace(/\/$/, ""), // the route's `from`
+      algorithms: ["ES256"],
+    });
+    return payload; // sub, email, name, groups, and the claims of jwt_claims_headers
+  }
+  // docs: end
 
   // docs: list
   async function list(token: string): Promise<McpServer[]> {
@@ -64,7 +79,7 @@ export function exampleApplication(options: { publicUrl: string; fetch?: typeof 
   }
   // docs: end
 
-  async function overview(token: string, url: URL): Promise<string> {
+  async function overview(token: string, url: URL, who: JWTPayload): Promise<string> {
     const rows = (await list(token)).map((server) => {
       const field = html`<input type="hidden" name="server" value="${server.url}">`;
       const tools = html`<form action="/tools">!${field}<button>Tools of ${server.name}</button></form>`;
@@ -75,7 +90,7 @@ export function exampleApplication(options: { publicUrl: string; fetch?: typeof 
     });
     const error = url.searchParams.get("connect_error");
     const notice = error ? html`<p role="status">Not connected: ${error}</p>` : "";
-    return html`<h1>Your servers</h1>!${notice}<ul>!${rows.join("")}</ul>`;
+    return html`<h1>Your servers</h1><p>Signed in as ${String(who.name ?? who.sub)}</p>!${notice}<ul>!${rows.join("")}</ul>`;
   }
 
   async function tools(token: string, url: URL): Promise<string> {
@@ -99,7 +114,9 @@ export function exampleApplication(options: { publicUrl: string; fetch?: typeof 
       response.writeHead(303, { location: "/" }).end();
       return;
     }
-    page(response, url.pathname === "/tools" ? await tools(token, url) : await overview(token, url));
+    if (url.pathname === "/tools") return page(response, await tools(token, url));
+    const who = await user(String(request.headers["x-pomerium-jwt-assertion"] ?? ""));
+    page(response, await overview(token, url, who));
   }
 
   return createServer((request, response) => {

@@ -1,10 +1,11 @@
 import type { Socket } from "node:net";
 import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
-import { followStoredRoutes } from "./admin/stored-route-changes.ts";
+import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
 import { keepAuditRecord } from "./audit-trail/audit-record.ts";
 import { type Components, compose } from "./compose.ts";
-import { databaseExposure, isTcp, type PeerAuthentication } from "./config/listeners.ts";
+import { databaseExposure } from "./config/database.ts";
+import { isTcp, type PeerAuthentication } from "./config/listeners.ts";
 import { createLiveConfig, type LiveConfig } from "./config/live-config.ts";
 import { workerAddress } from "./config/workers.ts";
 import { proxyEnvironment } from "./egress/proxies.ts";
@@ -197,9 +198,12 @@ async function openFoundation({ file, env, listen: listeners = {}, workers, work
   const { config } = routes();
   const logger = createLogger({
     level: config.log.level,
-    linesPerMinute: config.limits.logLines,
+    linesPerMinute: () => routes().config.limits.logLines,
     onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
     worker: worker?.number,
+  });
+  live.onChange((table) => {
+    logger.level = table.config.log.level;
   });
   live.onProblem((problem) =>
     logger.error({ problem }, "the routes file was rejected; the previous one stays in force"),

@@ -101,7 +101,7 @@ export async function oidcServer(options: {
       openid: ["sub"],
       profile: ["name"],
       email: ["email", "email_verified"],
-      groups: ["groups", "employment", "hasgroups"],
+      groups: ["groups", "employment", "hasgroups", "department", "roles", "badge"],
     },
     conformIdTokenClaims: false,
     async findAccount(_ctx, sub) {

@@ -59,17 +59,19 @@ export async function sidecar(options: {
       env: { ...inherited, ...options.env },
     },
   );
-  let ended = false;
-  void child.exited.then(() => {
-    ended = true;
+  let ended: Awaited<Sidecar["exited"]> | undefined;
+  void child.exited.then((how) => {
+    ended = how;
   });
   const log = () => readFileSync(options.logFile, "utf8").slice(known);
   for (const until = Date.now() + 60_000; !/"msg":"ready"/.test(log()); await delay(50)) {
     if (!ended && Date.now() < until) continue;
     await child.stop();
     const tail = log().trim().split("\n").slice(-15).join("\n");
-    const what = ended ? "ended" : "was not ready in 60 s";
-    throw new Error(`The sidecar ${what}. The end of its log, ${options.logFile}:\n${tail}`);
+    const what = ended
+      ? `ended before it was ready (${ended.signal ?? `exit code ${ended.code}`})`
+      : "was not ready in 60 s";
+    throw new Error(`The sidecar ${what}. The end of its log, ${options.logFile}:\n${tail || "(empty)"}`);
   }
   return {
     pid: child.pid,

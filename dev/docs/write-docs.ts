@@ -6,6 +6,7 @@ import { notYet } from "../../test/compatibility/not-yet.ts";
 import { goTool } from "../go-tools.ts";
 import { cliReference } from "./cli-reference.ts";
 import { compatibilityPage } from "./compatibility-page.ts";
+import { withLabelValues } from "./label-values.ts";
 import { renderChart } from "./render-chart.ts";
 import { valuesSchema } from "./values-schema.ts";
 import { chartReadme } from "./values-table.ts";
@@ -17,6 +18,8 @@ writeFileSync(
   join(root, "docs/compatibility-with.md"),
   compatibilityPage({ upstreams: await upstreams(), clients: await clients() }, notYet),
 );
+const monitoring = join(root, "docs/monitoring.md");
+writeFileSync(monitoring, withLabelValues(readFileSync(monitoring, "utf8")));
 writeFileSync(
   join(root, "deploy/helm/envoy-mcp-auth/values.schema.json"),
   `${JSON.stringify(valuesSchema(), null, 2)}\n`,

@@ -1,6 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
+import { unusableProblems } from "../config/stored-routes.ts";
 import { queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
@@ -15,10 +16,11 @@ import {
   type RouteView,
   routeView,
   type StoredRouteChangesDeps,
+  unusableView,
 } from "./stored-route-changes.ts";
 
 export interface AdminApiDeps extends StoredRouteChangesDeps {
-  readonly live: Pick<LiveConfig, "tryStoredRoutes" | "storedProblems">;
+  readonly live: Pick<LiveConfig, "tryStoredRoutes" | "storedProblems" | "withoutCredential">;
   readonly store: Pick<Store, "storedRoutes" | "auditEvents">;
   readonly logger: Logger;
 }
@@ -41,9 +43,10 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   });
 
   async function views(role: AdminRole): Promise<RouteView[]> {
-    const stored = await store.storedRoutes.list();
+    const { routes: stored, unreadable, rejected } = await store.storedRoutes.listAll();
     const ids = new Set(stored.map(({ id }) => id));
     const { read } = live.tryStoredRoutes(stored);
+    const unusable = unusableProblems({ unreadable, rejected });
     const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
     return [
       ...inFile.map((route) => routeView(role, { route })),
@@ -51,9 +54,10 @@ export function createAdminApi(deps: AdminApiDeps): Router {
         routeView(role, {
           route: read.get(one.id),
           stored: one,
-          problems: live.storedProblems().get(one.id),
+          problems: live.storedProblems().get(one.id) ?? live.withoutCredential().get(one.id),
         }),
       ),
+      ...[...unreadable, ...rejected].map(({ id }) => unusableView(role, id, unusable.get(id) ?? [])),
     ];
   }
   async function view(role: AdminRole, id: string | undefined): Promise<RouteView> {
@@ -76,7 +80,10 @@ export function createAdminApi(deps: AdminApiDeps): Router {
     ctx.body = document;
   });
   router.get("/routes", async (ctx) => {
-    ctx.body = { routes: await views(roleOf(ctx, "viewer")) };
+    ctx.body = page(await views(roleOf(ctx, "viewer")), {
+      after: queryParameter(ctx, "after"),
+      limit: wholeNumber(ctx, "limit"),
+    });
   });
   router.post("/routes", async (ctx) => {
     const role = roleOf(ctx, "admin");
@@ -114,12 +121,6 @@ export function createAdminApi(deps: AdminApiDeps): Router {
 
 function auditFilter(ctx: Context): AuditFilter {
   const one = (name: string) => queryParameter(ctx, name);
-  const number = (name: string) => {
-    const value = Number(one(name) ?? Number.NaN);
-    if (one(name) === undefined) return undefined;
-    if (Number.isSafeInteger(value) && value >= 0) return value;
-    throw new AdminError(400, "invalid_parameter", `${name} is not a whole number`);
-  };
   const time = (name: string) => {
     const value = one(name);
     if (value === undefined) return undefined;
@@ -129,15 +130,47 @@ function auditFilter(ctx: Context): AuditFilter {
     return at;
   };
   return {
-    after: number("after"),
+    after: wholeNumber(ctx, "after"),
     since: time("since"),
     until: time("until"),
     action: one("action"),
     userId: one("user_id"),
     routeId: one("route_id"),
     settled: one("until") === undefined,
-    limit: Math.min(Math.max(number("limit") ?? 1000, 1), 10_000),
+    limit: Math.min(Math.max(wholeNumber(ctx, "limit") ?? 1000, 1), 10_000),
   };
+}
+
+/** @throws AdminError if the query parameter is not a whole number */
+function wholeNumber(ctx: Context, name: string): number | undefined {
+  const text = queryParameter(ctx, name);
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw new AdminError(400, "invalid_parameter", `${name} is not a whole number`);
+}
+
+/** Most routes of a page. */
+const maxPage = 1000;
+
+/**
+ * All routes, in the order in which they are served; with `limit` or `after`, a page in the order of their ids, so that routes that come
+ * and go in the meantime do not move the others.
+ */
+function page(
+  all: readonly RouteView[],
+  { after, limit }: { readonly after: string | undefined; readonly limit: number | undefined },
+): { readonly routes: readonly RouteView[]; readonly next?: string } {
+  if (after === undefined && limit === undefined) return { routes: all };
+  if (limit === 0) throw new AdminError(400, "invalid_parameter", `limit is not from 1 to ${maxPage}`);
+  const size = Math.min(limit ?? 100, maxPage);
+  const idOf = ({ id }: RouteView) => String(id);
+  const sorted = all
+    .filter((one) => after === undefined || idOf(one) > after)
+    .toSorted((a, b) => (idOf(a) < idOf(b) ? -1 : 1));
+  const routes = sorted.slice(0, size);
+  const last = routes.at(-1);
+  return { routes, ...(sorted.length > size && last !== undefined ? { next: idOf(last) } : {}) };
 }
 
 async function readJson(ctx: Context): Promise<JsonObject> {

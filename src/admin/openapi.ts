@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { literalFields } from "../config/field-types.ts";
+import { availabilities } from "../config/labels.ts";
 import { routeSchema } from "../config/route-schema.ts";
 import { upstreamAuthTypes } from "../config/upstream-auth/upstream-auth.ts";
+import { aliasSchemas } from "./field-aliases.ts";
 import { jsonSchemaOf } from "./route-settings.ts";
 
 const policy = z
@@ -11,18 +13,26 @@ const policy = z
 /** Schemas of the admin API's requests and responses. The OpenAPI document is generated from them. */
 export const adminSchemas = {
   /** An entry of `routes` with the routes file's schema; secrets are literal values. */
-  RouteSettings: routeSchema(literalFields()).extend({ policy: policy.optional() }),
+  RouteSettings: routeSchema(literalFields()).extend({ policy: policy.optional(), ...aliasSchemas }),
   Route: z.strictObject({
     id: z.string(),
     source: z.enum(["file", "database"]),
     name: z.string().optional(),
     description: z.string().optional(),
     logo_url: z.string().optional(),
+    labels: z.record(z.string(), z.string()).optional(),
+    availability: z.enum(availabilities).optional().describe("The label availability."),
+    model_intent: z.string().optional().describe("The label model_intent."),
+    allow_in_plan_mode: z.boolean().optional().describe("The label allow_in_plan_mode."),
     url: z.string().optional().describe("Where MCP clients connect."),
     kind: z.enum(["server", "client"]).optional(),
     auth: z.enum(upstreamAuthTypes).optional(),
     enabled: z.boolean().optional(),
-    in_force: z.boolean().describe("False if the route conflicts with the routes file; see problems."),
+    in_force: z
+      .boolean()
+      .describe(
+        "False if the route conflicts with the routes file, or its credential is missing (requests get 503); see problems.",
+      ),
     to: z.array(z.string()).optional().describe("Administrators only."),
     problems: z
       .array(z.strictObject({ path: z.string(), message: z.string(), fix: z.string() }))
@@ -31,10 +41,24 @@ export const adminSchemas = {
     version: z.int().optional().describe("Stored routes only, administrators only. Send it as If-Match."),
     created_at: z.iso.datetime().optional(),
     updated_at: z.iso.datetime().optional(),
+    discovery: z
+      .strictObject({
+        issuer: z.string(),
+        authorization_endpoint: z.string().optional(),
+        token_endpoint: z.string().optional(),
+        scopes: z.array(z.string()).describe("Requested from users."),
+        client_id: z.string(),
+        registered_how: z.enum(["configured", "document", "registered"]),
+        at: z.iso.datetime(),
+      })
+      .optional()
+      .describe("What discovery found when the route was created, enabled or changed. Administrators only."),
     settings: z
       .record(z.string(), z.unknown())
       .optional()
-      .describe("RouteSettings with each secret replaced by has_NAME: true. Administrators only."),
+      .describe(
+        "RouteSettings with each secret replaced by has_NAME: true, or false if it was cleared. Administrators only.",
+      ),
   }),
   Error: z.strictObject({
     error: z.string().describe("Stable code."),
@@ -105,15 +129,29 @@ export function openapi(version: string) {
         get: {
           operationId: "listRoutes",
           summary: "List all routes, from the routes file and the database",
+          description:
+            "Without parameters, all routes in the order in which they are served; otherwise a page in the order of ids.",
+          parameters: [
+            query(
+              "limit",
+              "integer",
+              "Maximum number of routes of a page (with after: default 100; at most 1000).",
+            ),
+            query("after", "string", "Only routes with a greater id: next of the previous page."),
+          ],
           responses: {
             "200": {
               description: "Routes.",
               ...json({
                 type: "object",
                 required: ["routes"],
-                properties: { routes: { type: "array", items: reference("Route") } },
+                properties: {
+                  routes: { type: "array", items: reference("Route") },
+                  next: { type: "string", description: "There are more routes: send it as after." },
+                },
               }),
             },
+            "400": error("A parameter is invalid."),
             "401": accessErrors["401"],
           },
         },
@@ -121,7 +159,7 @@ export function openapi(version: string) {
           operationId: "createRoute",
           summary: "Create a route; every replica serves it immediately",
           description:
-            "If the server uses OAuth and no client_id is set, the gateway runs discovery and client registration before it stores the route.",
+            "If the server uses OAuth and its endpoints are not set, the gateway runs discovery, and client registration if no client_id is set, before it stores the route. An empty secret or list of headers is 400.",
           requestBody: settings,
           responses: { "201": route("The new route."), ...accessErrors, ...inputErrors },
         },
@@ -141,7 +179,7 @@ export function openapi(version: string) {
           operationId: "changeRoute",
           summary: "Change a route (RFC 7396)",
           description:
-            "Omitted fields, secrets included, are unchanged; an empty string clears a secret; null removes a field. Setting another upstream authentication method removes the previous one with its secrets.",
+            "Omitted fields, secrets included, are unchanged; null removes a field; an empty string clears a secret: requests get 503 until it is set again. Enabling a route that uses OAuth, or changing its upstream, authorization server or client id, runs discovery again. Setting another upstream authentication method removes the previous one with its secrets.",
           parameters: [
             {
               name: "if-match",

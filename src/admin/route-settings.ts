@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { literalFields } from "../config/field-types.ts";
 import { routeSchema } from "../config/route-schema.ts";
+import { trimEntry } from "../config/trim-entry.ts";
 
 /** A JSON object whose members are not validated yet. */
 export type JsonObject = { readonly [key: string]: unknown };
@@ -33,19 +34,41 @@ function paths(): ReturnType<typeof secretPaths> {
 /** Keys that replace secrets in responses. Clients may send them back; they are ignored. */
 const secretMarker = /^has_[a-z_]+$/;
 
-/** The settings of a stored route with every secret replaced by `has_NAME: true`. */
+/** The settings of a stored route with every secret replaced by `has_NAME`: true, or false for one that was cleared. */
 export function withoutSecrets(entry: JsonObject): JsonObject {
   return paths().reduce(hide, entry);
 }
 
+/** The entry of a new route, trimmed: null means absent, as in a change. */
+export function newEntry(input: JsonObject): JsonObject {
+  return trimEntry(mergePatch({}, withoutMarkers(input)));
+}
+
 /**
- * Applies a change to a stored entry (RFC 7396). An omitted secret is kept, an empty one is cleared. Setting another upstream
- * authentication method removes the previous one with its secrets.
+ * Applies a change to a stored entry (RFC 7396), trimmed. An omitted secret is kept; an empty one is cleared, and the route is not served
+ * without it; null removes it. Setting another upstream authentication method removes the previous one with its secrets.
  */
 export function changedEntry(stored: JsonObject, change: JsonObject): JsonObject {
-  const patch = withoutMarkers(change);
-  const merged = mergePatch(withoutOtherAuth(stored, patch), patch);
-  return paths().reduce(dropEmpty, merged);
+  const patch = withoutMarkers(trimEntry(change));
+  return mergePatch(withoutOtherAuth(stored, patch), patch);
+}
+
+/** Paths of the secrets, and of the lists of headers, that are empty in a new entry: they would protect, or send, nothing. */
+export function emptySettings(entry: JsonObject): readonly string[] {
+  const lists = [["mcp", "server", "request_headers", "pass"]];
+  return [...paths(), ...lists].flatMap((path) => emptyAt(entry, path, []));
+}
+
+function emptyAt(value: unknown, path: readonly string[], at: readonly string[]): string[] {
+  const [step, ...rest] = path;
+  if (step === undefined)
+    return value === "" || (Array.isArray(value) && value.length === 0) ? [at.join(".")] : [];
+  if (!isJsonObject(value)) return [];
+  if (step !== "*") return emptyAt(Object.hasOwn(value, step) ? value[step] : undefined, rest, [...at, step]);
+  const names = Object.keys(value);
+  return names.length === 0
+    ? [at.join(".")]
+    : names.flatMap((name) => emptyAt(value[name], rest, [...at, name]));
 }
 
 /** Applies `change` to the object that holds the last step of `path`, if it exists. */
@@ -70,32 +93,18 @@ function hide(entry: JsonObject, path: readonly string[]): JsonObject {
       return {
         ...holder,
         [key]: {},
-        [`has_${key}`]: isJsonObject(record) ? Object.keys(record).toSorted() : [],
+        [`has_${key}`]: isJsonObject(record)
+          ? Object.keys(record)
+              .filter((name) => record[name] !== "")
+              .toSorted()
+          : [],
       };
     });
   }
   return atHolder(entry, path, (holder, key) => {
     if (!(key in holder)) return holder;
-    const { [key]: _secret, ...rest } = holder;
-    return { ...rest, [`has_${key}`]: true };
-  });
-}
-
-function dropEmpty(entry: JsonObject, path: readonly string[]): JsonObject {
-  if (path.at(-1) === "*") {
-    return atHolder(entry, path.slice(0, -1), (holder, key) => {
-      const record = holder[key];
-      if (!isJsonObject(record)) return holder;
-      return {
-        ...holder,
-        [key]: Object.fromEntries(Object.entries(record).filter(([, value]) => value !== "")),
-      };
-    });
-  }
-  return atHolder(entry, path, (holder, key) => {
-    if (holder[key] !== "") return holder;
-    const { [key]: _cleared, ...rest } = holder;
-    return rest;
+    const { [key]: secret, ...rest } = holder;
+    return { ...rest, [`has_${key}`]: secret !== "" };
   });
 }
 
@@ -109,7 +118,8 @@ function withoutMarkers(change: JsonObject): JsonObject {
         key === "headers" ||
         key === "set" ||
         key === "authorization_url_params" ||
-        key === "allowed_idp_claims";
+        key === "allowed_idp_claims" ||
+        key === "jwt_claims_headers";
       return [key, isJsonObject(value) && !opaque ? withoutMarkers(value) : value];
     }),
   );

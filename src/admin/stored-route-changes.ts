@@ -1,18 +1,21 @@
 import { randomUUID } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { derivedRouteId } from "../config/build-route.ts";
+import { labelMembers } from "../config/labels.ts";
 import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
-import { consentAuth, type Route } from "../model/route.ts";
+import type { Route, RouteDiscovery } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
-import type { Logger } from "../telemetry/logger.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { serialized } from "../util/single-flight.ts";
 import { AdminError, type AdminRole } from "./access.ts";
-import { changedEntry, type JsonObject, withoutSecrets } from "./route-settings.ts";
+import { changedFields } from "./changed-fields.ts";
+import { discoveryNeed, isDiscovered } from "./discovery-need.ts";
+import { withoutAliases } from "./field-aliases.ts";
+import { changedEntry, emptySettings, type JsonObject, newEntry, withoutSecrets } from "./route-settings.ts";
 
 export interface StoredRouteChangesDeps {
   readonly routes: CurrentRoutes;
@@ -46,7 +49,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     others: readonly StoredRoute[],
     before: readonly StoredRoute[] = others,
   ) {
-    const tried = live.tryStoredRoutes([...others, { id, entry }]);
+    const stored = before.find((one) => one.id === id);
+    // A route from before a rule must not prevent a change of something else, such as disabling it.
+    const version = isDeepStrictEqual(stored?.entry.mcp, entry.mcp) ? stored?.version : undefined;
+    const tried = live.tryStoredRoutes([...others, { id, entry, version }]);
     const route = tried.read.get(id);
     const problems = tried.problems.get(id) ?? [];
     if (route === undefined) throw new AdminError(400, "invalid_route", "the route is invalid", { problems });
@@ -79,14 +85,37 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     });
   }
 
-  /** Runs discovery and client registration before the first user needs them. */
-  async function prepare(route: Route, config: Parameters<typeof createRouteTable>[0]): Promise<void> {
-    const auth = consentAuth(route);
-    if (auth === undefined || auth.clientId !== undefined || !route.enabled) return;
+  /**
+   * Runs discovery, and client registration if the route has no client, before the first user needs them.
+   *
+   * @returns what to store, and a way to take a registration back if the route is not stored
+   * @throws AdminError if it fails and is `required`
+   */
+  async function prepare(
+    route: Route,
+    config: Parameters<typeof createRouteTable>[0],
+    need: "optional" | "required",
+  ): Promise<{ readonly discovery?: RouteDiscovery | null; undo(): Promise<void> }> {
+    if (!isDiscovered(route)) return { ...unprepared, discovery: null };
+    // It runs when the route is enabled, or has its secret again.
+    if (!route.enabled || route.missingSecrets) return unprepared;
     const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
-    if (found.ok) return;
+    if (found.ok) return { discovery: found.discovery ?? null, undo: found.undo };
+    if (need === "optional") return unprepared;
     const remedy = adviceFor(found.code, route);
     throw new AdminError(422, found.code, found.message, { remedy });
+  }
+
+  /** @throws AdminError for secrets and lists of headers that are empty in a new route */
+  function rejectEmpty(entry: JsonObject): void {
+    const problems = emptySettings(entry).map(
+      (path): Problem => ({
+        ...{ severity: "error", file: "", line: 1, column: 1, path },
+        message: `${path.split(".").at(-1)} is empty`,
+        fix: "give it a value, or leave the key out",
+      }),
+    );
+    if (problems.length > 0) throw new AdminError(400, "invalid_route", "the route is invalid", { problems });
   }
 
   function rejectFileRoute(id: string): void {
@@ -100,44 +129,56 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
   return {
     async create(input) {
-      const entry = changedEntry({}, input);
-      const others = await store.storedRoutes.list();
+      const entry = newEntry(withoutAliases(input));
+      rejectEmpty(entry);
+      const { routes: others, unreadable } = await store.storedRoutes.listAll();
       const given = typeof entry.id === "string" ? entry.id : undefined;
       const taken = (id: string) =>
-        routes().byId(id) !== undefined || others.some((other) => other.id === id);
+        routes().byId(id) !== undefined || [...others, ...unreadable].some((other) => other.id === id);
       if (given !== undefined && taken(given))
         throw new AdminError(409, "duplicate", `the id ${given} is already in use`);
       const first = build(given ?? `new-${randomUUID()}`, entry, others);
       const id = given ?? derivedRouteId(first.route.resource);
       const { route, config } = id === first.route.id ? first : build(id, entry, others);
-      await prepare(route, config);
+      const { discovery, undo } = await prepare(route, config, "required");
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
-        { id, place, entry: { ...entry, id } },
-        { action: "route.created", routeId: id, upstream: route.upstream },
+        { id, place, entry: { ...entry, id }, discovery },
+        { action: "route.created", routeId: id, upstream: route.upstream, detail: { url: route.resource } },
       );
-      if (!created) throw new AdminError(409, "duplicate", `${id} or ${route.resource} is already in use`);
+      if (!created) {
+        await undo();
+        throw new AdminError(409, "duplicate", `${id} or ${route.resource} is already in use`);
+      }
       await deps.refresh();
       return id;
     },
 
-    async change(id, input, version) {
+    async change(id, written, version) {
+      const input = withoutAliases(written);
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return rejectFileRoute(id);
       if (version !== undefined && version !== stored.version)
         throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
-      if (input.id !== undefined && input.id !== id)
+      if (input.id !== undefined && trimmedText(input.id) !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
       const others = all.filter((one) => one !== stored);
       const { route, config } = build(id, entry, others, [...others, stored]);
-      if ("mcp" in input || "to" in input || "from" in input) await prepare(route, config);
+      const before = live.tryStoredRoutes(all).read.get(id);
+      const need = discoveryNeed(before, route);
+      const { discovery, undo } = need === "no" ? unprepared : await prepare(route, config, need);
       const outcome = await store.storedRoutes.replace(
-        { id, place: route.host + route.prefix, entry },
+        { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
-        { action: "route.changed", routeId: id, upstream: route.upstream },
+        {
+          ...{ action: "route.changed", routeId: id, upstream: route.upstream },
+          detail: { changed: changedFields(stored.entry, entry), url: route.resource },
+        },
       );
+      // Another change of the route may use the registration.
+      if (outcome === "duplicate") await undo();
       if (outcome === "duplicate")
         throw new AdminError(409, "duplicate", `${route.resource} is already in use`);
       if (outcome === "changed")
@@ -151,12 +192,32 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
     async delete(id) {
       const all = await store.storedRoutes.list();
-      requireInForce(id, live.tryStoredRoutes(all.filter((one) => one.id !== id)), all);
-      if (!(await store.storedRoutes.delete(id, { action: "route.deleted", routeId: id })))
-        return rejectFileRoute(id);
+      requireInForce(
+        id,
+        live.tryStoredRoutes(
+          all.filter((one) => one.id !== id),
+          id,
+        ),
+        all,
+      );
+      const url = live.tryStoredRoutes(all).read.get(id)?.resource;
+      const event = {
+        action: "route.deleted",
+        routeId: id,
+        ...(url === undefined ? {} : { detail: { url } }),
+      } as const;
+      if (!(await store.storedRoutes.delete(id, event))) return rejectFileRoute(id);
       await deps.refresh();
     },
   };
+}
+
+const unprepared: { readonly discovery?: RouteDiscovery | null; undo(): Promise<void> } = {
+  undo: async () => {},
+};
+
+function trimmedText(value: unknown): unknown {
+  return typeof value === "string" ? value.trim() : value;
 }
 
 /** A route as the admin API returns it (`adminSchemas.Route`), without secrets. */
@@ -182,6 +243,7 @@ export function routeView(
           name: route.name,
           description: route.description,
           ...(route.logoUrl === undefined ? {} : { logo_url: route.logoUrl }),
+          ...labelMembers(route.labels),
           url: route.resource,
           kind: route.mcp.kind,
           ...(route.mcp.kind === "server" ? { auth: route.mcp.auth.type } : {}),
@@ -202,54 +264,15 @@ export function routeView(
           version: stored.version,
           created_at: stored.createdAt.toISOString(),
           updated_at: stored.updatedAt.toISOString(),
+          ...(stored.discovery === undefined ? {} : { discovery: stored.discovery }),
           settings: withoutSecrets(stored.entry),
         }),
   };
 }
 
-/** Keeps this process's routes in sync with the database. */
-export interface StoredRoutesFollower {
-  /** Resolves once this process serves the routes that are in the database now. */
-  refresh(): Promise<void>;
-  close(): void;
+/** The view of a stored route whose entry cannot be decrypted, or whose row is rejected. */
+export function unusableView(role: AdminRole, id: string, problems: readonly Problem[]): RouteView {
+  const view = { id, source: "database", in_force: false };
+  if (role !== "admin") return view;
+  return { ...view, problems: problems.map(({ path, message, fix }) => ({ path, message, fix })) };
 }
-
-/**
- * Loads the stored routes and follows every change by any replica.
- * @throws StoreUnavailable when the first read fails: serving without the routes would answer 404.
- */
-export async function followStoredRoutes(deps: {
-  readonly store: Pick<Store, "storedRoutes" | "notifications">;
-  readonly live: Pick<LiveConfig, "setStoredRoutes" | "storedProblems">;
-  readonly logger: Logger;
-}): Promise<StoredRoutesFollower> {
-  const { store, live, logger } = deps;
-  let inForce = "[]";
-
-  async function load(): Promise<void> {
-    const routes = await store.storedRoutes.list();
-    const seen = JSON.stringify(routes.map(({ id, version }) => [id, version]));
-    if (seen === inForce) return;
-    live.setStoredRoutes(routes);
-    inForce = seen;
-    for (const [route, problems] of live.storedProblems())
-      logger.error({ route, problems: problems.map(({ path, message }) => ({ path, message })) }, notInForce);
-  }
-  const refresh = serialized(load);
-
-  const unsubscribe = store.notifications.subscribe(({ table }) => {
-    if (table !== "stored_route" && table !== "everything") return;
-    refresh().catch((error: Error) =>
-      logger.warn({ reason: error.message }, "reloading the stored routes failed"),
-    );
-  });
-  try {
-    await refresh();
-  } catch (error) {
-    unsubscribe();
-    throw error;
-  }
-  return { refresh, close: unsubscribe };
-}
-
-const notInForce = "a stored route is not in force";

@@ -8,10 +8,11 @@ import {
   type RefreshToken,
   type UnknownObject,
 } from "oidc-provider";
-import { isSameResource, routeOfResource } from "../config/resources.ts";
+import { isSameResource, reservedResource, routeOfResource } from "../config/resources.ts";
 import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { orUnavailable, temporarilyUnavailable } from "./errors.ts";
+import { orUnavailable, serverUnusable, temporarilyUnavailable } from "./errors.ts";
+import { browserRequest } from "./normalize-requests.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";
 
 /**
@@ -57,6 +58,8 @@ async function checkRefresh(
   // For a reused token, oidc-provider revokes the token family (RFC 9700 section 4.14.2): `refresh-rotation.ts`.
   if ("consumed" in token && token.consumed) return undefined;
   const { resource } = token;
+  const reserved = typeof resource === "string" ? reservedResource(deps.routes(), resource) : undefined;
+  if (reserved) throw serverUnusable(reserved);
   const asked = ctx.oidc.params?.resource;
   if (asked !== undefined && asked !== resource) throw new errors.InvalidTarget();
   const route = typeof resource === "string" ? routeOfResource(deps.routes(), resource) : undefined;
@@ -103,7 +106,7 @@ function isRefreshToken(token: { kind?: string }): token is RefreshToken {
 export async function tokenClaims(
   ctx: KoaContextWithOIDC,
   token: AccessToken | ClientCredentials,
-  deps: Pick<AuthorizationServerDeps, "routes" | "store">,
+  deps: Pick<AuthorizationServerDeps, "routes" | "store" | "metrics">,
 ): Promise<UnknownObject | undefined> {
   if (token.kind !== "AccessToken") return undefined;
   const { grantId, accountId: userId, clientId, aud } = token;
@@ -113,6 +116,12 @@ export async function tokenClaims(
   await orUnavailable(
     deps.store.audit({ action: "external_token.issued", userId, clientId, grantId, routeId }),
   );
+  const begun = code && browserRequest.current()?.begunAt;
+  if (begun !== undefined)
+    deps.metrics.authorizationDuration.observe(
+      { kind: "client", outcome: "granted" },
+      Math.max(0, Date.now() / 1000 - begun),
+    );
   return {
     grant_id: grantId,
     // The audience names the route; the endpoint below it selects the connection of its calls.

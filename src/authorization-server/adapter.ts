@@ -67,6 +67,7 @@ export function createRecordAdapter(
           if (known) return preRegistered(known);
         }
         const payload = await found(records.find(model, id));
+        if (model === "Grant") noteBegin(payload);
         if (model === "Interaction") return ofThisBrowser(id, payload);
         return model === "Session" ? ofThisPerson(payload) : payload;
       },
@@ -97,10 +98,17 @@ function extras(model: string, id: string): Record<string, unknown> {
       if (!request) throw new Error("an interaction can only be saved for a browser request");
       return { browser: browserBinding.set(request.ctx, purpose(id)) };
     case "Grant":
-      return { ...request?.consent };
+      return { ...request?.consent, begunAt: Provider.ctx?.oidc.result?.begunAt };
     default:
       return {};
   }
+}
+
+/** For the token endpoint. A flow without a step for the user began when its grant was created. */
+function noteBegin(grant: AdapterPayload | undefined): void {
+  const request = browserRequest.current();
+  const begun = grant?.begunAt ?? grant?.iat;
+  if (request && typeof begun === "number") request.begunAt = begun;
 }
 
 /** An interaction is bound to the browser that started it: its id is in URLs, and a sibling host can set its cookie. */

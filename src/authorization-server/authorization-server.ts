@@ -40,5 +40,8 @@ export interface AuthorizationServerDeps {
   /** Fetches client documents and client keys from untrusted URLs. */
   readonly fetch: typeof globalThis.fetch;
   readonly logger: Logger;
-  readonly metrics: Pick<Metrics, "authorizationStepDuration" | "consents" | "errors" | "limitsReached">;
+  readonly metrics: Pick<
+    Metrics,
+    "authorizationDuration" | "authorizationStepDuration" | "consents" | "errors" | "limitsReached"
+  >;
 }

@@ -23,6 +23,10 @@ export interface Step {
 /** Completes a step and resumes the authorization. */
 export type Finish = (ctx: Context, interaction: Interaction, result: InteractionResults) => Promise<void>;
 
+/** When the flow of a step began: with its first step. Unix seconds. */
+export const begunAt = ({ iat, lastSubmission }: Pick<Interaction, "iat" | "lastSubmission">): number =>
+  typeof lastSubmission?.begunAt === "number" ? lastSubmission.begunAt : iat;
+
 export function createFinish(
   { metrics }: Pick<AuthorizationServerDeps, "metrics">,
   provider: () => Provider,
@@ -32,7 +36,14 @@ export function createFinish(
       { step: interaction.prompt.name, outcome: typeof result.error === "string" ? result.error : "ok" },
       Math.max(0, Date.now() / 1000 - interaction.iat),
     );
-    redirect(ctx, await provider().interactionResult(ctx.req, ctx.res, result));
+    const begun = begunAt(interaction);
+    if (result.error !== undefined)
+      metrics.authorizationDuration.observe(
+        { kind: "client", outcome: result.error === "access_denied" ? "denied" : "failed" },
+        Math.max(0, Date.now() / 1000 - begun),
+      );
+    // oidc-provider keeps it for the next step, on whichever replica, and for the grant.
+    redirect(ctx, await provider().interactionResult(ctx.req, ctx.res, { ...result, begunAt: begun }));
   };
 }
 

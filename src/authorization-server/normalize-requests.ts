@@ -109,6 +109,8 @@ export interface BrowserRequest {
   consent?: ConsentRequest;
   /** The members of an aggregated route that this grant may use. */
   members?: readonly GrantedMember[];
+  /** When the flow began whose code is exchanged, Unix seconds. */
+  begunAt?: number;
 }
 
 const requests = new AsyncLocalStorage<BrowserRequest>();

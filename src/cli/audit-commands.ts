@@ -1,5 +1,4 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { jsonOption, userOption } from "./common-options.ts";
 import type { ListingOptions } from "./listing.ts";
 
 interface ExportOptions {
@@ -82,7 +81,7 @@ export function addAuditCommands(
       "--checkpoints <file>",
       "checkpoints that were exported earlier: reveal that the end of the trail is missing, or that it was written again",
     )
-    .addOption(jsonOption())
+    .option("--json", "print one JSON document")
     .addOption(file())
     .action(
       async (
@@ -106,6 +105,8 @@ export function addAuditCommands(
       process.exitCode = await runAuditKeys(commandOptions(options));
     });
 }
+
+export const userOption = () => new Option("--user <id>", "only for this user (PROVIDER/SUBJECT)");
 
 function parseId(value: string): number {
   if (/^\d{1,15}$/.test(value)) return Number(value);

@@ -1,9 +1,10 @@
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
+import { counted } from "../util/counted.ts";
 
 /**
- * The command `check-config`: prints every problem of the file at once, to `err`.
+ * The command `check-config`: prints every problem of the file at once, to `err`; if a value is invalid, those of single values first.
  * @returns the exit code: 1 if there is an error, 0 otherwise.
  */
 export function checkConfig(options: {
@@ -31,11 +32,16 @@ export function checkConfig(options: {
   if (loaded.ok) {
     const routes = loaded.config.routes.length;
     out(
-      `${file}: ${count(routes, "route")}, no errors${warnings === 0 ? "" : `, ${count(warnings, "warning")}`}\n`,
+      `${file}: ${counted(routes, "route")}, no errors${warnings === 0 ? "" : `, ${counted(warnings, "warning")}`}\n`,
     );
     return 0;
   }
-  err(`${file}: ${count(loaded.problems.length - warnings, "error")}, ${count(warnings, "warning")}\n`);
+  const later = loaded.unfinished
+    ? "; run check-config again when these are fixed: it then checks how settings go together"
+    : "";
+  err(
+    `${file}: ${counted(loaded.problems.length - warnings, "error")}, ${counted(warnings, "warning")}${later}\n`,
+  );
   return 1;
 }
 
@@ -50,8 +56,4 @@ function headersNoLongerPass(config: Config): string | undefined {
     `MCP servers get only the request headers of MCP, HTTP and tracing (${some}); ` +
     "list others in mcp.server.request_headers: {pass: [...]}, or set request_headers: {}"
   );
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

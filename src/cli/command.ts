@@ -1,8 +1,9 @@
+import { existsSync } from "node:fs";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
-import { buildStoredRoutes } from "../config/stored-routes.ts";
+import { buildStoredRoutes, type StoredRoutesBuilt } from "../config/stored-routes.ts";
 import { proxyEnvironment } from "../egress/proxies.ts";
 import { createTrustedFetch } from "../egress/safe-fetch.ts";
 import { loadKeyEncryptionKeys } from "../store/encryption/load-keys.ts";
@@ -10,6 +11,9 @@ import { openStore } from "../store/open-store.ts";
 import type { Store } from "../store/store.ts";
 import { createLogger, type Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+
+/** The actor of the audit events that commands write. */
+export const cliActor = "cli";
 
 /** The inputs and outputs of a command. */
 export interface CommandOptions {
@@ -21,11 +25,19 @@ export interface CommandOptions {
 
 /** What an operator's command shares with a serving process. */
 export interface CommandContext {
+  /** With the routes of the database. */
   readonly config: Config;
+  /** Those that are not in force, and why, by id. */
+  readonly storedRoutes: StoredRoutesBuilt;
   readonly routes: CurrentRoutes;
   readonly store: Store;
   readonly logger: Logger;
   readonly metrics: Metrics;
+}
+
+/** Whether a database may exist: commands that only read must not create an embedded one. */
+export function mayHaveDatabase({ database }: Pick<Config, "database">): boolean {
+  return database.url !== undefined || existsSync(database.dir);
 }
 
 /**
@@ -56,8 +68,11 @@ export async function withStore(
   });
   const store = await openStore({ ...config.database, keys, logger, operationTimeoutMs });
   try {
-    const table = createRouteTable(buildStoredRoutes(config, await store.storedRoutes.list()).config);
-    return await work({ config, routes: () => table, store, logger, metrics: createMetrics() });
+    const { routes, ...unusable } = await store.storedRoutes.listAll();
+    const storedRoutes = buildStoredRoutes(config, routes, unusable);
+    const table = createRouteTable(storedRoutes.config);
+    const shared = { routes: () => table, store, logger, metrics: createMetrics() };
+    return await work({ config: storedRoutes.config, storedRoutes, ...shared });
   } finally {
     await store.close();
   }

@@ -1,10 +1,10 @@
-import { existsSync } from "node:fs";
 import { configuredMembersOf, type Member } from "../config/aggregates.ts";
 import { redirectUriByHand } from "../config/callback-urls.ts";
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load-config.ts";
 import { formatProblem } from "../config/problems.ts";
 import { createRouteTable, type RouteTable } from "../config/route-table.ts";
+import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
 import { type Aggregate, aggregateOf, type Route, type UpstreamAuth } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
 import { Discovery } from "../upstream-oauth/discovery.ts";
@@ -13,7 +13,7 @@ import { createMetadataCache } from "../upstream-oauth/metadata-cache.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import { createRouteFetch } from "../upstream-oauth/route-fetch.ts";
 import type { DiscoveryResult, DiscoveryStep, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { type CommandOptions, withStore } from "./command.ts";
+import { type CommandOptions, mayHaveDatabase, withStore } from "./command.ts";
 
 const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
   upstream: "Request without a token",
@@ -28,14 +28,45 @@ const titles: Readonly<Record<DiscoveryStep["name"], string>> = {
 };
 
 const clientNotChecked =
-  "Whether it accepts the client of the routes file is not checked: the first call shows it.\n";
+  "Whether it accepts the client of the routes file is not checked: the first call shows it.";
+
+/** What `doctor --json` prints; the names are a contract. */
+export interface DoctorReport {
+  readonly route_id: string;
+  readonly name: string;
+  readonly url: string;
+  readonly to: readonly string[];
+  readonly kind: "server" | "client";
+  readonly auth?: string;
+  readonly enabled: boolean;
+  /** Whether users can use the route as it is. */
+  readonly usable: boolean;
+  readonly steps: readonly {
+    readonly step: DiscoveryStep["name"];
+    readonly ok: boolean;
+    readonly url?: string;
+    readonly status?: number;
+    readonly finding: string;
+  }[];
+  /** Why not, and what to do. */
+  readonly error?: { readonly code: string; readonly message: string; readonly what_to_do: string };
+  readonly summary?: string;
+  readonly notes?: readonly string[];
+  /** Of an aggregated route. */
+  readonly members?: readonly {
+    readonly route_id: string;
+    readonly url: string;
+    readonly enabled: boolean;
+    readonly prefix: string;
+  }[];
+}
 
 /**
  * `doctor ROUTE`: runs the steps of a call or a consent on the route, prints each with its URL, status and finding, and ends with what
  * the operator should do.
  *
  * @param deps.write gets the text, line ends included.
- * @returns whether users can use the route as it is.
+ * @returns the same as data
  */
 export async function doctor(
   route: Route,
@@ -47,16 +78,28 @@ export async function doctor(
     /** Of an aggregated route. */
     readonly members?: readonly Member[];
   },
-): Promise<boolean> {
+): Promise<DoctorReport> {
   const { write } = deps;
+  const steps: DoctorReport["steps"][number][] = [];
+  const report = (usable: boolean, more: Partial<DoctorReport> = {}): DoctorReport => ({
+    ...{ route_id: route.id, name: route.name, url: route.resource, to: route.to, kind: route.mcp.kind },
+    ...(route.mcp.kind === "server" && { auth: route.mcp.auth.type }),
+    ...{ enabled: route.enabled, usable, steps, ...more },
+  });
   const upstream = aggregateOf(route) === undefined ? route.upstream : "other MCP routes";
   write(`${route.name}\n  ${route.resource} -> ${upstream}\n`);
   if (!route.enabled) write("\nThe route is disabled (enabled: false): it answers 404.\n");
   if (route.mcp.kind === "client") {
-    write("\nA client route: the application behind it needs no upstream token. Nothing to discover.\n");
-    return true;
+    const summary = "A client route: the application behind it needs no upstream token. Nothing to discover.";
+    write(`\n${summary}\n`);
+    return report(true, { summary });
   }
-  if (route.mcp.aggregate !== undefined) return listMembers(route.mcp.aggregate, deps);
+  if (route.mcp.aggregate !== undefined) {
+    const members = (deps.members ?? []).map(({ route: { id, resource, enabled }, prefix }) => {
+      return { route_id: id, url: resource, enabled, prefix };
+    });
+    return report(listMembers(route.mcp.aggregate, deps), { members });
+  }
   const { auth } = route.mcp;
   write(introduction(auth, deps.redirectUri));
 
@@ -65,6 +108,8 @@ export async function doctor(
   const notes: string[] = [];
   const outcome = await deps.discover(route, (step) => {
     if (step.name === "result") return; // Printed below, with what to do.
+    const { name, ok, url, status, finding } = step;
+    steps.push({ step: name, ok, url, status, finding });
     if (step.name !== last) write(`\n${titles[step.name]}\n`);
     last = step.name;
     isGuess ||= step.name === "default_endpoints";
@@ -72,24 +117,24 @@ export async function doctor(
     write(lines(step));
   });
   if (!outcome.ok) {
+    const advice = adviceFor(outcome.code, route);
     write(
-      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(adviceFor(outcome.code, route))}`,
+      `\nUsers cannot ${auth.mode === "consent" ? "connect" : "use this route"}: ${outcome.message} (${outcome.code})\n\nWhat to do\n${wrapped(advice)}`,
     );
-    return false;
+    return report(false, { error: { code: outcome.code, message: outcome.message, what_to_do: advice } });
   }
   if (isGuess) {
-    write(
-      "\nUsers may not be able to connect: the server publishes no metadata, and its endpoints are a guess.\n" +
-        `\nWhat to do\n${wrapped(adviceFor("discovery_failed", route))}`,
-    );
-    return false;
+    const message = "the server publishes no metadata, and its endpoints are a guess";
+    const advice = adviceFor("discovery_failed", route);
+    write(`\nUsers may not be able to connect: ${message}.\n\nWhat to do\n${wrapped(advice)}`);
+    return report(false, { error: { code: "discovery_failed", message, what_to_do: advice } });
   }
-  write(
-    `\n${verdict(auth, outcome)}${notes.length === 0 && auth.mode === "consent" ? " Nothing to do." : ""}\n`,
-  );
-  if (outcome.needed && auth.mode !== "consent") write(clientNotChecked);
+  const summary = verdict(auth, outcome);
+  write(`\n${summary}${notes.length === 0 && auth.mode === "consent" ? " Nothing to do." : ""}\n`);
+  if (outcome.needed && auth.mode !== "consent") write(`${clientNotChecked}\n`);
   if (notes.length > 0) write(`\nNotes\n${notes.map(wrapped).join("")}`);
-  return true;
+  const unchecked = outcome.needed && auth.mode !== "consent" ? [clientNotChecked] : [];
+  return report(true, { summary, notes: [...unchecked, ...notes] });
 }
 
 /** What an aggregated route is made of. Each member is a route that can be examined itself. */
@@ -174,9 +219,10 @@ function wrapped(text: string): string {
  * doctor still examines routes of the routes file.
  *
  * @param options.route id of a route, or a URL at or under it.
+ * @param options.json prints a `DoctorReport` instead of text
  * @returns the exit code: 0 if users can use the route.
  */
-export async function runDoctor(options: CommandOptions & { readonly route: string }): Promise<0 | 1> {
+export async function runDoctor(options: DoctorOptions): Promise<0 | 1> {
   const loaded = loadConfig(options.file, options.env);
   if (!loaded.ok) {
     for (const problem of loaded.problems) options.err(`${formatProblem(problem)}\n`);
@@ -189,9 +235,10 @@ export async function runDoctor(options: CommandOptions & { readonly route: stri
   if (!inFile && !mayHaveDatabase(config)) return unknown(options, config);
   let done: 0 | 1 | undefined;
   try {
-    await withStore(options, async ({ routes, store }) => {
+    await withStore(options, async ({ routes, storedRoutes, store }) => {
       const route = find(routes(), options.route);
-      done = route ? await examine(options, routes(), route, store) : unknown(options, routes().config);
+      if (route) done = await examine(options, routes(), route, store);
+      else done = notInForce(options, storedRoutes, routes()) ?? unknown(options, routes().config);
       return done;
     });
   } catch (error) {
@@ -205,23 +252,36 @@ export async function runDoctor(options: CommandOptions & { readonly route: stri
   return done ?? (inFile ? examine(options, table, inFile) : 1);
 }
 
+type DoctorOptions = CommandOptions & { readonly route: string; readonly json?: boolean };
+
 function find(table: RouteTable, wanted: string): Route | undefined {
   return table.byId(wanted) ?? table.byResource(wanted);
 }
 
-/** Doctor must not create an embedded database. */
-function mayHaveDatabase({ database }: Config): boolean {
-  return database.url !== undefined || existsSync(database.dir);
+/** Says what is wrong with a stored route that exists; undefined: it does not. */
+function notInForce(
+  { err, route: wanted }: DoctorOptions,
+  { problems, read }: StoredRoutesBuilt,
+  table: RouteTable,
+): 1 | undefined {
+  const id =
+    [...problems.keys()].find((one) => one === wanted || read.get(one)?.resource === wanted) ??
+    table.reservedOf(wanted)?.id;
+  if (id === undefined) return undefined;
+  err(`the stored route ${id} is not in force:\n`);
+  for (const { path, message, fix } of problems.get(id) ?? [])
+    err(`  ${path === "" ? "" : `${path}: `}${message}\n    fix: ${fix}\n`);
+  return 1;
 }
 
-function unknown({ err, route }: CommandOptions & { readonly route: string }, config: Config): 1 {
+function unknown({ err, route }: DoctorOptions, config: Config): 1 {
   const known = config.routes.map(({ id }) => id).join(", ");
   err(`there is no route ${route} in the routes file or the database; known routes: ${known}\n`);
   return 1;
 }
 
 async function examine(
-  { out }: CommandOptions,
+  { out, json }: DoctorOptions,
   table: RouteTable,
   route: Route,
   store?: Pick<Store, "clientRegistrations">,
@@ -230,11 +290,12 @@ async function examine(
   const routeFetch = createRouteFetch({ routes });
   const cache = createMetadataCache({ entries: table.config.limits.metadataCacheEntries });
   const discovery = new Discovery({ routes, routeFetch, cache });
-  const isUsable = await doctor(route, {
+  const report = await doctor(route, {
     discover: (asked, onStep) => discover({ routes, discovery, routeFetch, store }, asked, onStep),
     redirectUri: redirectUriByHand(table.config, route),
-    write: out,
+    write: json ? () => undefined : out,
     members: configuredMembersOf(table.config, route),
   });
-  return isUsable ? 0 : 1;
+  if (json) out(`${JSON.stringify(report)}\n`);
+  return report.usable ? 0 : 1;
 }

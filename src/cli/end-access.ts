@@ -1,6 +1,7 @@
 import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
-import { type CommandOptions, withStore } from "./command.ts";
+import { counted } from "../util/counted.ts";
+import { type CommandOptions, cliActor, withStore } from "./command.ts";
 
 /** In ms; one transaction deletes everything: of ten million users, it takes minutes. */
 const timeoutMs = 600_000;
@@ -16,18 +17,41 @@ export function runEndAccess(options: CommandOptions & { readonly reason: string
   const { reason, out } = options;
   const work: Parameters<typeof withStore>[1] = async (context) => {
     const keys = await createSigningKeys(context);
-    const accounts: Pick<ServiceAccount, "name" | "routeIds">[] = [];
+    const accounts: ServiceAccount[] = [];
     const all = createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
-    for await (const page of all) accounts.push(...page.map(({ name, routeIds }) => ({ name, routeIds })));
+    for await (const page of all) accounts.push(...page);
     keys.close();
-    const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
-    out(
-      `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations, ${ended.pendingAuthorizations} pending authorizations, ${ended.aggregateSessions} sessions of aggregated routes and all external tokens; ${ended.people} users have to sign in again\n`,
-    );
-    for (const { name, routeIds } of accounts)
-      out(`ended service account ${name} (${routeIds.join(", ")}): create it again\n`);
+    const key = await makeKey("external_token", new Date());
+    const ended = await context.store.endAccess(key, reason, cliActor);
+    const what = [
+      counted(ended.grants, "grant"),
+      counted(ended.refreshTokens, "refresh token"),
+      counted(ended.browserSessions, "browser session"),
+      counted(ended.delegations, "delegation"),
+      counted(ended.pendingAuthorizations, "pending authorization"),
+      counted(ended.aggregateSessions, "session of aggregated routes", "sessions of aggregated routes"),
+    ].join(", ");
+    const people = counted(ended.people, "user has", "users have");
+    out(`ended ${what} and all external tokens; ${people} to sign in again\n`);
+    for (const account of accounts)
+      out(`ended service account ${account.name}: create it again\n  ${creationOf(account)}\n`);
     out("upstream connections are unchanged\n");
     return 0;
   };
   return withStore(options, work, { operationTimeoutMs: timeoutMs });
 }
+
+/** The command that creates an account with the same routes and owner, which ends when the former one would have. */
+function creationOf({ name, routeIds, ownerId, expiresAt }: ServiceAccount): string {
+  const hours = (expiresAt.getTime() - Date.now()) / 3_600_000;
+  const lifetime = hours < 24 ? `${Math.max(1, Math.floor(hours))}h` : `${Math.floor(hours / 24)}d`;
+  return [
+    ...["envoy-mcp-auth service-accounts create", quoted(name)],
+    ...routeIds.map((id) => `--route ${quoted(id)}`),
+    ...(ownerId === undefined ? [] : [`--owner ${quoted(ownerId)}`]),
+    `--expires-in ${lifetime}`,
+  ].join(" ");
+}
+
+/** One word of a POSIX shell: a provider chooses the subjects of its users. */
+const quoted = (word: string) => (/^[\w./@:-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

@@ -1,46 +1,52 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
 import type { Store } from "../store/store.ts";
-import { withStore } from "./command.ts";
-import { type Columns, type ListingOptions, printPages } from "./listing.ts";
+import { cliActor, withStore } from "./command.ts";
+import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
 type Listed = GrantSummary & { readonly members: readonly string[] };
 
-const columns: Columns<Listed> = [
-  ["grant", "grant_id", (one) => one.grantId],
-  ["user", "user_id", (one) => one.userId],
-  ["client", "client_id", (one) => one.clientId],
-  ["granted", "granted_at", (one) => one.createdAt],
-  ["last used", "last_used_at", (one) => one.lastUsedAt],
-  ["members", "members", (one) => one.members],
-];
+const listing: Listing<Listed> = {
+  cursor: ({ userId, grantId }) => [userId, grantId],
+  columns: [
+    ["grant", "grant_id", (one) => one.grantId],
+    ["user", "user_id", (one) => one.userId],
+    ["client", "client_id", (one) => one.clientId],
+    ["granted", "granted_at", (one) => one.createdAt],
+    ["last used", "last_used_at", (one) => one.lastUsedAt],
+    ["members", "members", (one) => one.members],
+  ],
+};
 
 /**
  * The commands `grants list` and `grants revoke`. Revoking all grants of a user signs the user out first: in a browser that is still
  * signed in, the next client could get a grant immediately.
  * @param options.which grants of this user, of this client, or the one with this id
+ * @param options.reason for the audit trail, when revoking
  * @returns the exit code; 1 if there was nothing to revoke.
  */
 export function runGrants(
   action: "list" | "revoke",
   options: ListingOptions & {
     readonly which: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string };
+    readonly reason?: string;
   },
 ): Promise<number> {
-  const { which, out, err } = options;
+  const { which, reason, out, err } = options;
   return withStore(options, async ({ store, routes }) => {
     const { authorizationServerRecords: records } = store;
     if (action === "list") {
-      await printPages(options, columns, withMembers(records.grantPages(which), { store, routes }));
+      const [userId = "", grantId = ""] = options.after ?? [];
+      const pages = records.grantPages(which, options.after && { userId, grantId });
+      await printPages(options, listing, withMembers(pages, { store, routes }));
       return 0;
     }
-    const reason = "revoked by an operator";
     const everything = !which.grantId && !which.clientId;
     let any = everything && which.userId !== undefined && (await signOut(store, which.userId, reason));
     if (any) out(`signed out ${which.userId}\n`);
     for await (const grants of records.grantPages(which))
       for (const { grantId, userId, clientId } of grants) {
-        const audit = { userId, clientId, grantId, reason };
+        const audit = { actor: cliActor, userId, clientId, grantId, reason };
         await records.revokeGrant(grantId, { action: "grant.revoked", ...audit });
         out(`revoked ${grantId} of ${userId} (${clientId})\n`);
         any = true;
@@ -68,9 +74,10 @@ async function* withMembers(
 }
 
 /** Ends all browser sessions of the user and the sign-in session. False if the user has never signed in. */
-async function signOut(store: Store, userId: string, reason: string): Promise<boolean> {
+async function signOut(store: Store, userId: string, reason?: string): Promise<boolean> {
   if (!(await store.signInSessions.find(userId))) return false;
-  await store.browserSessions.endForUser(userId, { action: "person.signed_out", userId, reason });
+  const audit = { actor: cliActor, userId, reason };
+  await store.browserSessions.endForUser(userId, { action: "person.signed_out", ...audit });
   await store.signInSessions.delete(userId);
   return true;
 }

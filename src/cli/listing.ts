@@ -6,39 +6,78 @@ export interface ListingOptions extends CommandOptions {
   readonly drained: () => Promise<boolean>;
   /** One JSON document per line instead of a table. */
   readonly json?: boolean;
+  /** Rows to print at most. */
+  readonly limit?: number;
+  /** Begins after the row with this cursor. */
+  readonly after?: Cursor;
 }
 
-type Value = string | Date | boolean | readonly string[] | undefined;
+/** Where a listing continues: what identifies a row, in the listing's order. */
+export type Cursor = readonly string[];
+
+const cursorText = (cursor: Cursor) => Buffer.from(JSON.stringify(cursor)).toString("base64url");
+
+/** Reads a printed cursor; undefined: it is none. */
+export function readCursor(text: string): Cursor | undefined {
+  try {
+    const parts: unknown = JSON.parse(Buffer.from(text, "base64url").toString());
+    return Array.isArray(parts) && parts.every((part) => typeof part === "string") ? parts : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is wrong with a value of the configuration, as the admin API has it. */
+type Fault = Readonly<Record<"path" | "message" | "fix", string>>;
+type Value = string | Date | boolean | readonly string[] | readonly Fault[] | undefined;
 
 /** The columns of a listing: heading of the table, name in JSON, value. An unknown value is undefined. */
 export type Columns<Row> = readonly (readonly [heading: string, name: string, value: (row: Row) => Value])[];
 
+/** A kind of listing. */
+export interface Listing<Row> {
+  /** In the order of the table. */
+  readonly columns: Columns<Row>;
+  readonly cursor: (row: Row) => Cursor;
+}
+
 /**
- * Prints rows as their pages arrive, in constant memory. If nobody reads the output any more, it ends early, without an error.
- * @param columns in the order of the table
+ * Prints rows as their pages arrive, in constant memory, up to `limit`. If nobody reads the output any more, it ends early, without an
+ * error. Every JSON document has its cursor; below a table that the limit ends, `err` says how to continue.
+ * @param pages begin after `after`
  */
 export async function printPages<Row>(
-  { out, drained, json }: Pick<ListingOptions, "out" | "drained" | "json">,
-  columns: Columns<Row>,
+  { out, err, drained, json, limit = Number.POSITIVE_INFINITY }: ListingOptions,
+  { columns, cursor }: Listing<Row>,
   pages: AsyncIterable<readonly Row[]>,
 ): Promise<void> {
-  const linesOf = json ? jsonLines(columns) : tableLines(columns);
-  let printed = false;
-  for await (const rows of pages) {
-    out(lines(linesOf(rows)));
-    printed = true;
-    if (!(await drained())) return;
+  const linesOf = json ? jsonLines(columns, cursor) : tableLines(columns);
+  let left = limit;
+  let last: Row | undefined;
+  for await (const page of pages) {
+    const rows = page.slice(0, left);
+    if (rows.length > 0) out(lines(linesOf(rows)));
+    left -= rows.length;
+    last = rows.at(-1) ?? last;
+    if (rows.length < page.length) {
+      if (last !== undefined) err(`there are more: continue with --after ${cursorText(cursor(last))}\n`);
+      return;
+    }
+    if (rows.length > 0 && !(await drained())) return;
   }
-  if (!printed) out(lines(linesOf([])));
+  if (last === undefined) out(lines(linesOf([])));
 }
 
 const lines = (texts: readonly string[]) => texts.map((text) => `${text}\n`).join("");
 
 /** JSON documents without the unknown values. */
-function jsonLines<Row>(columns: Columns<Row>) {
+function jsonLines<Row>(columns: Columns<Row>, cursor: Listing<Row>["cursor"]) {
   return (rows: readonly Row[]): string[] =>
     rows.map((row) =>
-      JSON.stringify(Object.fromEntries(columns.map(([, name, value]) => [name, value(row)]))),
+      JSON.stringify({
+        ...Object.fromEntries(columns.map(([, name, value]) => [name, value(row)])),
+        cursor: cursorText(cursor(row)),
+      }),
     );
 }
 
@@ -65,5 +104,7 @@ function cell(value: Value): string {
   if (value === undefined) return "-";
   if (value instanceof Date) return value.toISOString();
   if (typeof value === "boolean") return value ? "yes" : "no";
-  return typeof value === "string" ? value : value.join(",") || "-";
+  if (typeof value === "string") return value;
+  const texts = value.map((one) => (typeof one === "string" ? one : `${one.path}: ${one.message}`));
+  return texts.join(",") || "-";
 }

@@ -2,12 +2,11 @@ import { Argument, type Command, InvalidArgumentError, Option } from "commander"
 import { createFields } from "../config/field-types.ts";
 import { readNoFile } from "../config/referenced-files.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
-import { addAuditCommands } from "./audit-commands.ts";
-import { jsonOption, userOption } from "./common-options.ts";
-import type { ListingOptions } from "./listing.ts";
+import { addAuditCommands, userOption } from "./audit-commands.ts";
+import { type Cursor, type ListingOptions, readCursor } from "./listing.ts";
 
 /**
- * Adds the commands that use the database: `rotate-keys`, `rotate-signing-key`, `connections`, `grants`, `end-access`,
+ * Adds the commands that use the database: `rotate-keys`, `rotate-signing-key`, `routes`, `connections`, `grants`, `end-access`,
  * `service-accounts`, `audit`.
  * @param file creates the option `--config`
  */
@@ -16,10 +15,14 @@ export function addOperatorCommands(
   file: () => Option,
   commandOptions: (options: { config: string }) => ListingOptions,
 ): void {
+  const listingOptions = ({ config, json, limit, after }: ListArguments): ListingOptions => ({
+    ...commandOptions({ config }),
+    ...{ json, limit, after },
+  });
   // `--signing` and its options are the former name of `rotate-signing-key`.
   program
     .command("rotate-keys")
-    .description("re-encrypt stored secrets with the newest encryption key")
+    .description("re-encrypt stored secrets with the first key of encryption.keys")
     .addOption(
       new Option("--signing <purpose>", "rotate the signing key for this purpose")
         .choices(signingKeyPurposes)
@@ -58,6 +61,18 @@ export function addOperatorCommands(
       },
     );
 
+  const routes = program.command("routes").description("list routes");
+  addListOptions(
+    routes
+      .command("list")
+      .description("list the routes of the routes file and of the database, and whether they are in force"),
+  )
+    .addOption(file())
+    .action(async (options: ListArguments) => {
+      const { runRoutes } = await import("./routes.ts");
+      process.exitCode = await runRoutes(listingOptions(options));
+    });
+
   const connections = program.command("connections").description("manage users' upstream connections");
   for (const action of ["list", "revoke"] as const) {
     const command = connections
@@ -65,55 +80,63 @@ export function addOperatorCommands(
       .description(
         action === "list"
           ? "list connections by user and route"
-          : "delete connections and revoke their tokens at the upstream",
+          : "delete connections and revoke their tokens at the upstream; it reports those that are not revoked there, and why. Exit code 1: there was none",
       )
       .addOption(userOption())
       .option("--route <id>", "only for this route");
-    if (action === "list") command.addOption(jsonOption());
+    if (action === "list") addListOptions(command);
+    else command.addOption(reasonOption());
     command
       .addOption(file())
-      .action(async (options: { config: string; user?: string; route?: string; json?: boolean }) => {
+      .action(async (options: ListArguments & RevokeOptions & { user?: string; route?: string }) => {
         if (action === "revoke" && !options.user && !options.route)
           command.error("specify --user, --route or both");
         const which = { userId: options.user, routeId: options.route };
-        const { json } = options;
+        const { reason } = options;
         const { runConnections } = await import("./connections.ts");
-        process.exitCode = await runConnections(action, { ...commandOptions(options), json, which });
+        process.exitCode = await runConnections(action, { ...listingOptions(options), which, reason });
       });
   }
 
   const grants = program.command("grants").description("manage the grants of MCP clients");
-  grants
-    .command("list")
-    .description("list grants by user and client")
-    .addOption(userOption())
-    .option("--client <id>", "only for this client")
-    .addOption(jsonOption())
+  addListOptions(
+    grants
+      .command("list")
+      .description("list grants by user and client")
+      .addOption(userOption())
+      .option("--client <id>", "only for this client"),
+  )
     .addOption(file())
-    .action(async (options: { config: string; user?: string; client?: string; json?: boolean }) => {
+    .action(async (options: ListArguments & { user?: string; client?: string }) => {
       const which = { userId: options.user, clientId: options.client };
-      const { json } = options;
       const { runGrants } = await import("./grants.ts");
-      process.exitCode = await runGrants("list", { ...commandOptions(options), json, which });
+      process.exitCode = await runGrants("list", { ...listingOptions(options), which });
     });
   grants
     .command("revoke")
-    .description("revoke grants and all tokens issued from them, on every replica within a second")
+    .description(
+      "revoke grants and all tokens issued from them, on every replica within a second. Exit code 1: there was none",
+    )
     .argument("[grant]", "id of the grant")
     .option("--user <id>", "all grants of this user (PROVIDER/SUBJECT), who is also signed out everywhere")
     .option("--client <id>", "all grants of this client")
+    .addOption(reasonOption())
     .addOption(file())
     .action(
       async (
         grantId: string | undefined,
-        options: { config: string; user?: string; client?: string },
+        options: RevokeOptions & { user?: string; client?: string },
         command: Command,
       ) => {
         if (!grantId && !options.user && !options.client)
           command.error("specify a grant's id, --user or --client");
         const which = { grantId, userId: options.user, clientId: options.client };
         const { runGrants } = await import("./grants.ts");
-        process.exitCode = await runGrants("revoke", { ...commandOptions(options), which });
+        process.exitCode = await runGrants("revoke", {
+          ...commandOptions(options),
+          which,
+          reason: options.reason,
+        });
       },
     );
 
@@ -168,24 +191,24 @@ export function addOperatorCommands(
         process.exitCode = await runServiceAccounts(action, commandOptions(options));
       },
     );
-  accounts
-    .command("list")
-    .description("list names, routes, owners, delegations and expiry")
-    .addOption(jsonOption())
+  addListOptions(accounts.command("list").description("list names, routes, owners, delegations and expiry"))
     .addOption(file())
-    .action(async (options: { config: string; json?: boolean }) => {
-      const { json } = options;
+    .action(async (options: ListArguments) => {
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "list" }, { ...commandOptions(options), json });
+      process.exitCode = await runServiceAccounts({ kind: "list" }, listingOptions(options));
     });
   accounts
     .command("revoke")
-    .description("revoke a service account and its tokens, on every replica within a second")
+    .description(
+      "revoke a service account and its tokens, on every replica within a second. Exit code 1: there was none",
+    )
     .argument("<name>")
+    .addOption(reasonOption())
     .addOption(file())
-    .action(async (name: string, options: { config: string }) => {
+    .action(async (name: string, options: RevokeOptions) => {
+      const action = { kind: "revoke", name, reason: options.reason } as const;
       const { runServiceAccounts } = await import("./service-accounts.ts");
-      process.exitCode = await runServiceAccounts({ kind: "revoke", name }, commandOptions(options));
+      process.exitCode = await runServiceAccounts(action, commandOptions(options));
     });
 
   addAuditCommands(program, file, commandOptions);
@@ -209,12 +232,52 @@ const revokeOldOption = () =>
     false,
   );
 
+/** The options of commands that list. */
+interface ListArguments {
+  readonly config: string;
+  readonly json?: boolean;
+  readonly limit?: number;
+  readonly after?: Cursor;
+}
+
+function addListOptions(command: Command): Command {
+  return command
+    .option("--json", "print one JSON document per line instead of a table")
+    .addOption(new Option("--limit <rows>", "print at most this many rows").argParser(parseRows))
+    .addOption(
+      new Option(
+        "--after <cursor>",
+        "continue after the row with this cursor: every JSON document has one",
+      ).argParser(parseCursor),
+    );
+}
+interface RevokeOptions {
+  readonly config: string;
+  readonly reason: string;
+}
+
+const reasonOption = () =>
+  new Option("--reason <text>", "reason for the audit trail, such as a ticket").default(
+    "revoked by an operator",
+  );
+
 /** The routes file's format: seconds, or 30s, 5m, 1h, 30d. */
 function parseSeconds(value: string): number {
   const fields = createFields({ folder: ".", env: {}, worldReadable: false, readFile: readNoFile });
   const parsed = fields.duration(1).safeParse(/^\d+$/.test(value) ? Number(value) : value);
   if (parsed.success) return parsed.data;
   throw new InvalidArgumentError("Write seconds as a number, or 30s, 5m, 1h, 30d.");
+}
+
+function parseRows(value: string): number {
+  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError("Write a whole number from 1.");
+}
+
+function parseCursor(value: string): Cursor {
+  const cursor = readCursor(value);
+  if (cursor) return cursor;
+  throw new InvalidArgumentError("Write the cursor of a listed row.");
 }
 
 function serviceAccountName(value: string): string {

@@ -44,7 +44,7 @@ program
   .addOption(file())
   .option(
     "--xds-dir <dir>",
-    "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory and keep them up to date for a running Envoy",
+    "write bootstrap.yaml, lds.yaml, rds.yaml, cds.yaml and sds.yaml into this directory and keep them up to date for a running Envoy",
   )
   .option(
     "--listen-grpc <address>",
@@ -101,7 +101,7 @@ program
   )
   .option(
     "--xds-dir <dir>",
-    "write bootstrap.yaml, lds.yaml, rds.yaml and cds.yaml into this directory instead",
+    "write bootstrap.yaml, lds.yaml, rds.yaml, cds.yaml and sds.yaml into this directory instead",
   )
   .addOption(workers())
   .action(async (options: EnvoyConfigArguments) => {
@@ -112,11 +112,13 @@ program
 program
   .command("doctor")
   .description("run discovery against a route's upstream, print each step and what to do")
-  .argument("<route>", "id or URL of the route")
+  .argument("<route>", "id or URL of the route, of the routes file or the database")
+  .option("--json", "print one JSON document instead of text")
   .addOption(file())
-  .action(async (route: string, options: { config: string }) => {
+  .action(async (route: string, options: { config: string; json?: boolean }) => {
+    const { json } = options;
     const { runDoctor } = await import("./doctor.ts");
-    process.exitCode = await runDoctor({ file: options.config, route, env: process.env, out, err });
+    process.exitCode = await runDoctor({ file: options.config, route, json, env: process.env, out, err });
   });
 
 program

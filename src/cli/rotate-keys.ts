@@ -6,7 +6,8 @@ import { type RotationProgress, RotationUnfinished } from "../store/encryption/r
 import { StoreUnavailable } from "../store/errors.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
-import { type CommandOptions, withStore } from "./command.ts";
+import { counted } from "../util/counted.ts";
+import { type CommandOptions, cliActor, withStore } from "./command.ts";
 import { untilInterrupted } from "./interruption.ts";
 
 /** How long upstreams' authorization servers may cache our JWKS, seconds. */
@@ -19,7 +20,7 @@ const auditKeepSeconds = 100 * 365 * 86_400;
 const sessionTokensSeconds = 3_600;
 
 /**
- * The commands `rotate-keys`, which re-encrypts stored secrets with the newest key, and `rotate-signing-key` (`signing`), which creates
+ * The commands `rotate-keys`, which re-encrypts stored secrets with the first key, and `rotate-signing-key` (`signing`), which creates
  * a signing key.
  * @param options.signing purpose of the key to create
  * @param options.publish seconds between publishing a new signing key and signing with it
@@ -36,7 +37,7 @@ export function runRotateKeys(
   const { signing, out } = options;
   return withStore(options, async (context) => {
     if (signing === undefined) {
-      return rotateEncryptionKeys(context.store, options);
+      return rotateEncryptionKeys(context, options);
     }
     if (signing === "check_metadata") return rotateMetadataKey(context, options);
     const keys = await createSigningKeys(context);
@@ -44,7 +45,7 @@ export function runRotateKeys(
       const publish = options.revokeOld ? 0 : options.publish;
       const accounts = createServiceAccounts({ ...context, keys, issuer: context.config.issuer });
       const keep = options.revokeOld ? 0 : await keepSeconds(signing, context.config, accounts);
-      const kid = await keys.rotate(signing, publish, keep);
+      const kid = await keys.rotate(signing, publish, keep, cliActor);
       out(`new ${signing} key ${kid}, signs ${publish === 0 ? "now" : `in ${publish} s`}\n`);
       out(
         options.revokeOld
@@ -64,18 +65,20 @@ export function runRotateKeys(
 const progressEveryMs = 5_000;
 
 async function rotateEncryptionKeys(
-  store: Pick<Store, "rotateEncryptionKeys">,
+  { store, config }: { readonly store: Pick<Store, "rotateEncryptionKeys">; readonly config: Config },
   { out, err }: Pick<CommandOptions, "out" | "err">,
 ): Promise<number> {
+  const [first = "", ...others] = config.encryption.keys.map(({ kid }) => kid);
   const printed = (rewritten: Readonly<Record<string, number>>) => {
     const rows = Object.values(rewritten).reduce((sum, count) => sum + count, 0);
-    out(`${rows} rows re-encrypted with the newest key\n`);
+    out(`${counted(rows, "row")} re-encrypted with ${first}, the first key of encryption.keys
+`);
     for (const [table, count] of Object.entries(rewritten)) if (count > 0) out(`  ${table}: ${count}\n`);
   };
   try {
     printed(
       await untilInterrupted((signal) =>
-        store.rotateEncryptionKeys({ signal, onProgress: progressPrinter(err) }),
+        store.rotateEncryptionKeys({ signal, onProgress: progressPrinter(err), actor: cliActor }),
       ),
     );
   } catch (error) {
@@ -90,7 +93,11 @@ async function rotateEncryptionKeys(
     err(`${error.message}; keep the older keys until rotate-keys has finished\n`);
     return 1;
   }
-  out("remove the older keys after every replica has the newest key first in encryption.keys\n");
+  if (others.length > 0)
+    out(
+      `no row needs the other keys (${others.join(", ")}): remove them after every replica has ${first} first in encryption.keys. ` +
+        "To rotate to one of them instead, list it first on every replica and run rotate-keys again\n",
+    );
   return 0;
 }
 
@@ -106,7 +113,7 @@ function progressPrinter(err: (text: string) => void): (progress: RotationProgre
     const perSecond = progress.rows / seconds;
     const left = progress.left === undefined ? "" : `, about ${duration(progress.left / perSecond)} left`;
     err(
-      `${progress.step} ${progress.table}: ${progress.rows} rows, ${Math.round(perSecond)} rows/s${left}\n`,
+      `${progress.step} ${progress.table}: ${counted(progress.rows, "row")}, ${Math.round(perSecond)} rows/s${left}\n`,
     );
   };
 }
@@ -125,7 +132,7 @@ async function rotateMetadataKey(
 ): Promise<number> {
   const proofs = await createMetadataProofs(context);
   try {
-    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld);
+    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld, cliActor);
     out(`new check_metadata key ${kid}, signs ${revokeOld || publish === 0 ? "now" : `in ${publish} s`}\n`);
     return 0;
   } finally {

@@ -3,17 +3,20 @@ import type { Config } from "../config/config.ts";
 import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { aggregateOf, needsPersonsConnection, type Route } from "../model/route.ts";
-import { withStore } from "./command.ts";
-import { type Columns, type ListingOptions, printPages } from "./listing.ts";
+import { cliActor, withStore } from "./command.ts";
+import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
-const columns: Columns<ServiceAccount> = [
-  ["name", "name", (one) => one.name],
-  ["routes", "route_ids", (one) => one.routeIds],
-  ["owner", "owner_id", (one) => one.ownerId],
-  ["delegated", "delegated_route_ids", (one) => one.delegatedRouteIds],
-  ["created", "created_at", (one) => one.createdAt],
-  ["expires", "expires_at", (one) => one.expiresAt],
-];
+const listing: Listing<ServiceAccount> = {
+  cursor: ({ userId, grantId }) => [userId, grantId],
+  columns: [
+    ["name", "name", (one) => one.name],
+    ["routes", "route_ids", (one) => one.routeIds],
+    ["owner", "owner_id", (one) => one.ownerId],
+    ["delegated", "delegated_route_ids", (one) => one.delegatedRouteIds],
+    ["created", "created_at", (one) => one.createdAt],
+    ["expires", "expires_at", (one) => one.expiresAt],
+  ],
+};
 
 /** A subcommand of `service-accounts` with its arguments. */
 export type ServiceAccountAction =
@@ -26,7 +29,7 @@ export type ServiceAccountAction =
       readonly lifetime: number;
     }
   | { readonly kind: "list" }
-  | { readonly kind: "revoke"; readonly name: string };
+  | { readonly kind: "revoke"; readonly name: string; readonly reason: string };
 
 /**
  * The commands `service-accounts create|list|revoke`. `create` writes only the tokens to standard output.
@@ -58,7 +61,8 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Listin
           }
           const routes = found.flatMap(({ route }) => (route ? [route] : []));
           const members = usableMembers(context.config, routes);
-          const { account, tokens } = await accounts.create({ name, routes, members, ownerId, lifetime });
+          const wanted = { name, routes, members, ownerId, lifetime };
+          const { account, tokens } = await accounts.create({ ...wanted, actor: cliActor });
           for (const [routeId, token] of tokens)
             out(tokens.size === 1 ? `${token}\n` : `${routeId} ${token}\n`);
           err(
@@ -73,11 +77,13 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Listin
           if (waiting.length > 0) err(`${delegationHint(waiting, ownerId, context.config)}\n`);
           return 0;
         }
-        case "list":
-          await printPages(options, columns, accounts.list());
+        case "list": {
+          const [userId = "", grantId = ""] = options.after ?? [];
+          await printPages(options, listing, accounts.list(options.after && { userId, grantId }));
           return 0;
+        }
         case "revoke":
-          if (await accounts.revoke(action.name)) {
+          if (await accounts.revoke(action.name, { reason: action.reason, actor: cliActor })) {
             out(`revoked service-account/${action.name}\n`);
             return 0;
           }

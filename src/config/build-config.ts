@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import { type EgressProxies, isInternal, proxyFor } from "../egress/proxies.ts";
 import type { PolicySource, Route } from "../model/route.ts";
+import { claimHeaders } from "./claim-headers.ts";
 import type { Config, KeySource, SignInProvider } from "./config.ts";
 import type { configSchema } from "./config-schema.ts";
 import type { Reporter } from "./reporter.ts";
@@ -63,6 +64,7 @@ export function buildConfig(
       recheck: input.sign_in.recheck,
       recheckGrace: input.sign_in.recheck_grace,
     },
+    signOut: input.sign_out,
     externalTokens: {
       ttl: input.external_tokens.ttl,
       refreshIdleTtl: input.external_tokens.refresh_idle_ttl,
@@ -185,12 +187,16 @@ export function buildConfig(
       ca: input.aggregation.ca,
     },
     passIdentityHeaders: input.pass_identity_headers,
+    ...(input.jwt_claims_headers === undefined
+      ? {}
+      : { claimHeaders: claimHeaders(input.jwt_claims_headers) }),
     identityAssertion: {
       ...(input.identity_assertion.groups === undefined ? {} : { groups: input.identity_assertion.groups }),
       maxGroups: input.identity_assertion.max_groups,
     },
     policy,
     routes,
+    reserved: [],
   };
 }
 

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import type { z } from "zod";
 import type { PolicyNode, PolicyRule, PolicySource, Route, RouteMcp } from "../model/route.ts";
+import { claimHeaders, usableClaimHeaders } from "./claim-headers.ts";
+import type { RouteDefaults } from "./config.ts";
 import { decodedName, queryPairs } from "./paths.ts";
 import type { Reporter } from "./reporter.ts";
 import { type routeSchema, wellKnownTexts } from "./route-schema.ts";
@@ -32,7 +34,7 @@ export function buildRoute(
     readonly from: Pick<Route, "origin" | "host" | "prefix">;
     /** Policy of the route, already parsed. */
     readonly policy: PolicySource | undefined;
-    readonly defaults: { readonly passIdentityHeaders: boolean; readonly policy: PolicySource | undefined };
+    readonly defaults: RouteDefaults;
   },
 ): Route | undefined {
   const { from, defaults } = given;
@@ -41,6 +43,15 @@ export function buildRoute(
   const to =
     input.mcp.aggregate === undefined ? readTo(input, path, reporter) : { to: [], upstream: resource };
   if (to === undefined || mcp === undefined) return undefined;
+  const { jwt_claims_headers: own } = input;
+  const claims = usableClaimHeaders(
+    claimHeaders(own, defaults.claimHeaders),
+    own !== undefined,
+    mcp,
+    path,
+    reporter,
+  );
+  if (claims.fault) return undefined;
   const policy = joinPolicies(input, path, given.policy) ?? defaults.policy;
   if (policy === undefined) {
     reporter.warn(
@@ -49,6 +60,7 @@ export function buildRoute(
       "add policy: {allow: {or: [{domain: example.com}]}}, here or at the top level",
     );
   }
+  const missing = clearedSecrets(input);
   const serverName = input.tls_upstream_server_name ?? input.tls_server_name;
   const upstreamTls = {
     ...(serverName === undefined ? {} : { serverName }),
@@ -59,6 +71,7 @@ export function buildRoute(
     name: input.name ?? `${from.host}${from.prefix === "/" ? "" : from.prefix}`,
     description: input.description ?? "",
     ...(input.logo_url === undefined ? {} : { logoUrl: input.logo_url }),
+    ...(input.labels === undefined ? {} : { labels: input.labels }),
     ...from,
     resource,
     ...to,
@@ -68,8 +81,10 @@ export function buildRoute(
       ...(input.preserve_host_header === undefined ? {} : { preserveHostHeader: input.preserve_host_header }),
     }),
     mcp,
+    ...(missing.length === 0 ? {} : { missingSecrets: missing }),
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
+    ...(claims.headers === undefined ? {} : { claimHeaders: claims.headers }),
     enabled: input.enabled,
     ...(input.well_known === undefined ? {} : { wellKnown: wellKnownTexts(input.well_known) }),
     ...(Object.keys(upstreamTls).length === 0 ? {} : { upstreamTls }),
@@ -83,6 +98,30 @@ export function buildRoute(
           },
         }),
   };
+}
+
+/** Paths of the credentials that are empty: an administrator has cleared them. */
+function clearedSecrets({ mcp }: RouteInput): readonly string[] {
+  const emptyIn = (value: unknown, path: string): string[] => {
+    if (value === "") return [path];
+    if (typeof value !== "object" || value === null) return [];
+    return Object.entries(value).flatMap(([key, inner]) => emptyIn(inner, `${path}.${key}`));
+  };
+  const { upstream_auth: auth, request_headers: headers } = mcp.server ?? {};
+  const oauth = ({ client_secret, private_key }: NonNullable<RouteInput["mcp"]["upstream_oauth2"]>) => ({
+    client_secret,
+    private_key,
+  });
+  return [
+    ...emptyIn(auth, "mcp.server.upstream_auth"),
+    ...(auth?.headers && Object.keys(auth.headers).length === 0 ? ["mcp.server.upstream_auth.headers"] : []),
+    ...emptyIn(
+      mcp.server?.upstream_oauth2 && oauth(mcp.server.upstream_oauth2),
+      "mcp.server.upstream_oauth2",
+    ),
+    ...emptyIn(mcp.upstream_oauth2 && oauth(mcp.upstream_oauth2), "mcp.upstream_oauth2"),
+    ...emptyIn(headers?.set, "mcp.server.request_headers.set"),
+  ];
 }
 
 /** Largest request body of an aggregated route, bytes. */

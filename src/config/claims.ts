@@ -33,6 +33,11 @@ const tokenClaims = new Set([
   ...["at_hash", "c_hash", "s_hash"],
 ]);
 
+/** Whether a claim is about a token, not about its subject. */
+export function isTokenClaim(name: string): boolean {
+  return tokenClaims.has(name);
+}
+
 /** The claims of a token that policy may use. */
 export function withoutTokenClaims(claims: Claims): Record<string, unknown> {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !tokenClaims.has(name)));

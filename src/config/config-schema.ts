@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { systemAuthorities } from "../egress/connector.ts";
 import { serviceAccountId } from "../model/subject.ts";
+import { claimHeadersSchema } from "./claim-headers.ts";
 import { maxClientNameLength, maxRedirectUris } from "./client-metadata-rules.ts";
 import type { Fields } from "./field-types.ts";
 import { signInParameterFault } from "./sign-in-providers.ts";
@@ -224,6 +225,7 @@ export function configSchema(f: Fields) {
       recheck: f.duration(1).default(3600),
       recheck_grace: f.duration().default(3600),
     }),
+    sign_out: f.section({ ends: z.enum(["browser", "everything"]).default("browser") }),
     external_tokens: f.section({
       ttl: f.duration(1).default(3600),
       refresh_idle_ttl: f.duration(60).default(30 * day),
@@ -299,7 +301,10 @@ export function configSchema(f: Fields) {
           .optional(),
       }),
     }),
-    log: f.section({ level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info") }),
+    log: f.section({
+      level: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+      decisions: z.enum(["denied", "all"]).default("denied"),
+    }),
     envoy: f.section({
       listen: f.address().default("0.0.0.0:443"),
       admin: f.address().optional(),
@@ -343,6 +348,8 @@ export function configSchema(f: Fields) {
     }),
     /** Pomerium's global default for routes. */
     pass_identity_headers: z.boolean().default(true),
+    /** Pomerium's key; also a default for routes. */
+    jwt_claims_headers: claimHeadersSchema().optional(),
     identity_assertion: f.section({
       groups: z.array(f.text()).optional(),
       max_groups: z.int().min(0).max(1000).default(100),

@@ -1,5 +1,9 @@
 import type { EgressProxies } from "../egress/proxies.ts";
-import type { PolicySource, Route } from "../model/route.ts";
+import type { ClaimHeaders, PolicySource, Route } from "../model/route.ts";
+import type { ReservedRoute } from "./reserved-routes.ts";
+
+/** Settings of the file that apply to routes without their own. */
+export type RouteDefaults = Pick<Config, "passIdentityHeaders" | "claimHeaders" | "policy">;
 
 /** Trust in e-mail addresses of a source without `email_verified`. */
 interface EmailTrust {
@@ -134,6 +138,8 @@ export interface Config {
     readonly recheck: number;
     readonly recheckGrace: number;
   };
+  /** What a user's sign-out ends: the sessions of that browser, or all of their sessions, and the grants of their MCP clients. */
+  readonly signOut: { readonly ends: "browser" | "everything" };
   readonly externalTokens: {
     readonly ttl: number;
     readonly refreshIdleTtl: number;
@@ -215,7 +221,11 @@ export interface Config {
       readonly format: "json" | "cloudevents";
     };
   };
-  readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" };
+  readonly log: {
+    readonly level: "trace" | "debug" | "info" | "warn" | "error";
+    /** Which decisions about requests have a line at `info`; the others have one at `debug`. */
+    readonly decisions: "denied" | "all";
+  };
   /** Used by `envoy-config`; the sidecar uses `upstreamCa`, `xffNumTrustedHops` and `responsePath`, too. */
   readonly envoy: {
     readonly listen: string;
@@ -280,6 +290,8 @@ export interface Config {
   };
   /** Default of routes. */
   readonly passIdentityHeaders: boolean;
+  /** Default of routes. */
+  readonly claimHeaders?: ClaimHeaders;
   /** Which groups of a user the identity assertion contains. */
   readonly identityAssertion: {
     /** Names, or prefixes followed by `*`; absent: any. */
@@ -289,4 +301,6 @@ export interface Config {
   /** Default of routes without a policy. */
   readonly policy?: PolicySource;
   readonly routes: readonly Route[];
+  /** Stored routes that cannot be used; none in the configuration of the file alone. */
+  readonly reserved: readonly ReservedRoute[];
 }

@@ -3,6 +3,7 @@ import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { isLoopbackName, isPrivateHost } from "../egress/addresses.ts";
 import { redirectUriFault } from "./client-metadata-rules.ts";
+import type { HeaderRules } from "./header-names.ts";
 import { type ReferencedFile, readNoFile } from "./referenced-files.ts";
 
 /** Context of the file that the fields are in. */
@@ -14,6 +15,8 @@ export interface FieldContext {
   readonly worldReadable: boolean;
   /** Secrets are literal and files are not allowed: input from the network must not read files or the environment. */
   readonly literal?: boolean;
+  /** The rules for names of headers; default all. */
+  readonly headerRules?: HeaderRules;
   /** Reads what a `file:` reference names. @param path absolute */
   readonly readFile: (path: string) => ReferencedFile;
 }
@@ -26,7 +29,8 @@ export type Fields = ReturnType<typeof createFields>;
 
 /** Fields for one file. */
 export function createFields(context: FieldContext) {
-  const text = () => z.string().min(1);
+  /** Without surrounding white space. */
+  const text = () => z.string().trim().min(1, { abort: true });
   const list = <T extends z.ZodType>(item: T) => z.array(item);
 
   /** One value or a list; always parsed to a list. */
@@ -151,9 +155,12 @@ export function createFields(context: FieldContext) {
       },
     });
 
-  /** Text with `${NAME}` references, or `file:path`; inline only if others cannot read the file. */
+  /**
+   * Text with `${NAME}` references, or `file:path`; inline only if others cannot read the file. White space around it is not part of it:
+   * files, and variables that were set from one, end with a line break. Literal: "" is one that an administrator has cleared.
+   */
   const secret = () =>
-    text()
+    (context.literal ? z.string().trim().meta({ minLength: 1 }) : text())
       .transform((value, issues) => {
         if (context.literal) return value;
         if (value.startsWith("file:")) {
@@ -172,14 +179,14 @@ export function createFields(context: FieldContext) {
         }
         let missing: string | undefined;
         const resolved = value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g, (_, name: string) => {
-          const found = context.env[name];
-          if (found === undefined || found === "") missing ??= name;
+          const found = context.env[name]?.trim();
+          if (!found) missing ??= name;
           return found ?? "";
         });
         if (missing !== undefined) {
           reject(
             issues,
-            `the environment variable ${missing} is not set`,
+            `the environment variable ${missing} is ${context.env[missing] === undefined ? "not set" : "empty"}`,
             `set ${missing} for this process, or name another variable`,
           );
           return z.NEVER;
@@ -207,6 +214,9 @@ export function createFields(context: FieldContext) {
     z.preprocess((value) => value ?? {}, z.strictObject(shape)).meta({ shorthand: { type: "null" } });
 
   return {
+    /** The entry of a stored route, whose secrets may have been cleared. */
+    literal: context.literal === true,
+    headerRules: context.headerRules ?? "all",
     text,
     list,
     oneOrMore,
@@ -240,12 +250,13 @@ function validHostPort(value: string): boolean {
 }
 
 /** Fields for input from the network: secrets are literal, and neither files nor the environment are read. */
-export function literalFields(): Fields {
+export function literalFields(headerRules: HeaderRules = "all"): Fields {
   return createFields({
     folder: "/",
     env: {},
     worldReadable: false,
     literal: true,
+    headerRules,
     readFile: readNoFile,
   });
 }

@@ -74,13 +74,18 @@ const identifying = new Set([
   "x-roles",
 ]);
 
+/** A header's name as CGI-like servers read it, which do not distinguish underscores and hyphens. @param name in lower case */
+export function plainName(name: string): string {
+  return name.includes("_") ? name.replaceAll("_", "-") : name;
+}
+
 /**
  * Whether a request header claims an identity. Underscores count as hyphens, because CGI-like servers read both alike.
  *
  * @param name in lower case.
  */
 export function isIdentityHeader(name: string): boolean {
-  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
+  const plain = plainName(name);
   return identifying.has(plain) || prefixes.some((prefix) => plain.startsWith(prefix));
 }
 
@@ -113,7 +118,7 @@ const overriding = new Set([
  * @param name in lower case.
  */
 export function isOverrideHeader(name: string): boolean {
-  const plain = name.includes("_") ? name.replaceAll("_", "-") : name;
+  const plain = plainName(name);
   return overriding.has(plain) || (plain.startsWith("x-forwarded-") && !setByEnvoy.has(name));
 }
 
@@ -135,21 +140,46 @@ const framing = new Set([
   "upgrade",
   "via",
 ]);
+/** A constant value would make the server answer something other than the client asked for, or than the gateway can read. */
+const negotiating = new Set(["accept", "accept-encoding", "last-event-id", "range"]);
 /** Headers of the body, of proxies, of MCP and of the gateway. */
 const reserved = ["content-", "mcp-", "proxy-", "x-envoy-", "x-forwarded-", "x-mcp-auth-", "x-pomerium-"];
 const alsoReserved = new Set(["cookie", "cookie2", "dpop", "set-cookie"]);
+
+/** `former`: those that a route was stored under before there were more; it keeps working until its settings are changed. */
+export type HeaderRules = "all" | "former";
 
 /**
  * Why a header cannot carry a static credential; undefined if it can. Underscores count as hyphens, because CGI-like servers read both
  * alike.
  */
-export function credentialHeaderFault(name: string): string | undefined {
+export function credentialHeaderFault(name: string, rules: HeaderRules = "all"): string | undefined {
   if (!token.test(name)) return `${JSON.stringify(name)} is not a header name`;
   const plain = name.toLowerCase().replaceAll("_", "-");
   if (framing.has(plain)) return `${name} frames or routes the request and cannot carry a credential`;
   if (alsoReserved.has(plain) || reserved.some((prefix) => plain.startsWith(prefix)))
     return `${name} is reserved and cannot carry a credential`;
+  if (rules === "all" && negotiating.has(plain))
+    return `${name} is about the response and cannot carry a credential`;
   return undefined;
+}
+
+/** Identity headers of other proxies in which a claim may be sent, although others that begin alike are reserved. */
+const claimPrefixes = ["x-pomerium-claim-", "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups"];
+const claimNames = new Set(["x-forwarded-preferred-username"]);
+
+/** Why a claim cannot be sent in a header; undefined if it can. Underscores count as hyphens. */
+export function claimHeaderFault(name: string): string | undefined {
+  if (!token.test(name) || name.length > 64) return `${JSON.stringify(name)} is not a header name`;
+  const plain = plainName(name.toLowerCase());
+  if (claimNames.has(plain) || claimPrefixes.some((prefix) => plain.startsWith(prefix))) return undefined;
+  const taken =
+    credentialHeaderFault(name) !== undefined ||
+    ownHeaders.has(plain) ||
+    isFramingHeader(plain) ||
+    passesToServers(plain) ||
+    isOverrideHeader(plain);
+  return taken ? `${name} has another meaning and cannot carry a claim` : undefined;
 }
 
 /** Whether a credential is a valid header value: without control characters (RFC 9110 section 5.5). */
@@ -182,7 +212,7 @@ const listed = new Set([
   "x-forwarded-proto",
   "x-request-id",
 ]);
-/** Managed by Envoy: they frame the message or belong to one connection. */
+/** Managed by Envoy: they frame the message or belong to one connection. Not passed on, whatever the routes file says. */
 const framingHeaders = new Set([
   "connection",
   "content-length",
@@ -203,6 +233,8 @@ const ownHeaders = new Set([
   "proxy-authenticate",
   "proxy-authorization",
   "dpop",
+  "set-cookie",
+  "cookie2",
 ]);
 
 /** Whether every MCP server gets this request header. @param name in lower case */
@@ -215,15 +247,30 @@ export function isFramingHeader(name: string): boolean {
   return framingHeaders.has(name);
 }
 
-/** Why `request_headers` must not contain a header; undefined if it may. @param name in lower case */
-export function requestHeaderFault(name: string, use: "pass" | "set"): string | undefined {
-  if (isFramingHeader(name)) return `${name} frames the request and is set by Envoy`;
-  if (ownHeaders.has(name) || name.startsWith("x-pomerium-") || name.startsWith("x-mcp-auth-"))
+/**
+ * Why `request_headers` must not contain a header; undefined if it may. Underscores count as hyphens, because CGI-like servers read both
+ * alike.
+ *
+ * @param name in lower case
+ */
+export function requestHeaderFault(
+  name: string,
+  use: "pass" | "set",
+  rules: HeaderRules = "all",
+): string | undefined {
+  const all = rules === "all";
+  if (all && !token.test(name)) return `${JSON.stringify(name)} is not a header name`;
+  const plain = all ? plainName(name) : name;
+  if (isFramingHeader(plain) || (all && framing.has(plain) && plain !== "forwarded"))
+    return `${name} frames the request and is set by Envoy`;
+  if (ownHeaders.has(plain) || plain.startsWith("x-pomerium-") || plain.startsWith("x-mcp-auth-"))
     return `${name} is set or removed by the gateway`;
-  if (name.startsWith("x-envoy-")) return `${name} would control Envoy`;
-  if (name.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
-  if (use === "pass" && isIdentityHeader(name))
-    return `${name} claims an identity, and every client could send it`;
+  if (plain.startsWith("x-envoy-")) return `${name} would control Envoy`;
+  if (plain.startsWith("x-forwarded-")) return `${name} identifies the client and is set by Envoy`;
+  if (use === "set") return undefined;
+  if (isIdentityHeader(name)) return `${name} claims an identity, and every client could send it`;
+  if (all && isOverrideHeader(name))
+    return `${name} overrides what policy has decided about: the path, the method or the client's address`;
   return undefined;
 }
 

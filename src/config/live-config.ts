@@ -1,12 +1,18 @@
 import { type FSWatcher, realpathSync, statSync, watch } from "node:fs";
 import { dirname, resolve } from "node:path";
-import type { Config } from "./config.ts";
 import { buildChecked, type LoadedConfig, loadConfig, type ReferencedFiles } from "./load-config.ts";
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { fingerprint } from "./referenced-files.ts";
+import { unusableReasons } from "./reserved-routes.ts";
+import { untilRestart } from "./restart-keys.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
-import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
+import {
+  buildStoredRoutes,
+  type StoredEntry,
+  type StoredRoutesBuilt,
+  type UnusableRows,
+} from "./stored-routes.ts";
 
 /** Debounce of changes, ms: editors write in several steps. */
 const settleMs = 100;
@@ -95,16 +101,24 @@ function foldersOf(path: string): string[] {
 /** The current configuration, replaced as a whole when the file changes. */
 export interface LiveConfig {
   readonly current: CurrentRoutes;
-  /** Called after a valid file took effect. `needsRestart`: changed sections that take effect only after a restart. */
+  /** Called after a valid file took effect. `needsRestart`: changed keys that take effect only after a restart. */
   onChange(listener: (table: RouteTable, needsRestart: readonly string[]) => void): () => void;
   /** Called after an invalid file was rejected, with its problems as text. */
   onProblem(listener: (problem: string) => void): () => void;
-  /** Replaces the routes of the database, atomically. */
-  setStoredRoutes(entries: readonly StoredEntry[]): void;
-  /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
+  /**
+   * Replaces the routes of the database, atomically.
+   * @param unusable rows whose entry cannot be decrypted, and rejected rows
+   */
+  setStoredRoutes(entries: readonly StoredEntry[], unusable?: UnusableRows): void;
+  /** Why stored routes are not in effect, by id. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
-  /** A dry run of `setStoredRoutes`. */
-  tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
+  /** Stored routes that are in effect without their credential, by id: requests get 503. */
+  withoutCredential(): ReadonlyMap<string, readonly Problem[]>;
+  /**
+   * A dry run of `setStoredRoutes`, beside the unusable rows in effect.
+   * @param removed the id of a row that is deleted
+   */
+  tryStoredRoutes(entries: readonly StoredEntry[], removed?: string): StoredRoutesBuilt;
   /** Problems of the newest file, including warnings. */
   lastProblems(): readonly Problem[];
   /** Why the newest file was rejected; undefined if it is in effect. */
@@ -117,19 +131,8 @@ interface ConfigMetrics {
   readonly configLoads: { inc(labels: { outcome: "loaded" | "rejected" }): void };
   readonly configLastLoadSuccessful: { set(value: number): void };
   readonly routes: { set(labels: { source: "file" | "database" }, value: number): void };
-  readonly routesRejected: { set(value: number): void };
+  readonly routesRejected: { set(labels: { reason: string }, value: number): void };
 }
-
-/** Sections that are read at startup only: changes take effect after a restart. */
-const readAtStart = ({ listen, workers, paths, database, encryption, audit, log }: Config) => ({
-  listen,
-  workers,
-  paths,
-  database,
-  encryption,
-  audit,
-  log,
-});
 
 /**
  * Loads `file`, then watches it, and the secrets it refers to.
@@ -151,10 +154,11 @@ export function createLiveConfig(deps: {
   const before = fingerprints([resolve(file)]);
   const first = loadConfig(file, env, { listeners, workers });
   if (!first.ok) throw new InvalidConfig(first.problems);
-  const started = readAtStart(first.config);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
+  let unusable: UnusableRows | undefined;
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
+  let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
   let table = buildTable(undefined);
   let problems = first.problems;
   let rejection: string | undefined;
@@ -200,14 +204,8 @@ export function createLiveConfig(deps: {
       return;
     }
     rejection = undefined;
-    const wanted = new Map(Object.entries(readAtStart(loaded.config)));
-    const needsRestart = Object.entries(started)
-      .filter(([section, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(section)))
-      .map(([section]) => section);
-    // `envoy.sidecar` follows from `listen` and `workers`.
-    const moved = needsRestart.includes("listen") || needsRestart.includes("workers");
-    const sidecar = (moved ? inFile : loaded.config).envoy.sidecar;
-    inFile = { ...loaded.config, ...started, envoy: { ...loaded.config.envoy, sidecar } };
+    const { config, needsRestart } = untilRestart(inFile, loaded.config);
+    inFile = config;
     table = buildTable(table);
     for (const listener of changes) listener(table, needsRestart);
   }
@@ -218,28 +216,47 @@ export function createLiveConfig(deps: {
     if (sizeOf(file) <= loadedAtOnceBytes) return loadConfig(file, env, options);
     const { problems, files, parsed } = await loadOnThread(file, env, options, closing.signal);
     if (!parsed) return { ok: false, problems, files };
-    const config = await buildChecked({ file, env, options, parsed, files });
-    return { ok: true, config, problems, files, parsed };
+    try {
+      const config = await buildChecked({ file, env, options, parsed, files });
+      return { ok: true, config, problems, files, parsed };
+    } catch (error) {
+      return { ok: false, problems: [...problems, notBuilt(file, error)], files };
+    }
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
-    const { config, problems: rejected } = buildStoredRoutes(inFile, stored);
-    storedProblems = rejected;
+    const built = buildStoredRoutes(inFile, stored, unusable);
+    const { config } = built;
+    storedProblems = built.problems;
+    withoutCredential = built.withoutCredential;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
-    metrics.routesRejected.set(rejected.size);
-    return createRouteTable(config, before);
+    for (const reason of unusableReasons) {
+      const { length } = config.reserved.filter((one) => one.reason === reason);
+      metrics.routesRejected.set({ reason }, length);
+    }
+    metrics.routesRejected.set({ reason: "credential_missing" }, withoutCredential.size);
+    return createRouteTable(config, before, Date.now());
   }
 
   return {
     current: () => table,
-    setStoredRoutes(entries) {
+    setStoredRoutes(entries, rows) {
       stored = entries;
+      unusable = rows;
       table = buildTable(table);
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,
-    tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
+    withoutCredential: () => withoutCredential,
+    tryStoredRoutes(entries, removed) {
+      const ids = new Set([...entries.map(({ id }) => id), removed]);
+      const others = ({ id }: { readonly id: string }) => !ids.has(id);
+      return buildStoredRoutes(inFile, entries, {
+        unreadable: unusable?.unreadable.filter(others) ?? [],
+        rejected: unusable?.rejected.filter(others) ?? [],
+      });
+    },
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(rejectionListeners, listener),
     lastProblems: () => problems,
@@ -248,6 +265,15 @@ export function createLiveConfig(deps: {
       closing.abort();
       watch.close();
     },
+  };
+}
+
+/** A checked file that cannot be built: nothing but its change, or a restart, can help. */
+function notBuilt(file: string, error: unknown): Problem {
+  return {
+    ...{ severity: "error", file, line: 1, column: 1, path: "" },
+    message: error instanceof Error ? error.message : "the file was checked, but cannot be built",
+    fix: "save the file again or restart; if it is rejected again, report this",
   };
 }
 

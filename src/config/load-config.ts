@@ -8,11 +8,13 @@ import { buildConfig, checkEgressProxies } from "./build-config.ts";
 import { checkAggregation } from "./check-aggregation.ts";
 import { checkConflicts, checkSharedSecrets } from "./check-conflicts.ts";
 import { checkIdentities } from "./check-identities.ts";
-import type { Config } from "./config.ts";
+import { claimHeaders } from "./claim-headers.ts";
+import type { Config, RouteDefaults } from "./config.ts";
 import { configSchema } from "./config-schema.ts";
+import { checkDatabase } from "./database.ts";
 import { createFields, type FieldContext } from "./field-types.ts";
 import { checkFleet } from "./fleet.ts";
-import { checkDatabase, checkPlainListeners, listenerFaults } from "./listeners.ts";
+import { checkPlainListeners, listenerFaults } from "./listeners.ts";
 import { parsePolicy } from "./parse-policy.ts";
 import { adoptPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
@@ -39,6 +41,8 @@ export type LoadedConfig =
       readonly ok: false;
       readonly problems: readonly Problem[];
       readonly files: ReferencedFiles;
+      /** Whether a value is invalid, so that it was not checked how the settings go together. */
+      readonly unfinished?: boolean;
     };
 
 /** What a file refers to, by absolute path. */
@@ -107,7 +111,7 @@ export function loadConfig(file: string, env: Environment, options: LoadOptions 
       message: `the file cannot be read (${code})`,
       fix: "name a file that this process can read with --config, or in ENVOY_MCP_AUTH_CONFIG",
     };
-    return { ok: false, problems: [problem], files: new Map() };
+    return { ok: false, problems: [problem], files: new Map(), unfinished: true };
   }
   const source = configSource(file, text);
   const reporter = createReporter(file, source);
@@ -125,7 +129,7 @@ export function loadConfig(file: string, env: Environment, options: LoadOptions 
   }
   const problems = reporter.problems();
   return config === undefined || problems.some(({ severity }) => severity === "error")
-    ? { ok: false, problems, files }
+    ? { ok: false, problems, files, unfinished: config === undefined }
     : { ok: true, config, problems, files, parsed: { value: source.value, worldReadable } };
 }
 
@@ -208,6 +212,7 @@ function* readInSteps(
   const adopted = adoptPomeriumKeys(rest, reporter);
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
+  const globalClaims = claimHeaders(top?.jwt_claims_headers);
   const routes: { route: Route; path: ConfigPath }[] = [];
   // An empty list is valid: all routes are in the database.
   if (!Array.isArray(entries)) {
@@ -218,7 +223,11 @@ function* readInSteps(
       "key",
     );
   } else {
-    const defaults = { passIdentityHeaders: top?.pass_identity_headers ?? true, policy: sharedPolicy };
+    const defaults: RouteDefaults = {
+      passIdentityHeaders: top?.pass_identity_headers ?? true,
+      claimHeaders: globalClaims,
+      policy: sharedPolicy,
+    };
     for (const [index, entry] of entries.entries()) {
       yield;
       const path = ["routes", index];

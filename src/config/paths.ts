@@ -38,16 +38,17 @@ function dotSegment(path: string): string | undefined {
 
 /**
  * Normalizes an authority (`Host`, `:authority`) to the form of routes: lower case, without `:443`. Undefined for authorities that no
- * valid client sends: empty, user info, a trailing dot, non-ASCII, an invalid port.
+ * valid client sends: empty, user info, a trailing dot, non-ASCII, an invalid port. A port with leading zeros is invalid, too: Envoy does
+ * not take it for the same host.
  */
 export function normalizeHost(authority: string): string | undefined {
-  const match = /^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?$/.exec(
+  const match = /^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::([1-9][0-9]{0,4}))?$/.exec(
     authority,
   );
   if (match?.[1] === undefined) return undefined;
   const name = match[1].toLowerCase();
   const port = match[2] === undefined ? 443 : Number(match[2]);
-  if (port === 0 || port > 65_535) return undefined;
+  if (port > 65_535) return undefined;
   return port === 443 ? name : `${name}:${port}`;
 }
 

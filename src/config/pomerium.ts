@@ -91,10 +91,6 @@ export const pomeriumKeys: Readonly<Record<"global" | "route", Readonly<Record<s
         "set require_client_certificate in Envoy, then remove the line",
       ),
     ),
-    jwt_claims_headers: error(
-      "the upstream would trust headers that are neither set nor removed",
-      "make the upstream read the claims of X-Pomerium-Jwt-Assertion",
-    ),
     ...each(
       "jwt_groups_filter jwt_groups_filter_infer_from_ppl",
       error(

@@ -1,16 +1,23 @@
 import { z } from "zod";
 import type { WellKnownText } from "../model/route.ts";
+import { claimHeadersSchema } from "./claim-headers.ts";
 import type { Fields } from "./field-types.ts";
 import { requestHeaderFault } from "./header-names.ts";
+import { labelsSchema } from "./labels.ts";
 import { pathFault } from "./paths.ts";
 import { upstreamAuthSchemas } from "./upstream-auth/upstream-auth.ts";
 
 const kib = 1024;
 
-function rejectHeaders(use: "pass" | "set") {
+function rejectHeaders(use: "pass" | "set", { headerRules }: Fields) {
   return (names: readonly string[], issues: z.RefinementCtx): void => {
     for (const [index, name] of names.entries()) {
-      const message = requestHeaderFault(name.toLowerCase(), use);
+      const twin = names.slice(0, index).find((one) => one.toLowerCase() === name.toLowerCase());
+      const message =
+        requestHeaderFault(name.toLowerCase(), use, headerRules) ??
+        (use === "set" && headerRules === "all" && twin !== undefined
+          ? `${name} and ${twin} are one header`
+          : undefined);
       if (message === undefined) continue;
       const path = [use === "pass" ? index : name];
       issues.addIssue({ code: "custom", path, message, params: { fix: `remove ${name}` } });
@@ -18,9 +25,18 @@ function rejectHeaders(use: "pass" | "set") {
   };
 }
 
+/** An empty list says nothing, and is usually the rest of an edit. Of a stored route, its names may have been removed. */
+function rejectEmpty(key: string, { literal }: Fields) {
+  return (names: readonly string[], issues: z.RefinementCtx): void => {
+    if (names.length > 0 || literal) return;
+    const params = { fix: `name at least one header, or remove ${key}` };
+    issues.addIssue({ code: "custom", message: `${key} is empty`, params });
+  };
+}
+
 /** An entry of `routes` without its `policy`, as written: snake_case, defaults filled in. */
 export function routeSchema(f: Fields) {
-  const { upstreamAuth, upstreamOAuth2, header } = upstreamAuthSchemas(f);
+  const { upstreamAuth, upstreamOAuth2, header, headerValue } = upstreamAuthSchemas(f);
   const tools = z
     .strictObject({ allow: z.array(f.text()).optional(), deny: z.array(f.text()).optional() })
     .optional();
@@ -51,10 +67,15 @@ export function routeSchema(f: Fields) {
     tools,
     request_headers: f
       .section({
-        pass: z.array(z.string()).superRefine(rejectHeaders("pass")).default([]),
+        pass: z
+          .array(z.string())
+          .superRefine(rejectHeaders("pass", f))
+          .superRefine(rejectEmpty("pass", f))
+          .default([]),
         set: z
-          .record(header, f.secret())
-          .superRefine((given, issues) => rejectHeaders("set")(Object.keys(given), issues))
+          .record(header, headerValue)
+          .superRefine((given, issues) => rejectHeaders("set", f)(Object.keys(given), issues))
+          .superRefine((given, issues) => rejectEmpty("set", f)(Object.keys(given), issues))
           .default({}),
       })
       .optional(),
@@ -66,6 +87,8 @@ export function routeSchema(f: Fields) {
     name: f.text().optional(),
     description: z.string().optional(),
     logo_url: f.url({ http: true }).optional(),
+    /** For applications and people: listings show them, the gateway does not read them. */
+    labels: labelsSchema().optional(),
     from: f.text(),
     /** Required, except for an aggregated route. */
     to: f.oneOrMore(f.url({ http: true })).optional(),
@@ -111,6 +134,7 @@ export function routeSchema(f: Fields) {
       .optional(),
     allow_any_authenticated_user: z.boolean().optional(),
     pass_identity_headers: z.boolean().optional(),
+    jwt_claims_headers: claimHeadersSchema().optional(),
     preserve_host_header: z.boolean().optional(),
     tls_upstream_server_name: f.text().optional(),
     tls_server_name: f.text().optional(),

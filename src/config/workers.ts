@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { memoryOfContainer } from "../workers/heap-shape.ts";
+import { memoryOfContainer } from "../util/container-memory.ts";
 import type { Config } from "./config.ts";
 import { isTcp } from "./listeners.ts";
 import type { Reporter } from "./reporter.ts";

@@ -4,7 +4,7 @@ import { stringify } from "yaml";
 import type { Config } from "../config/config.ts";
 import { thisUser, UnusableSetting } from "../util/unusable-setting.ts";
 import { clusters } from "./clusters.ts";
-import { listeners } from "./listener.ts";
+import { listenerCertificate, listeners } from "./listener.ts";
 import { envoyAddress, type Json, typeUrl } from "./proto-json.ts";
 import { watchedFile, xdsResources } from "./xds-resources.ts";
 
@@ -122,10 +122,11 @@ export function renderYaml(value: Json): string {
 }
 
 /**
- * Writes `cds.yaml`, `rds.yaml` (and one `rds-LISTENER.yaml` for each further listener), `lds.yaml` and `bootstrap.yaml` into `folder`, which is created if missing. Each file is replaced
- * by rename, so that a running Envoy never reads an incomplete file. If they contain a secret, only this user can read them, and
- * Envoy must run as the same user. Clusters come first: a route must not name a missing cluster. A change of routes leaves
- * `lds.yaml` unchanged: Envoy closes the connections of a replaced listener, including event streams.
+ * Writes `cds.yaml`, `rds.yaml` (and one `rds-LISTENER.yaml` for each further listener), `sds.yaml`, `lds.yaml` and `bootstrap.yaml` into
+ * `folder`, which is created if missing. Each file is replaced by rename, so that a running Envoy never reads an incomplete file. If they
+ * contain a secret, only this user can read them, and Envoy must run as the same user. Clusters come first: a route must not name a
+ * missing cluster. A change of routes, and a renewed certificate, leave `lds.yaml` unchanged: Envoy closes the connections of a replaced
+ * listener, including event streams.
  *
  * @param before the previous configuration: its clusters stay until the next write.
  * @throws UnusableSetting if the folder cannot be created or written to; other file system errors
@@ -134,14 +135,22 @@ export function writeXdsDir(config: Config, folder: string, before?: Config): re
   const xdsDir = resolve(folder);
   makeXdsDir(xdsDir);
   const mode = config.listen.envoySecrets.length > 0 ? 0o600 : 0o644;
-  const routesFrom = (name: string) => watchedFile(xdsDir, routesFile(name));
-  const resources = xdsResources(config, routesFrom, before?.routes);
+  const sources = {
+    routes: (name: string) => watchedFile(xdsDir, routesFile(name)),
+    certificate: watchedFile(xdsDir, "sds.yaml"),
+  };
+  const resources = xdsResources(config, sources, before?.routes);
   const files: Readonly<Record<string, Json>> = {
     "cds.yaml": { resources: resources.clusters },
     // Envoy rejects a file with more than one.
     ...Object.fromEntries(
       resources.routes.map((routes) => [routesFile(String(routes.name)), { resources: [routes] }]),
     ),
+    "sds.yaml": {
+      resources: [
+        { "@type": typeUrl("extensions.transport_sockets.tls.v3.Secret"), ...listenerCertificate(config) },
+      ],
+    },
     "lds.yaml": { resources: resources.listeners },
     "bootstrap.yaml": envoyBootstrap(config, { xdsDir }),
   };

@@ -13,7 +13,8 @@ export const retryElsewhere: { readonly [key: string]: Json } = {
       typed_config: { "@type": typeUrl("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate") },
     },
   ],
-  host_selection_retry_max_attempts: 5,
+  // Each attempt is the next entry of the ring: with five, one user in 64 would be stuck with the failed one of two hosts.
+  host_selection_retry_max_attempts: 50,
 };
 
 /** Runs on routes where policy inspects bodies, before the body is buffered. */
@@ -22,6 +23,8 @@ export const headerCheckFilter = "envoy_mcp_auth.header_check";
 export const ownBodyFilter = "envoy_mcp_auth.own_body";
 /** How much of a body Envoy buffers before the check has responded; later filters request more if they need it. Bytes. */
 export const earlyBytes = 64 * 1024;
+/** The tool of a `tools/call`, for the access log. */
+const toolOfCall = ["params", "name"] as const;
 /** Above any `limits.body_bytes`, so that the sidecar rejects a longer body, with a reason. Bytes. */
 export const ownBodyBytes = 64 * 1024;
 
@@ -79,9 +82,12 @@ export function httpFilters(config: Config): Json[] {
         "@type": typeUrl("extensions.filters.http.mcp.v3.Mcp"),
         traffic_mode: "PASS_THROUGH",
         request_storage_mode: "DYNAMIC_METADATA",
-        // What `ext-proc-filter.ts` matches; by default, the protocol version and the client's name would be recorded.
+        // What `ext-proc-filter.ts` matches, and the tool for the access log; by default, the protocol version and the client's name would be recorded.
         parser_config: {
-          methods: [{ method: "initialize", extraction_rules: [{ path: elicitationOfClient.join(".") }] }],
+          methods: [
+            { method: "initialize", extraction_rules: [{ path: elicitationOfClient.join(".") }] },
+            { method: "tools/call", extraction_rules: [{ path: toolOfCall.join(".") }] },
+          ],
         },
       },
     },
@@ -146,6 +152,10 @@ export function accessLog(): Json {
           flags: "%RESPONSE_FLAGS%",
           route: "%ROUTE_NAME%",
           mcp: "%DYNAMIC_METADATA(envoy.filters.http.mcp:method)%",
+          // The client writes the name: a longer one is cut.
+          tool: `%DYNAMIC_METADATA(envoy.filters.http.mcp:${toolOfCall.join(":")}):256%`,
+          user: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:user)%",
+          mcp_client: "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:client)%",
           client: "%DOWNSTREAM_REMOTE_ADDRESS%",
           upstream: "%UPSTREAM_HOST%",
           duration_ms: "%DURATION%",

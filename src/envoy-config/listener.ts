@@ -21,26 +21,31 @@ import { virtualHosts } from "./virtual-hosts.ts";
  */
 type Peers = "tls" | "terminator" | "loopback" | "sidecar";
 
+/** Where Envoy gets parts of a listener from (`ConfigSource`). */
+export interface ListenerSources {
+  readonly routes: (routeConfiguration: string) => Json;
+  /** Of `listenerCertificate`. Without it, Envoy reads the files once, when it creates the listener. */
+  readonly certificate?: Json;
+}
+
 /**
  * The listeners: one for all https origins, one per port for loopback origins such as `http://localhost`, and one for the sidecar if
  * there are aggregated routes.
  *
- * @param routesFrom where Envoy gets a listener's routes from (`ConfigSource`): a change of the listener would close its connections. Without
- *   it, they are part of the listener.
+ * @param sources where Envoy gets what changes while it runs: a change of the listener would close its connections. Without them, the
+ *   routes are part of the listener.
  */
-export function listeners(
-  config: Config,
-  routesFrom?: (routeConfiguration: string) => Json,
-): { readonly [key: string]: Json }[] {
+export function listeners(config: Config, sources?: ListenerSources): { readonly [key: string]: Json }[] {
   const { listen, tls } = config.envoy;
   const atEnvoyListen = tls.terminatedBy === undefined ? "tls" : "terminator";
   return routeConfigurations(config).map(({ name, address, routes }) => {
     const peers = address === undefined ? atEnvoyListen : name === memberListener ? "sidecar" : "loopback";
     const routing: { readonly [key: string]: Json } =
-      routesFrom === undefined
+      sources === undefined
         ? { route_config: routes }
-        : { rds: { route_config_name: name, config_source: routesFrom(name) } };
-    return listener(config, { name, address: address ?? listen, peers, routing });
+        : { rds: { route_config_name: name, config_source: sources.routes(name) } };
+    const certificateFrom = sources?.certificate;
+    return listener(config, { name, address: address ?? listen, peers, routing, certificateFrom });
   });
 }
 
@@ -123,9 +128,10 @@ function listener(
     readonly address: string;
     readonly peers: Peers;
     readonly routing: { readonly [key: string]: Json };
+    readonly certificateFrom: Json | undefined;
   },
 ): { readonly [key: string]: Json } {
-  const { name, address, peers, routing } = given;
+  const { name, address, peers, routing, certificateFrom } = given;
   return {
     name,
     address: envoyAddress(address),
@@ -136,7 +142,7 @@ function listener(
     tcp_keepalive: { keepalive_time: 60, keepalive_interval: 15, keepalive_probes: 4 },
     filter_chains: [
       {
-        ...transport(config, peers),
+        ...transport(config, peers, certificateFrom),
         filters: [{ name: "http", typed_config: connectionManager(config, peers, routing) }],
       },
     ],
@@ -144,7 +150,11 @@ function listener(
 }
 
 /** Transport and allowed peers: Envoy closes a connection that matches no filter chain. */
-function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: Json } {
+function transport(
+  { envoy }: Config,
+  peers: Peers,
+  certificateFrom: Json | undefined,
+): { readonly [key: string]: Json } {
   switch (peers) {
     case "loopback":
     case "sidecar":
@@ -168,19 +178,36 @@ function transport({ envoy }: Config, peers: Peers): { readonly [key: string]: J
             common_tls_context: {
               tls_params: { tls_minimum_protocol_version: "TLSv1_2" },
               alpn_protocols: ["h2", "http/1.1"],
-              tls_certificates: [
-                {
-                  certificate_chain: { filename: envoy.tls.certificate },
-                  private_key: { filename: envoy.tls.key },
-                  // Envoy loads a renewed certificate without a restart.
-                  watched_directory: { path: dirname(envoy.tls.certificate) },
-                },
-              ],
+              ...(certificateFrom === undefined
+                ? { tls_certificates: [certificateFiles(envoy.tls)] }
+                : {
+                    tls_certificate_sds_secret_configs: [
+                      { name: certificateName, sds_config: certificateFrom },
+                    ],
+                  }),
             },
           },
         },
       };
   }
+}
+
+const certificateName = "certificate";
+
+/** The https listener's certificate and key. Envoy reads them again when a file is moved into their folder. */
+export function listenerCertificate({ envoy }: Config): { readonly [key: string]: Json } {
+  return {
+    name: certificateName,
+    tls_certificate: {
+      ...certificateFiles(envoy.tls),
+      // Envoy ignores it in a certificate that is part of a listener.
+      watched_directory: { path: dirname(envoy.tls.certificate) },
+    },
+  };
+}
+
+function certificateFiles({ certificate, key }: Config["envoy"]["tls"]): { readonly [key: string]: Json } {
+  return { certificate_chain: { filename: certificate }, private_key: { filename: key } };
 }
 
 /** Header mutations before Envoy processes a request, and selects its route. */

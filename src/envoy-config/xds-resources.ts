@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../model/route.ts";
 import { clusters } from "./clusters.ts";
-import { listeners, routeConfigurations } from "./listener.ts";
+import { type ListenerSources, listeners, routeConfigurations } from "./listener.ts";
 import { type Json, typeUrl } from "./proto-json.ts";
 
 /** The resources that Envoy takes from elsewhere than its bootstrap: CDS, RDS and LDS. */
@@ -22,12 +22,12 @@ export type XdsResource = { readonly [key: string]: Json };
  * What Envoy takes over from a configuration while it runs. The resources name the files of certificates and private keys, which
  * Envoy reads from its own disk. They contain one secret: `listen.envoy_secret`, if Envoy calls the sidecar over TCP.
  *
- * @param routesFrom where the listeners get their routes from (`ConfigSource`).
+ * @param sources where the listeners get their routes and their certificate from.
  * @param before routes that a running Envoy may still use: their clusters stay.
  */
 export function xdsResources(
   config: Config,
-  routesFrom: (routeConfiguration: string) => Json,
+  sources: ListenerSources,
   before?: readonly Route[],
 ): Readonly<Record<XdsType, readonly XdsResource[]>> {
   const typed = (type: XdsType, resources: readonly XdsResource[]) =>
@@ -38,7 +38,7 @@ export function xdsResources(
       "routes",
       routeConfigurations(config).map(({ routes }) => routes),
     ),
-    listeners: typed("listeners", listeners(config, routesFrom)),
+    listeners: typed("listeners", listeners(config, sources)),
   };
 }
 

@@ -11,7 +11,7 @@ import type { CheckDeps, Checked } from "./check-types.ts";
 import { isLegacyPost, type RequestFacts } from "./request.ts";
 
 export type AuthorizeResult =
-  | { readonly ok: true; readonly toolFilter?: string; readonly listId?: JsonRpcId }
+  | { readonly ok: true; readonly tool?: string; readonly toolFilter?: string; readonly listId?: JsonRpcId }
   | { readonly ok: false; readonly checked: Checked };
 
 /**
@@ -41,9 +41,9 @@ export function authorize(
   });
   switch (verdict.kind) {
     case "allow": {
-      const { toolCalls, toolFilter, listId } = verdict;
+      const { tool, toolCalls, toolFilter, listId } = verdict;
       const called = toolCalls > 0 ? deps.limiter.takeToolCalls({ ...asked, count: toolCalls }) : undefined;
-      return called ? tooMany(called, route, userId) : { ok: true, toolFilter, listId };
+      return called ? tooMany(called, route, userId, tool) : { ok: true, tool, toolFilter, listId };
     }
     case "deny": {
       const { status, reason, message, waiting } = verdict;
@@ -66,12 +66,14 @@ function denyInJsonRpc(
     userId,
     reason,
     rule,
+    tool,
   }: {
     readonly facts: RequestFacts;
     readonly route: Route;
     readonly userId: string;
     readonly reason: PolicyReason;
     readonly rule: string;
+    readonly tool?: string;
   },
 ): AuthorizeResult {
   const body = jsonRpcDenialBody(requests, facts.requestId);
@@ -79,7 +81,7 @@ function denyInJsonRpc(
   // An HTTP+SSE client ignores the body of a POST response: after a 200 it would wait on its stream.
   const status = isLegacyPost(facts, route) ? 403 : 200;
   const decision = { kind: "reply", status, headers, body } as const;
-  return { ok: false, checked: { decision, reason, route, userId, rule } };
+  return { ok: false, checked: { decision, reason, route, userId, tool, rule } };
 }
 
 /** Envoy names the upstream it routes to but does not announce bodies: policy inspects bodies only since its last change. */
@@ -119,10 +121,15 @@ export function authorizeBeforeBody(
   return { decision, reason, route, userId: caller.userId, rule };
 }
 
-function tooMany({ limit, retryAfterSeconds }: LimitReached, route: Route, userId: string): AuthorizeResult {
+function tooMany(
+  { limit, retryAfterSeconds }: LimitReached,
+  route: Route,
+  userId: string,
+  tool?: string,
+): AuthorizeResult {
   const what = limit === "requests" ? "requests" : "tool calls";
   const message = `too many ${what} to ${route.name}; try again in ${retryAfterSeconds} s`;
   const headers = [["retry-after", String(retryAfterSeconds)]] as const;
   const decision = { kind: "deny", status: 429, code: "rate_limited", message, headers } as const;
-  return { ok: false, checked: { decision, reason: `rate_limited_${limit}`, route, userId } };
+  return { ok: false, checked: { decision, reason: `rate_limited_${limit}`, route, userId, tool } };
 }

@@ -22,10 +22,14 @@ export interface Checked {
   /** Stable reason code. */
   readonly reason: string;
   readonly route?: Route;
+  /** The id of the stored route that cannot be used, instead of `route`. */
+  readonly reservedId?: string;
   readonly userId?: string;
   /** The MCP client and grant, for the audit trail; set for denials only. */
   readonly clientId?: string;
   readonly grantId?: string;
+  /** The tool that the request calls, where its body is read: several of a batch are separated by commas. For the log only. */
+  readonly tool?: string;
   /** The policy rule that decided; for the log only. */
   readonly rule?: string;
   /** Id of the aggregated route through which the caller called, if any. */

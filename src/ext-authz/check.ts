@@ -1,5 +1,6 @@
 import { returnedCookies } from "../config/cookies.ts";
 import { readProvenUpstreamPath, upstreamUrl } from "../config/paths.ts";
+import { type ReservedRoute, unusableMessages, unusableRetrySeconds } from "../config/reserved-routes.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
@@ -41,6 +42,10 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const found = table.find(facts.host, facts.path);
   const published = table.textAt(facts.host, facts.path);
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
+  if (found === undefined) {
+    const reserved = table.reservedAt(facts.host, facts.path);
+    if (reserved?.enabled && !table.isOwnPath(facts.host, facts.path)) return denyReserved(reserved);
+  }
   const named = facts.context.route;
   // A client does not recover from a challenge whose documents this Envoy does not serve yet, nor from a 404 for such a document.
   if (named === unmatched && (found?.enabled || table.isOwnPath(facts.host, facts.path)))
@@ -133,9 +138,11 @@ function admit(
 ): Checked | Promise<Checked> {
   const authorized = authorize(facts, route, caller, deps);
   if (!authorized.ok) return { ...authorized.checked, ...issuedTo(caller) };
-  return when(withOwner(caller, route, deps), (known) =>
+  const checked = when(withOwner(caller, route, deps), (known) =>
     withCredential(facts, route, known, authorized, deps),
   );
+  const { tool } = authorized;
+  return tool === undefined ? checked : when(checked, (one) => ({ ...one, tool }));
 }
 
 /** Keeps the owner of a delegated connection only while that person has a sign-in record and policy lets them reach this route. */
@@ -182,6 +189,7 @@ function withCredential(
         const { userId } = caller;
         if (reason === "too_many_callers")
           return { ...deny(route, 503, reason, tooManyCallers, headers), userId };
+        if (route.missingSecrets) return { ...deny(route, 503, reason, credentialMissing, headers), userId };
         const denial = deny(route, 503, "upstream_token_unavailable", notUsable(reason), headers);
         return { ...denial, reason, userId };
       }
@@ -279,6 +287,8 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
 }
 
 const tooManyCallers = "too many callers have come at once; try again later";
+const credentialMissing =
+  "the gateway's configuration lacks the credential for this server; its administrator has to set it";
 const noGrant =
   "its token belongs to no grant of this gateway, which the servers behind this URL need; call each of them at its own URL";
 const upstreamMismatch =
@@ -318,6 +328,13 @@ function deny(
   headers: readonly Header[] = [],
 ): Checked {
   return { decision: { kind: "deny", status, code, message, headers }, reason: code, route };
+}
+
+function denyReserved({ id, reason }: ReservedRoute): Checked {
+  return {
+    ...deny(undefined, 503, reason, unusableMessages[reason], retryAfter(unusableRetrySeconds)),
+    reservedId: id,
+  };
 }
 
 function retryAfter(seconds: number): readonly Header[] {

@@ -1,4 +1,5 @@
 import { isOwnCookie } from "../config/cookies.ts";
+import { plainName } from "../config/header-names.ts";
 import { upstreamQuery } from "../config/paths.ts";
 import type { Route } from "../model/route.ts";
 import type { Header } from "./decision.ts";
@@ -95,7 +96,7 @@ export function upstreamHeaders(
 export function passes(name: string, route: Route): boolean {
   const { identity, overrides, listed, framing, controlsEnvoy } = headerName(name);
   if (framing) return true;
-  if (identity || controlsEnvoy) return false;
+  if (identity || controlsEnvoy || route.claimHeaders?.names.has(plainName(name))) return false;
   if (route.mcp.kind === "client") return !overrides;
   if (listed) return true;
   // Servers check it against DNS rebinding, and know only their own host.

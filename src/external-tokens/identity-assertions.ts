@@ -5,6 +5,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import type { Route } from "../model/route.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Caller } from "./external-tokens.ts";
+import { passedClaims } from "./passed-claims.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
 
 /** Limit for all group names as JSON, bytes: keeps the two headers below the limit of common servers (16 KiB in total). */
@@ -53,11 +54,16 @@ type Subject = Pick<Caller, "userId" | "email" | "name" | "groups" | "claims">;
 interface Minted {
   readonly until: number;
   readonly settings: Config["identityAssertion"];
+  /** `claimHeaders.key` of the route. */
+  readonly claims: string | undefined;
   readonly headers: Headers;
 }
 type Headers = readonly (readonly [name: string, value: string])[];
 export interface Assertions {
-  /** The two assertion headers for this subject and route; none if the route passes no identity. Synchronous once minted. */
+  /**
+   * The two assertion headers for this subject and route, and those with claims that its `jwt_claims_headers` selects; none if the route
+   * passes no identity. Synchronous once minted.
+   */
   headersFor(subject: Subject, route: Route): Headers | Promise<Headers>;
 }
 
@@ -82,15 +88,19 @@ export function createAssertions(deps: {
   // Keyed by the caller object, which lives as long as the token's cache entry: needs no limit and no hash.
   const minted = new WeakMap<Subject, Map<string, Minted>>();
 
-  const mint = async (subject: Subject, { host, resource }: Route, key: string): Promise<Headers> => {
+  const mint = async (subject: Subject, route: Route, key: string): Promise<Headers> => {
     const issuedAt = Math.floor(now() / 1000);
     const signer = keys.signer("assertion");
+    const { host, resource, claimHeaders } = route;
     const { userId, groups } = subject;
     const settings = routes().config.identityAssertion;
     const asserted = assertedGroups(groups, settings, hasWithheldGroups(subject));
     if (asserted.groups_overflow) metrics?.limitsReached.inc({ limit: "assertion_groups" });
     const personClaims = { ...bounded(subject, "email"), ...bounded(subject, "name"), ...asserted };
-    const assertion = await new SignJWT(personClaims)
+    const passed = claimHeaders && passedClaims(subject, claimHeaders, ownClaims(userId, personClaims));
+    if (passed && passed.overflows > 0)
+      metrics?.limitsReached.inc({ limit: "assertion_claims" }, passed.overflows);
+    const assertion = await new SignJWT({ ...passed?.claims, ...personClaims })
       .setProtectedHeader({ alg: "ES256", typ: "JWT", kid: signer.kid })
       .setIssuer(host)
       .setAudience(key === host ? [resource, host] : resource)
@@ -101,9 +111,15 @@ export function createAssertions(deps: {
     const headers: Headers = [
       ["x-pomerium-jwt-assertion", assertion],
       ["x-pomerium-assertion", assertion],
+      ...(passed?.headers ?? []),
     ];
     const ofSubject = minted.get(subject) ?? new Map<string, Minted>();
-    ofSubject.set(key, { until: (issuedAt + mintAgainSeconds) * 1000, settings, headers });
+    ofSubject.set(key, {
+      until: (issuedAt + mintAgainSeconds) * 1000,
+      settings,
+      claims: claimHeaders?.key,
+      headers,
+    });
     minted.set(subject, ofSubject);
     return headers;
   };
@@ -113,9 +129,27 @@ export function createAssertions(deps: {
       if (!route.passIdentityHeaders) return none;
       const key = routes().isOnlyRouteOfHost(route) ? route.host : route.resource;
       const entry = minted.get(subject)?.get(key);
-      const current = entry && entry.until > now() && entry.settings === routes().config.identityAssertion;
+      const current =
+        entry &&
+        entry.until > now() &&
+        entry.settings === routes().config.identityAssertion &&
+        entry.claims === route.claimHeaders?.key;
       return current ? entry.headers : mint(subject, route, key);
     },
+  };
+}
+
+/** The claims of every assertion, by the names under which `jwt_claims_headers` selects them. */
+function ownClaims(
+  sub: string,
+  person: AssertedGroups & { readonly email?: unknown; readonly name?: unknown },
+) {
+  const text = (value: unknown) => (typeof value === "string" ? value : undefined);
+  return {
+    sub,
+    email: text(person.email),
+    name: text(person.name),
+    groups: person.groups_overflow ? undefined : person.groups,
   };
 }
 

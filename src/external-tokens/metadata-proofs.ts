@@ -69,8 +69,9 @@ export interface MetadataProofs {
   /**
    * Adds a key that is used after `publishSeconds`, when every replica knows it. Older keys stay valid for as long as a request may
    * wait for its upstream. With `revokeOld` they end at once, and pending responses that need a proof become 503.
+   * @param actor of the audit event
    */
-  rotate(publishSeconds: number, revokeOld?: boolean): Promise<string>;
+  rotate(publishSeconds: number, revokeOld?: boolean, actor?: string): Promise<string>;
   close(): void;
 }
 
@@ -104,14 +105,17 @@ export async function createMetadataProofs(deps: {
   const reload = serialized(async () => {
     keys = load(await store.signingKeys.list("check_metadata"));
   });
+  let closed = false;
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    reload().catch((error: Error) =>
+    reload().catch((error: Error) => {
+      // A command closes the database right after it has changed the keys.
+      if (closed) return;
       logger.error(
         { code: "metadata_keys_not_reloaded", reason: error.message },
         "cannot reload the check metadata keys; the known keys stay in use",
-      ),
-    );
+      );
+    });
   });
   const current = (): LoadedKey => {
     const at = now();
@@ -177,17 +181,21 @@ export async function createMetadataProofs(deps: {
           `${upstreamCookiePrefix}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
       );
     },
-    async rotate(publishSeconds, revokeOld = false) {
+    async rotate(publishSeconds, revokeOld = false, actor) {
       const key = makeKey(new Date(now()), publishSeconds);
       const keptSeconds = revokeOld ? 0 : publishSeconds + lifeSeconds + leewaySeconds;
       await store.signingKeys.rotate(key, new Date(now() + keptSeconds * 1000), {
         action: "signing_key.rotated",
+        actor,
         detail: { purpose: key.purpose, kid: key.kid },
       });
       await reload();
       return key.kid;
     },
-    close: unsubscribe,
+    close() {
+      closed = true;
+      unsubscribe();
+    },
   };
 }
 

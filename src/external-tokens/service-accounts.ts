@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { SignJWT } from "jose";
 import { needsPersonsConnection, type Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
-import type { AuditEvent } from "../store/audit-events.ts";
+import type { AuditCause, AuditEvent } from "../store/audit-events.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
 import type { Store } from "../store/store.ts";
 import type { SigningKeyRing } from "./signing-keys.ts";
@@ -45,11 +45,16 @@ export interface ServiceAccounts {
     readonly members?: readonly Route[];
     readonly ownerId?: string;
     readonly lifetime: number;
+    /** Of the audit event. */
+    readonly actor?: string;
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
-  /** All service accounts by name, in pages. */
-  list(): AsyncIterable<readonly ServiceAccount[]>;
-  /** False: no account has this name. */
-  revoke(name: string): Promise<boolean>;
+  /** All service accounts by name, in pages. @param after begins after this one */
+  list(after?: Pick<ServiceAccount, "userId" | "grantId">): AsyncIterable<readonly ServiceAccount[]>;
+  /**
+   * @param cause for the audit event
+   * @returns false: no account has this name
+   */
+  revoke(name: string, cause?: AuditCause): Promise<boolean>;
 }
 
 /** The client id of all service accounts: they have no MCP client that a person would know by name. */
@@ -88,7 +93,7 @@ export function createServiceAccounts(deps: {
   const grantsOf = (userId: string) => store.authorizationServerRecords.grants({ userId, clientId });
 
   return {
-    async create({ name, routes, members = [], ownerId, lifetime }) {
+    async create({ name, routes, members = [], ownerId, lifetime, actor }) {
       const userId = userIdOf(name);
       if ((await grantsOf(userId)).length > 0) throw new ServiceAccountExists(name);
       const grantId = randomUUID();
@@ -123,6 +128,7 @@ export function createServiceAccounts(deps: {
       const record = { model: "Grant", id: grantId, payload, expiresAt };
       const audit: AuditEvent = {
         action: "service_account.created",
+        actor,
         userId,
         clientId,
         grantId,
@@ -152,11 +158,11 @@ export function createServiceAccounts(deps: {
       };
       return { account, tokens };
     },
-    async *list() {
-      for await (const grants of store.authorizationServerRecords.grantPages({ clientId }))
+    async *list(after) {
+      for await (const grants of store.authorizationServerRecords.grantPages({ clientId }, after))
         yield await accountsOf(grants);
     },
-    async revoke(name) {
+    async revoke(name, cause) {
       const userId = userIdOf(name);
       const grants = await grantsOf(userId);
       for (const { grantId } of grants) {
@@ -165,6 +171,7 @@ export function createServiceAccounts(deps: {
           userId,
           clientId,
           grantId,
+          ...cause,
         });
       }
       return grants.length > 0;

@@ -35,8 +35,14 @@ export interface SigningKeyRing {
   /**
    * Adds a key that signs after `publishSeconds`, when verifiers have fetched it. Older keys stay published for another
    * `keepSeconds`, which must cover the longest lifetime of the tokens they signed.
+   * @param actor of the audit event
    */
-  rotate(purpose: SigningPurpose, publishSeconds: number, keepSeconds: number): Promise<string>;
+  rotate(
+    purpose: SigningPurpose,
+    publishSeconds: number,
+    keepSeconds: number,
+    actor?: string,
+  ): Promise<string>;
   close(): void;
 }
 
@@ -83,14 +89,17 @@ export async function createSigningKeys(deps: {
   for (const purpose of everyPurpose) {
     await put(purpose, await store.signingKeys.ensure(purpose, () => makeKey(purpose, new Date(now()))));
   }
+  let closed = false;
   const unsubscribe = store.notifications.subscribe((change) => {
     if (change.table !== "signing_key" && change.table !== "everything") return;
-    reload().catch((error: Error) =>
+    reload().catch((error: Error) => {
+      // A command closes the database right after it has changed the keys.
+      if (closed) return;
       logger.error(
         { code: "signing_keys_not_reloaded", reason: error.message },
         "cannot reload the signing keys; the known keys stay in use",
-      ),
-    );
+      );
+    });
   });
 
   const published = (purpose: SigningPurpose) =>
@@ -117,19 +126,21 @@ export async function createSigningKeys(deps: {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    async rotate(purpose, publishSeconds, keepSeconds) {
+    async rotate(purpose, publishSeconds, keepSeconds, actor) {
       const key = await makeKey(purpose, new Date(now()), publishSeconds);
       const seconds = publishSeconds + keepSeconds;
       // A key that ends at once has ended by every replica's clock.
       const oldExpireAt = new Date(seconds === 0 ? 0 : now() + seconds * 1000);
       await store.signingKeys.rotate(key, oldExpireAt, {
         action: "signing_key.rotated",
+        actor,
         detail: { purpose, kid: key.kid },
       });
       await reload();
       return key.kid;
     },
     close() {
+      closed = true;
       unsubscribe();
       listeners.clear();
     },

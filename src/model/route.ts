@@ -122,6 +122,16 @@ export interface Aggregate {
   readonly prefix: string;
 }
 
+/** Claims that the upstream gets in headers and in the identity assertion. */
+export interface ClaimHeaders {
+  /** Header names in lower case. */
+  readonly claims: readonly (readonly [header: string, claim: string])[];
+  /** Names that a client's headers must not have, with hyphens for underscores: those of `claims`, and of other routes. */
+  readonly names: ReadonlySet<string>;
+  /** Equal for equal `claims`. */
+  readonly key: string;
+}
+
 /** One `from` -> `to` entry of the routes file. Immutable. */
 export interface Route {
   /** Configured, or derived from `from`, so that reordering the file does not change it. */
@@ -129,6 +139,8 @@ export interface Route {
   readonly name: string;
   readonly description: string;
   readonly logoUrl?: string;
+  /** Set by the operator for applications and people; shown in listings. */
+  readonly labels?: Readonly<Record<string, string>>;
   /** `https://host[:port]`, lower case, default port left out. */
   readonly origin: string;
   /** The authority clients send in `Host`: `host[:port]`, lower case, default port left out. */
@@ -150,9 +162,13 @@ export interface Route {
   /** Path below `from` of the endpoint that a client requests; only on copies for a single request (`paths.ts`). */
   readonly askedPath?: string;
   readonly mcp: RouteMcp;
+  /** Paths of secrets that an administrator has cleared: until they are set again, no request reaches the upstream. */
+  readonly missingSecrets?: readonly string[];
   readonly policy?: PolicySource;
-  /** Whether the upstream gets the identity assertion headers. */
+  /** Whether the upstream gets the identity assertion headers, and those of `claimHeaders`. */
   readonly passIdentityHeaders: boolean;
+  /** Further claims for the upstream; absent if none are configured. */
+  readonly claimHeaders?: ClaimHeaders;
   /** If false, requests get 404, and connect and callback are blocked. */
   readonly enabled: boolean;
   /** Fixed public texts of the route's host, by path. */
@@ -163,6 +179,19 @@ export interface Route {
   readonly preserveHostHeader?: boolean;
   /** Per user. */
   readonly rateLimit?: { readonly requestsPerMinute?: number; readonly toolCallsPerMinute?: number };
+}
+
+/** What discovery found when the route was last created, enabled or changed. Shown to administrators only, and never used. */
+export interface RouteDiscovery {
+  readonly issuer: string;
+  readonly authorization_endpoint?: string;
+  readonly token_endpoint?: string;
+  /** Requested from users. */
+  readonly scopes: readonly string[];
+  readonly client_id: string;
+  readonly registered_how: "configured" | "document" | "registered";
+  /** RFC 3339. */
+  readonly at: string;
 }
 
 /** Pomerium's policy language, parsed and validated by `config/`, compiled by `policy/`. */

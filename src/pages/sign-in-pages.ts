@@ -40,6 +40,20 @@ export function switchPersonPage(page: {
   });
 }
 
+/** What the button on the sign-out page ends. */
+const signOutWords = {
+  browser: {
+    button: "Sign out",
+    ends: "Signing out ends your session here and on all servers of this gateway in this browser.",
+    keeps: "Applications you allowed keep their access until you revoke it under",
+  },
+  everything: {
+    button: "Sign out everywhere",
+    ends: "Signing out ends your sessions in all browsers, and the access of all applications you allowed: each must be allowed again.",
+    keeps: "The gateway keeps your connections to servers until you disconnect them under",
+  },
+} as const;
+
 /** Asks for confirmation before signing out. */
 export function signOutPage(page: {
   person: string;
@@ -47,15 +61,17 @@ export function signOutPage(page: {
   csrf: string;
   /** The portal. */
   connections: string;
+  ends: keyof typeof signOutWords;
 }): string {
+  const { button, ends, keeps } = signOutWords[page.ends];
   return layout({
     title: "Sign out",
-    content: html`<h1>Sign out?</h1>
-<p>You are signed in as <strong>${page.person}</strong>. Signing out ends your session here and on all servers of this gateway in this browser.</p>
-<p class="muted">Applications you allowed keep their access until you revoke it under <a href="${page.connections}">your connections</a>.</p>
+    content: html`<h1>${button}?</h1>
+<p>You are signed in as <strong>${page.person}</strong>. ${ends}</p>
+<p class="muted">${keeps} <a href="${page.connections}">your connections</a>.</p>
 <form method="post" action="${page.action}">
 <input type="hidden" name="csrf" value="${page.csrf}">
-<p class="actions"><a class="button" href="${page.connections}">Stay signed in</a><button class="primary" type="submit">Sign out</button></p>
+<p class="actions"><a class="button" href="${page.connections}">Stay signed in</a><button class="primary" type="submit">${button}</button></p>
 </form>`,
   });
 }

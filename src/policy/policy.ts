@@ -55,6 +55,7 @@ export interface DeniedRequests {
 /**
  * The decision of policy on one request. `rule` goes to the audit event and the debug log, never to the caller.
  *
+ * - `tool`, where the body is read: the names of the tools that it calls.
  * - `allow`: `toolCalls` counts against the tool-call rate limit. `toolFilter`, if present, must be passed to ext_proc (in the
  *   ext_authz metadata): the response may list tools that the caller must not see.
  * - `deny`: an HTTP error with `status`; `waiting` requests, if any, are answered as for `deny_call`.
@@ -64,6 +65,7 @@ export type PolicyDecision =
   | {
       readonly kind: "allow";
       readonly rule: string;
+      readonly tool?: string;
       readonly toolCalls: number;
       readonly toolFilter?: string;
       /** Id of the request for the list. */
@@ -82,6 +84,7 @@ export type PolicyDecision =
   | (DeniedRequests & {
       readonly kind: "deny_call";
       readonly rule: string;
+      readonly tool?: string;
       readonly reason: PolicyReason;
     });
 

@@ -126,16 +126,17 @@ function allow(
   input: PolicyInput,
   messages: readonly JsonRpcMessage[],
 ): PolicyDecision {
-  const toolCalls = messages.filter((message) => toolOf(message) !== null).length;
+  const tools = toolsOf(messages);
+  const called = { toolCalls: tools.length, ...named(tools) };
   const mayList =
     input.method === "GET" ||
     messages.some((message) => "method" in message && message.method === "tools/list");
-  if (!mayList) return { kind: "allow", rule, toolCalls };
+  if (!mayList) return { kind: "allow", rule, ...called };
   // Listed tools are called by POST, whatever method requests the list.
   const callable = rules.callableTools({ ...factsOf({ ...input, method: "POST" }) });
   return callable === true
-    ? { kind: "allow", rule, toolCalls }
-    : { kind: "allow", rule, toolCalls, toolFilter: JSON.stringify(callable), ...listIdOf(messages) };
+    ? { kind: "allow", rule, ...called }
+    : { kind: "allow", rule, ...called, toolFilter: JSON.stringify(callable), ...listIdOf(messages) };
 }
 
 function listIdOf(messages: readonly JsonRpcMessage[]): { readonly listId?: JsonRpcId } {
@@ -161,7 +162,15 @@ function denyCalls(
     return [answer];
   });
   // Without an id, JSON-RPC has no response.
-  return denied.length === 0 ? deny(rule, reason) : { kind: "deny_call", rule, reason, denied, batch };
+  return denied.length === 0
+    ? deny(rule, reason)
+    : { kind: "deny_call", rule, reason, denied, batch, ...named(toolsOf(messages)) };
+}
+
+const toolsOf = (messages: readonly JsonRpcMessage[]) => messages.flatMap((message) => toolOf(message) ?? []);
+
+function named(tools: readonly string[]): { readonly tool?: string } {
+  return tools.length === 0 ? {} : { tool: tools.join(", ") };
 }
 
 function reasonFor(message: JsonRpcMessage | undefined): "tool_not_allowed" | "method_not_allowed" {

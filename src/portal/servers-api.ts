@@ -2,6 +2,7 @@ import Router from "@koa/router";
 import type { Context } from "koa";
 import { z } from "zod";
 import { membersOf } from "../config/aggregates.ts";
+import { labelMembers } from "../config/labels.ts";
 import { aggregateOf, consentAuth, needsPersonsConnection, type Route } from "../model/route.ts";
 import { bearerChallenge } from "../server/http/bearer-challenge.ts";
 import { openCors, readBody, requestId } from "../server/http/request.ts";
@@ -165,9 +166,11 @@ function entry({ route, url, state }: ServerState): Record<string, unknown> {
     name,
     ...(description && { description }),
     ...(logoUrl && { logo_url: logoUrl }),
+    ...labelMembers(route.labels),
     url,
     connected: state === "connected" || state === "not_needed",
     needs_oauth: consentAuth(route) !== undefined && state !== "not_needed",
+    auth_connected: state === "not_needed" || !needsPersonsConnection(route) ? null : state === "connected",
   };
 }
 

@@ -140,17 +140,7 @@ export function createRecheck(
   }
 
   async function reject(userId: string, reason: string): Promise<"rejected"> {
-    await store.browserSessions.endForUser(userId);
-    for (const { grantId, clientId } of await store.authorizationServerRecords.grants({ userId })) {
-      await store.authorizationServerRecords.revokeGrant(grantId, {
-        action: "grant.revoked",
-        userId,
-        clientId,
-        grantId,
-        reason,
-      });
-    }
-    await store.signInSessions.delete(userId, { action: "person.rejected", userId, reason });
+    await store.endAccessOfPerson(userId, { action: "person.rejected", reason });
     sessions.forget(userId);
     // Not awaited: the listeners call other servers.
     for (const listener of onRejected)

@@ -1,7 +1,7 @@
 import { decodeJwt, decodeProtectedHeader, type JWTPayload, jwtVerify } from "jose";
 import type { Context } from "koa";
 import { buildEndSessionUrl } from "openid-client";
-import type { SignInProvider } from "../config/config.ts";
+import type { Config, SignInProvider } from "../config/config.ts";
 import { errorPage, messagePage } from "../pages/error-page.ts";
 import { signOutPage } from "../pages/sign-in-pages.ts";
 import { readForm, requestId } from "../server/http/request.ts";
@@ -12,20 +12,25 @@ import type { OpenidClients } from "./providers.ts";
 import type { Sessions } from "./sessions.ts";
 import type { SignInDeps } from "./sign-in.ts";
 
-/** Sign-out: a confirmation page, a post, then the provider's sign-out (OpenID Connect RP-Initiated Logout 1.0). */
+/**
+ * Sign-out: a confirmation page, a post, then the provider's sign-out (OpenID Connect RP-Initiated Logout 1.0). `sign_out.ends` says
+ * whether it ends the sessions of this browser, or all access of the user.
+ */
 export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
   const { routes, store, logger } = deps;
 
   async function ask(ctx: Context): Promise<void> {
     const person = await sessions.person(ctx);
     const csrf = sessions.csrfToken(ctx);
-    if (!person || !csrf) return signedOut(ctx);
-    const { prefix } = routes().config.paths;
+    if (!person || !csrf) return signedOut(ctx, "nothing");
+    const { paths, signOut } = routes().config;
+    const { prefix } = paths;
     const page = signOutPage({
       person: person.email ?? person.name ?? person.userId,
       action: `${prefix}/sign_out`,
       csrf,
       connections: `${prefix}/routes`,
+      ends: signOut.ends,
     });
     sendPage(ctx, 200, page);
   }
@@ -33,7 +38,7 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
   async function end(ctx: Context): Promise<void> {
     const form = await readForm(ctx);
     const person = await sessions.person(ctx);
-    if (!person) return signedOut(ctx);
+    if (!person) return signedOut(ctx, "nothing");
     if (!sessions.csrfMatches(ctx, form.get("csrf"))) {
       const page = errorPage({
         title: "Not signed out",
@@ -45,21 +50,30 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
       });
       return sendPage(ctx, 403, page);
     }
-    await sessions.end(ctx, {
-      action: "person.signed_out",
-      userId: person.userId,
-      requestId: requestId(ctx.req),
+    const { userId } = person;
+    // Only for the provider's page: a user can sign out also if the record cannot be read.
+    const signedIn = await store.signInSessions.find(userId).catch((error: Error) => {
+      logger.warn(
+        { userId, reason: error.message },
+        "cannot read the sign-in session; signing out here only",
+      );
+      return undefined;
     });
-    sessions.forget(person.userId);
-    const elsewhere = await providerSignOut(person.userId);
-    if (!elsewhere) return signedOut(ctx);
+    const { ends } = routes().config.signOut;
+    const audit = { action: "person.signed_out", requestId: requestId(ctx.req) } as const;
+    if (ends === "everything") {
+      await store.endAccessOfPerson(userId, { ...audit, reason: "signed out by the user" });
+      await sessions.end(ctx);
+    } else await sessions.end(ctx, { ...audit, userId });
+    sessions.forget(userId);
+    const elsewhere = await providerSignOut(signedIn);
+    if (!elsewhere) return signedOut(ctx, ends);
     ctx.status = 303;
     ctx.redirect(elsewhere);
   }
 
   /** The provider's sign-out page. Without a return URL: providers reject URLs that are not registered. */
-  async function providerSignOut(userId: string): Promise<string | undefined> {
-    const signedIn = await store.signInSessions.find(userId);
+  async function providerSignOut(signedIn: SignInSession | undefined): Promise<string | undefined> {
     const provider = routes().config.signIn.providers.find(({ id }) => id === signedIn?.providerId);
     if (!signedIn?.idToken || !provider) return undefined;
     try {
@@ -75,13 +89,14 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
     }
   }
 
-  function signedOut(ctx: Context): void {
+  /** @param ended `nothing`: there was no session */
+  function signedOut(ctx: Context, ended: "nothing" | Config["signOut"]["ends"]): void {
     sendPage(
       ctx,
       200,
       messagePage({
-        title: "You are signed out",
-        text: "You can close this window.",
+        title: ended === "everything" ? "You are signed out everywhere" : "You are signed out",
+        text: ended === "nothing" ? "You can close this window." : whatEnded[ended],
         action: { label: "Sign in again", href: `${routes().config.paths.prefix}/routes` },
       }),
     );
@@ -89,6 +104,13 @@ export function createSignOut(deps: SignInDeps, clients: OpenidClients, sessions
 
   return { ask, end };
 }
+
+const whatEnded = {
+  browser:
+    "Your session in this browser has ended. Applications that you allowed keep their access. You can close this window.",
+  everything:
+    "Your sessions in all browsers and the access of all applications that you allowed have ended. You can close this window.",
+} as const satisfies Record<Config["signOut"]["ends"], string>;
 
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout";
 const alreadyUsed = "the token has been used";
@@ -98,8 +120,9 @@ const clockTolerance = 30;
 const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 /**
- * The endpoint at which the provider reports that a user has signed out (OpenID Connect Back-Channel Logout 1.0). Ends the user's
- * browser sessions; the next refresh of an external token checks with the provider whether grants are still valid.
+ * The endpoint at which the provider reports that a user has signed out (OpenID Connect Back-Channel Logout 1.0). Ends what the user's
+ * own sign-out ends, in all browsers: the browser sessions, after which the next refresh of an external token checks with the provider
+ * whether grants are still valid; or, with `sign_out.ends: everything`, the grants as well.
  */
 export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients, sessions: Sessions) {
   const { routes, store, logger } = deps;
@@ -182,6 +205,12 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
 
   async function signOut(person: SignInSession, id: string): Promise<void> {
     const { userId } = person;
+    const reason = "signed out at the sign-in provider";
+    if (routes().config.signOut.ends === "everything") {
+      await store.endAccessOfPerson(userId, { action: "person.signed_out", reason, requestId: id });
+      sessions.forget(userId);
+      return;
+    }
     // Retries if a recheck has moved it in the meantime.
     for (
       let record: SignInSession | undefined = person;
@@ -189,7 +218,6 @@ export function createBackChannelLogout(deps: SignInDeps, clients: OpenidClients
       record = await store.signInSessions.find(userId)
     )
       if (await store.signInSessions.claimCheck(userId, record.checkedAt, new Date(0))) break;
-    const reason = "signed out at the sign-in provider";
     await store.browserSessions.endForUser(userId, {
       action: "person.signed_out",
       userId,

@@ -1,5 +1,5 @@
 import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
-import type { Database } from "./database.ts";
+import { auditedIn, type Database } from "./database.ts";
 import type { Tables } from "./tables.ts";
 
 /** Filter for audit events; all given conditions must hold. */
@@ -92,9 +92,22 @@ export interface AuditEvent {
   readonly detail?: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** Why a change was made, and by whom. */
+export type AuditCause = Pick<AuditEvent, "reason" | "actor">;
+
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
-export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
-  await tx.insertInto("audit_event").values(valuesOf(event)).execute();
+export function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
+  return writeAuditEvents(tx, [event]);
+}
+
+/** The same for several events, at most a few thousand, in one statement. */
+export async function writeAuditEvents(
+  tx: Transaction<Tables>,
+  events: readonly AuditEvent[],
+): Promise<void> {
+  if (events.length === 0) return;
+  await tx.insertInto("audit_event").values(events.map(valuesOf)).execute();
+  for (const event of events) auditedIn(tx, event);
 }
 
 function valuesOf(event: AuditEvent) {

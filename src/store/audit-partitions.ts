@@ -178,7 +178,7 @@ async function createIndexes(tx: Transaction<Tables>, table: string): Promise<vo
   await sql`create index ${sql.ref(`${table}_action`)} on ${sql.table(table)} (action, id)`.execute(tx);
 }
 
-/** See migration 0020. */
+/** See migration 0022. */
 async function keepRows(db: Kysely<Tables>, table: string): Promise<void> {
   await sql`
     create trigger audit_event_kept before delete on ${sql.table(table)}

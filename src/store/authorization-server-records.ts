@@ -73,10 +73,12 @@ export interface AuthorizationServerRecords {
   clientHasGrant(clientId: string): Promise<boolean>;
   /** A user's grants, oldest first. */
   grants(filter: { readonly userId: string; readonly clientId?: string }): Promise<GrantSummary[]>;
-  /** Grants in pages, by user: constant memory, however many there are. */
-  grantPages(filter: {
-    readonly userId?: string;
-    readonly clientId?: string;
-    readonly grantId?: string;
-  }): AsyncIterable<readonly GrantSummary[]>;
+  /**
+   * Grants in pages, by user: constant memory, however many there are.
+   * @param after begins after this grant, in that order
+   */
+  grantPages(
+    filter: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string },
+    after?: Pick<GrantSummary, "userId" | "grantId">,
+  ): AsyncIterable<readonly GrantSummary[]>;
 }

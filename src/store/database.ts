@@ -38,6 +38,8 @@ export interface Database {
   write<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T>;
   /** A write with a single statement, which is its own transaction: one round trip instead of three. */
   writeAtOnce<T>(operation: string, work: (db: Kysely<Tables>) => Promise<T>): Promise<T>;
+  /** Reports an audit event that a committed `writeAtOnce` has written. */
+  readonly onAudited: (event: object) => void;
   close(): Promise<void>;
 }
 
@@ -59,6 +61,14 @@ export interface StoreMetrics {
 const untraced: InSpan = (_name, _attributes, work) => work();
 const system = { "db.system.name": "postgresql" };
 
+/** The audit events of each transaction under way. */
+const uncommitted = new WeakMap<Transaction<Tables>, object[]>();
+
+/** Has an audit event of a transaction reported once it is committed. */
+export function auditedIn(tx: Transaction<Tables>, event: object): void {
+  uncommitted.get(tx)?.push(event);
+}
+
 /** Maximum number of concurrent reads while the database is slow; further reads fail at once. */
 const maxSlowReads = 50;
 
@@ -66,6 +76,7 @@ const maxSlowReads = 50;
  * Applies timeouts, metrics and error types to every operation on `db`.
  * @param options.timeoutMs an operation that takes longer fails with `StoreUnavailable`.
  * @param options.beforeWrite rejects if nothing can be written now
+ * @param options.onAudited called with every audit event, once it is committed
  */
 export function createDatabase(
   db: Kysely<Tables>,
@@ -74,10 +85,11 @@ export function createDatabase(
     metrics?: Pick<StoreMetrics, "storeDuration">;
     inSpan?: InSpan;
     beforeWrite?: () => Promise<void>;
+    onAudited?: (event: object) => void;
     close: () => Promise<void>;
   },
 ): Database {
-  const { inSpan = untraced, beforeWrite } = options;
+  const { inSpan = untraced, beforeWrite, onAudited = () => undefined } = options;
   async function attempt<T>(operation: string, work: () => Promise<T>): Promise<T> {
     const end = options.metrics?.storeDuration.startTimer({ operation });
     const traced = inSpan(`postgres ${operation}`, { ...system, "db.operation.name": operation }, work);
@@ -114,8 +126,38 @@ export function createDatabase(
         slow = performance.now() - startedAt > options.timeoutMs / 3;
       }
     },
-    write: (operation, work) => attempt(operation, () => whenWritable(() => db.transaction().execute(work))),
+    async write(operation, work) {
+      const events: object[] = [];
+      const written = await attempt(operation, () =>
+        whenWritable(() =>
+          db.transaction().execute((tx) => {
+            uncommitted.set(tx, events);
+            return work(tx);
+          }),
+        ),
+      );
+      for (const event of events) onAudited(event);
+      return written;
+    },
     writeAtOnce: (operation, work) => attempt(operation, () => whenWritable(() => work(db))),
+    onAudited,
     close: options.close,
   };
+}
+
+/** PostgreSQL's `deadlock_detected`: another transaction locked the same rows or tables in a different order. */
+const deadlock = "40P01";
+const maxAttempts = 5;
+
+/** Repeats a transaction that Postgres has rolled back because of a deadlock. */
+export async function retriedOnDeadlock<T>(transaction: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await transaction();
+    } catch (error) {
+      const { cause } = error instanceof StoreUnavailable ? error : { cause: undefined };
+      const deadlocked = cause instanceof Error && "code" in cause && cause.code === deadlock;
+      if (!deadlocked || attempt === maxAttempts) throw error;
+    }
+  }
 }

@@ -1,7 +1,6 @@
 import { sql } from "kysely";
-import { writeAuditEvent } from "./audit-events.ts";
-import type { Database } from "./database.ts";
-import { StoreUnavailable } from "./errors.ts";
+import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
+import { type Database, retriedOnDeadlock } from "./database.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { SigningKey, signingKeys } from "./signing-keys.ts";
@@ -33,13 +32,12 @@ const tables = [
 ] as const;
 /** oidc-provider's records that grant no access: client registrations, and replay detection. */
 const kept = ["Client", "ReplayDetection"];
-/** PostgreSQL's `deadlock_detected`: another transaction locked the tables in a different order. */
-const deadlock = "40P01";
 
 /**
  * Ends all access, in one transaction that notifies every replica: grants with their records, service accounts, delegations, browser
  * sessions, sign-in records, pending authorizations, sessions of aggregated routes, and all signing keys of external tokens.
  * @param key signs external tokens from now on; older keys end
+ * @param why for the audit events
  */
 export async function endAccess(
   database: Database,
@@ -48,18 +46,10 @@ export async function endAccess(
     readonly keys: Pick<ReturnType<typeof signingKeys>, "rotateIn">;
   },
   key: SigningKey,
-  reason: string,
+  why: Pick<AuditEvent, "reason" | "actor">,
 ): Promise<EndedAccess> {
   await deps.macs.ready();
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await once();
-    } catch (error) {
-      const { cause } = error instanceof StoreUnavailable ? error : { cause: undefined };
-      const deadlocked = cause instanceof Error && "code" in cause && cause.code === deadlock;
-      if (!deadlocked || attempt === 5) throw error;
-    }
-  }
+  return retriedOnDeadlock(once);
 
   function once(): Promise<EndedAccess> {
     return database.write("end_access", async (tx) => {
@@ -86,11 +76,11 @@ export async function endAccess(
         pendingAuthorizations: await all("pending_authorization"),
         aggregateSessions: await all("aggregate_session"),
       };
-      await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
+      await writeAuditEvent(tx, { action: "access.ended", ...why, detail: { ...ended } });
       // Ends the old keys by every replica's clock.
       await deps.keys.rotateIn(tx, key, new Date(0), {
         action: "signing_key.rotated",
-        reason,
+        ...why,
         detail: { purpose: key.purpose, kid: key.kid },
       });
       await notify(tx, { table: "everything" });

@@ -30,8 +30,9 @@ export class StoreMisconfigured extends Error {
 export class DecryptionFailed extends Error {
   readonly code: "ciphertext_moved" | "ciphertext_damaged" | "encryption_key_unknown";
 
-  constructor(code: DecryptionFailed["code"], table: string, cause?: unknown) {
-    super(`cannot decrypt a row of ${table}: ${code}`, { cause });
+  /** @param advice for an operator */
+  constructor(code: DecryptionFailed["code"], table: string, cause?: unknown, advice = "") {
+    super(`cannot decrypt a row of ${table}: ${code}${advice}`, { cause });
     this.name = "DecryptionFailed";
     this.code = code;
   }

@@ -33,8 +33,9 @@ export interface RoundOptions {
 }
 
 /**
- * Deletes expired rows, so that no table grows without bound (audit events: audit-partitions.ts). Every kind is found through an index, in batches that lock few rows
- * briefly and skip rows in use. The work of a round is limited in batches and time; what is left is removed in the next rounds.
+ * Deletes expired rows, so that no table grows without bound (audit events: audit-partitions.ts). Every kind is found through an index,
+ * in batches that lock few rows briefly and skip rows in use. The work of a round is limited in batches and time; what is left is
+ * removed in the next rounds.
  * @returns number of deleted rows, per table
  * @throws the first error; the other kinds are removed nevertheless
  */

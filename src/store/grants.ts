@@ -91,14 +91,18 @@ export function grantQueries(
       return summaries(rows);
     },
 
-    async *grantPages({ grantId, ...filter }) {
-      const pages = pagesOf<Found>((after) =>
-        database.read("authorization_server_record.grant_page", (db) => {
-          let query = select(db, filter);
-          if (grantId !== undefined) query = query.where("id_name", "=", hashedHandle(grantId));
-          if (after) query = query.where(comesAfter(["user_id", "id_name"], after));
-          return query.orderBy("user_id").orderBy("id_name").limit(pageSize).execute();
-        }),
+    async *grantPages({ grantId, ...filter }, start) {
+      type Place = Pick<Found, "user_id" | "id_name">;
+      const place = start && { user_id: start.userId, id_name: hashedHandle(start.grantId) };
+      const pages = pagesOf<Found, Place>(
+        (after) =>
+          database.read("authorization_server_record.grant_page", (db) => {
+            let query = select(db, filter);
+            if (grantId !== undefined) query = query.where("id_name", "=", hashedHandle(grantId));
+            if (after) query = query.where(comesAfter(["user_id", "id_name"], after));
+            return query.orderBy("user_id").orderBy("id_name").limit(pageSize).execute();
+          }),
+        place,
       );
       for await (const rows of pages) yield await summaries(rows);
     },

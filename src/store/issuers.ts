@@ -4,15 +4,19 @@ import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
 export interface ClientIssuers {
+  /** The issuer that this client of the routes file belongs to, if one has been kept. */
+  find(client: ClientOfRoute): Promise<string | undefined>;
   /**
    * The issuer that this client of the routes file belongs to: the first one seen, or `issuer` if none is known yet.
    * @param named the operator configured `issuer`: it replaces a known one
    */
-  keep(
-    client: { readonly routeId: string; readonly upstream: string; readonly clientId: string },
-    issuer: string,
-    named: boolean,
-  ): Promise<string>;
+  keep(client: ClientOfRoute, issuer: string, named: boolean): Promise<string>;
+}
+
+interface ClientOfRoute {
+  readonly routeId: string;
+  readonly upstream: string;
+  readonly clientId: string;
 }
 
 /** A route with connections at an authorization server. */
@@ -112,12 +116,19 @@ const clientTable = "client_issuer";
 
 /** Issuers of clients in the routes file: the first one seen, until the operator configures another. */
 export function clientIssuers(database: Database, macs: RowMacs): ClientIssuers {
+  async function find({ routeId, upstream, clientId }: ClientOfRoute): Promise<string | undefined> {
+    const of = { route_id: routeId, upstream, client_id: clientId };
+    const found = await database.read("client_issuer.find", (db) => select(db, of).executeTakeFirst());
+    return found && !(await macs.isForged(clientTable, found)) ? found.issuer : undefined;
+  }
+
   return {
-    async keep({ routeId, upstream, clientId }, issuer, named) {
+    find,
+    async keep(client, issuer, named) {
+      const { routeId, upstream, clientId } = client;
       const of = { route_id: routeId, upstream, client_id: clientId };
-      const found = await database.read("client_issuer.find", (db) => select(db, of).executeTakeFirst());
-      const known = found && !(await macs.isForged(clientTable, found)) ? found : undefined;
-      if (known && (known.issuer === issuer || !named)) return known.issuer;
+      const known = await find(client);
+      if (known !== undefined && (known === issuer || !named)) return known;
       await macs.ready();
       return database.write("client_issuer.keep", async (tx) => {
         const values = { ...of, issuer };

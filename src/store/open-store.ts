@@ -4,7 +4,8 @@ import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
 import { aggregateSessions } from "./aggregate-sessions.ts";
 import { auditTrail } from "./audit-batches.ts";
-import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
+import { type AuditEvent, readAuditEvents, writeAuditEvent } from "./audit-events.ts";
+import { logAuditEvent } from "./audit-lines.ts";
 import { boundFirstPartition } from "./audit-partitions.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
 import { backgroundWork } from "./background-work.ts";
@@ -18,6 +19,7 @@ import { requireSpace } from "./embedded/pglite.ts";
 import { encryption, type KeyEncryptionKeys } from "./encryption/encryption.ts";
 import { rotateEncryptionKeys } from "./encryption/rotate.ts";
 import { endAccess } from "./end-access.ts";
+import { endAccessOfPerson } from "./end-access-of-person.ts";
 import { isTlsFailure, isUnavailability, StoreMisconfigured, StoreUnavailable } from "./errors.ts";
 import { removeExpired } from "./expired-rows.ts";
 import { grantedMembers } from "./granted-members.ts";
@@ -109,7 +111,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
-      logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
+      logger.error(
+        { err: error, route: id },
+        "a stored route cannot be decrypted: its requests get 503; restore the key that it was written with (encryption.keys), or delete it and create it again",
+      ),
     ),
     aggregateSessions: aggregateSessions(database, encryptor, macs, listener),
     replicaMessages: replicaMessages(database, encryptor, listener, (error) =>
@@ -130,7 +135,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       await macs.bind();
       return removeExpired(database, indexes, now, { logger });
     },
-    endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
+    endAccess: (key, reason, actor) => endAccess(database, { macs, keys }, key, { reason, actor }),
+    endAccessOfPerson: (userId, audit) => endAccessOfPerson(database, userId, audit),
     bindRows: () => macs.bind({ now: true }),
     rotateEncryptionKeys: (rotation) =>
       rotateEncryptionKeys(
@@ -170,7 +176,14 @@ async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Pr
     const timeoutMs = options.operationTimeoutMs ?? operationTimeoutMs;
     const { metrics, inSpan } = options;
     const beforeWrite = () => requireSpace(options.dir);
-    const database = createDatabase(db, { timeoutMs, metrics, inSpan, beforeWrite, close });
+    const database = createDatabase(db, {
+      timeoutMs,
+      metrics,
+      inSpan,
+      beforeWrite,
+      onAudited: logged(options),
+      close,
+    });
     const indexes = { ...knownIndexes(async () => []), buildInBackground() {}, async stop() {} };
     return { database, listener, indexes };
   } catch (error) {
@@ -178,6 +191,12 @@ async function openEmbedded(options: StoreOptions, wanted: IndexDefinitions): Pr
     throw error;
   }
 }
+
+/** Only audit events are reported as audited. */
+const logged =
+  ({ logger }: StoreOptions) =>
+  (event: object) =>
+    logAuditEvent(logger, event as AuditEvent);
 
 async function openServer(options: StoreOptions, url: string, wanted: IndexDefinitions): Promise<Opened> {
   const { logger, metrics, operationTimeoutMs: timeoutMs = operationTimeoutMs } = options;
@@ -190,7 +209,8 @@ async function openServer(options: StoreOptions, url: string, wanted: IndexDefin
     // A pool waits for the server to close the connection, which never happens on a dead network.
     await withDeadline(Promise.all([db.destroy(), heartbeatDb.destroy()]), timeoutMs, () => undefined);
   };
-  const database = createDatabase(db, { timeoutMs, metrics, inSpan: options.inSpan, close });
+  const { inSpan } = options;
+  const database = createDatabase(db, { timeoutMs, metrics, inSpan, onAudited: logged(options), close });
   const listenUrl = options.listenUrl ?? url;
   const listener = listenPostgres({
     listenUrl,

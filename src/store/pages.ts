@@ -7,11 +7,13 @@ export const pageSize = 500;
  * Reads rows in pages, each by a short statement of its own, so that a listing of any length takes constant memory and holds no
  * transaction open. A row that exists all the time is read exactly once, whatever changes around it.
  * @param read the first `pageSize` rows after this one, in an order that an index gives; undefined: from the start
+ * @param start the columns of a row by which `read` orders: begins after it, even if it is gone
  */
-export async function* pagesOf<Row>(
-  read: (after: Row | undefined) => Promise<readonly Row[]>,
+export async function* pagesOf<Row extends Place, Place = Row>(
+  read: (after: Place | undefined) => Promise<readonly Row[]>,
+  start?: Place,
 ): AsyncGenerator<readonly Row[]> {
-  let after: Row | undefined;
+  let after = start;
   for (;;) {
     const rows = await read(after);
     if (rows.length > 0) yield rows;

@@ -62,8 +62,19 @@ export interface Store {
    * Ends all access in one transaction and notifies every replica: external tokens, refresh tokens, grants, service accounts,
    * delegations, browser sessions, sign-ins, pending authorizations and sessions of aggregated routes. Upstream tokens stay.
    * @param key the key that signs external tokens from now on; older keys end
+   * @param actor of the audit events
    */
-  endAccess(key: SigningKey, reason: string): Promise<EndedAccess>;
+  endAccess(key: SigningKey, reason: string, actor?: string): Promise<EndedAccess>;
+  /**
+   * Ends one person's sign-in record, browser sessions, and grants with all their tokens, and notifies every replica. Connections to
+   * upstreams stay. If it fails, it can be repeated: the sign-in record ends last, together with the last grants.
+   * @param audit the event about the person; each grant has one of its own, with its reason and request id
+   * @returns false if the person has no sign-in record: someone else has ended it
+   */
+  endAccessOfPerson(
+    userId: string,
+    audit: Pick<AuditEvent, "action" | "reason" | "requestId" | "issuer">,
+  ): Promise<boolean>;
   /**
    * Re-encrypts all rows of older keys with the newest one, and replaces the MAC key, without downtime (`rotate-keys`). Continues an
    * interrupted rotation.

@@ -1,8 +1,9 @@
 import { type Selectable, sql, type Transaction } from "kysely";
+import type { RouteDiscovery } from "../model/route.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
-import type { DecryptionFailed } from "./errors.ts";
+import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
@@ -14,16 +15,35 @@ export interface StoredRoute {
   readonly place: string;
   /** The entry as in the routes file, including secrets; encrypted at rest. */
   readonly entry: Readonly<Record<string, unknown>>;
+  readonly discovery?: RouteDiscovery;
   /** Incremented with every change. */
   readonly version: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
-type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry">;
+type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry"> & {
+  /** Absent: unchanged; null: none. */
+  readonly discovery?: RouteDiscovery | null;
+};
+
+/** A stored route that no known key decrypts. */
+export type UnreadableRoute = Pick<StoredRoute, "id" | "place">;
+/** A stored route whose row was changed, but whose entry the gateway has written for this id. */
+export type RejectedRoute = Pick<StoredRoute, "id" | "entry">;
 
 export interface StoredRoutes {
+  /** @throws StoreUnavailable also if the key service does not answer */
   list(): Promise<StoredRoute[]>;
+  /**
+   * The same, and what is known of the routes that cannot be used: a list without them would look complete. A rejected row that no key
+   * decrypts is none of them: it may be forged.
+   */
+  listAll(): Promise<{
+    readonly routes: StoredRoute[];
+    readonly unreadable: readonly UnreadableRoute[];
+    readonly rejected: readonly RejectedRoute[];
+  }>;
   /** False: the id or `place` exists already. */
   create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
   /** Replaces exactly this version. `changed`: it was changed concurrently; `duplicate`: another route has this `place`. */
@@ -38,16 +58,18 @@ export interface StoredRoutes {
 const table = "stored_route";
 type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
+const column = (discovery: NewStoredRoute["discovery"]) =>
+  discovery === undefined ? {} : { discovery: discovery && JSON.stringify(discovery) };
 
 /**
  * Routes created through the admin API; the whole entry is encrypted, because it contains secrets.
- * @param onUnreadable called for a route that no known key decrypts; it is skipped
+ * @param onUnreadable called for a route that no known key decrypts
  */
 export function storedRoutes(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
-  onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
+  onUnreadable: (id: string, error: DecryptionFailed) => void,
 ): StoredRoutes {
   /** Forged rows with this id or `place`: a new route replaces them. */
   async function forgedAt(id: string, place: string): Promise<Pick<Row, "id" | "mac">[]> {
@@ -66,27 +88,52 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
-  return {
-    async list() {
-      const rows = await database.read("stored_route.list", (db) =>
-        db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
-      );
-      const routes = await Promise.all(
-        (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
-          try {
-            const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
-            const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
-            return [{ id, place, version, entry, createdAt, updatedAt }];
-          } catch (error) {
-            onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
-            return [];
-          }
-        }),
-      );
-      return routes.flat();
-    },
+  /** @throws StoreUnavailable if the key service does not answer: the entry may be readable later */
+  async function decryptEntry({ id, sealed }: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
+    try {
+      return await decrypt<Record<string, unknown>>(table, [id], sealed);
+    } catch (error) {
+      if (error instanceof DecryptionFailed) return error;
+      throw error;
+    }
+  }
 
-    async create({ id, place, entry }, audit) {
+  async function listAll(): ReturnType<StoredRoutes["listAll"]> {
+    const rows = await database.read("stored_route.list", (db) =>
+      db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
+    );
+    const all = await Promise.all(
+      rows.map(async (row) => ({
+        row,
+        isAccepted: (await macs.find(table, row)) !== undefined,
+        entry: await decryptEntry(row),
+      })),
+    );
+    const found = {
+      routes: [] as StoredRoute[],
+      unreadable: [] as UnreadableRoute[],
+      rejected: [] as RejectedRoute[],
+    };
+    for (const { row, isAccepted, entry } of all) {
+      const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
+      if (entry instanceof DecryptionFailed) {
+        if (!isAccepted) continue;
+        onUnreadable(id, entry);
+        found.unreadable.push({ id, place });
+      } else if (!isAccepted) found.rejected.push({ id, entry });
+      else {
+        const discovery = row.discovery ?? undefined;
+        found.routes.push({ id, place, version, entry, discovery, createdAt, updatedAt });
+      }
+    }
+    return found;
+  }
+
+  return {
+    listAll,
+    list: async () => (await listAll()).routes,
+
+    async create({ id, place, entry, discovery }, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
@@ -95,7 +142,7 @@ export function storedRoutes(
         await remove(tx, forged);
         const rows = await tx
           .insertInto(table)
-          .values({ id, place, ...sealed, version: 1, mac })
+          .values({ id, place, ...sealed, ...column(discovery), version: 1, mac })
           .onConflict((conflict) => conflict.doNothing())
           .returning("id")
           .execute();
@@ -106,7 +153,7 @@ export function storedRoutes(
       });
     },
 
-    async replace({ id, place, entry }, version, audit) {
+    async replace({ id, place, entry, discovery }, version, audit) {
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
@@ -122,7 +169,7 @@ export function storedRoutes(
         if (other !== undefined) return "duplicate";
         const rows = await tx
           .updateTable(table)
-          .set({ place, ...sealed, version: version + 1, mac, updated_at: now })
+          .set({ place, ...sealed, ...column(discovery), version: version + 1, mac, updated_at: now })
           .where("id", "=", id)
           .where("version", "=", version)
           .returning("id")

@@ -1,4 +1,5 @@
 import type { ColumnType, Generated } from "kysely";
+import type { RouteDiscovery } from "../model/route.ts";
 
 /** `sealed`: a compact JWE bound to its row; `key_id`: the key-encryption key it was encrypted with. */
 interface Encrypted {
@@ -152,6 +153,7 @@ export interface Tables {
       id: string;
       place: string;
       version: Generated<number>;
+      discovery: Json<RouteDiscovery> | null;
       created_at: Generated<Date>;
       updated_at: ColumnType<Date, Date | undefined, Date>;
     };

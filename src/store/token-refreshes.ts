@@ -121,6 +121,7 @@ export function tokenRefreshes(
           .select(["version", "updated_at", notifying(connectionChange(token), "replaced.version")])
           .executeTakeFirst(),
       );
+      if (row) database.onAudited(audit);
       return row && { version: row.version, updatedAt: clock.fromDatabase(row.updated_at) };
     },
   };

@@ -125,11 +125,14 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
   listForUser(userId: string): Promise<UpstreamToken[]>;
   /** A user's connections, without decrypting anything. */
   list(filter: { readonly userId: string; readonly routeId?: string }): Promise<ConnectionSummary[]>;
-  /** Connections in pages, by user and route, or those of one route by upstream and user: constant memory, however many there are. */
-  pages(filter: {
-    readonly userId?: string;
-    readonly routeId?: string;
-  }): AsyncIterable<readonly ConnectionSummary[]>;
+  /**
+   * Connections in pages, by user and route, or those of one route by upstream and user: constant memory, however many there are.
+   * @param after begins after this connection, in that order
+   */
+  pages(
+    filter: { readonly userId?: string; readonly routeId?: string },
+    after?: ConnectionKey,
+  ): AsyncIterable<readonly ConnectionSummary[]>;
   /** Records that these connections were used now, and are not dormant, without new versions or notifications. */
   recordUses(uses: readonly TokenUse[]): Promise<void>;
 }
@@ -182,21 +185,25 @@ export function upstreamTokenQueries(database: Database): Pick<StoredUpstreamTok
       return rows.map(summary);
     },
 
-    async *pages(filter) {
+    async *pages(filter, start) {
       const { userId, routeId } = filter;
       const ofRoute = userId === undefined && routeId !== undefined;
       const order = ofRoute ? byRoute : byUser;
-      const pages = pagesOf<SummaryRow>((after) =>
-        database.read("upstream_token.page", (db) => {
-          let query = ofRoute ? select(db, {}).where(routeInBytes, "=", routeId) : select(db, filter);
-          if (after) {
-            const { user_id, route_id, upstream } = after;
-            const values = ofRoute ? [route_id, upstream, user_id] : [user_id, route_id, upstream];
-            query = query.where(sql<boolean>`(${sql.join(order)}) > (${sql.join(values)})`);
-          }
-          for (const column of order) query = query.orderBy(column);
-          return query.limit(pageSize).execute();
-        }),
+      type Place = Pick<SummaryRow, "user_id" | "route_id" | "upstream">;
+      const place = start && { user_id: start.userId, route_id: start.routeId, upstream: start.upstream };
+      const pages = pagesOf<SummaryRow, Place>(
+        (after) =>
+          database.read("upstream_token.page", (db) => {
+            let query = ofRoute ? select(db, {}).where(routeInBytes, "=", routeId) : select(db, filter);
+            if (after) {
+              const { user_id, route_id, upstream } = after;
+              const values = ofRoute ? [route_id, upstream, user_id] : [user_id, route_id, upstream];
+              query = query.where(sql<boolean>`(${sql.join(order)}) > (${sql.join(values)})`);
+            }
+            for (const column of order) query = query.orderBy(column);
+            return query.limit(pageSize).execute();
+          }),
+        place,
       );
       for await (const rows of pages) yield rows.map(summary);
     },

@@ -11,7 +11,7 @@ export interface LineBudget {
   take(message: string, count: (dropped: number) => void): boolean;
 }
 
-export function lineBudget(perMinute: number): LineBudget {
+export function lineBudget(perMinute: () => number): LineBudget {
   const spent = boundedCache<string, { written: number; dropped: number; readonly until: number }>(
     maxMessages,
   );
@@ -23,7 +23,7 @@ export function lineBudget(perMinute: number): LineBudget {
         entry = { written: 0, dropped: 0, until: now + minuteMs };
         spent.set(message, entry);
       }
-      if (entry.written < perMinute) {
+      if (entry.written < perMinute()) {
         entry.written += 1;
         return true;
       }
@@ -81,18 +81,18 @@ export interface LineCause {
 /**
  * Writes JSON lines to `destination` (default: standard output). Secrets are redacted by field name.
  * @param options.linesPerMinute limit per message, from `info` up, for lines without a known user (`userId`), which anyone can cause, and for those
- * with `limitedBy`. Lines beyond it are dropped and counted in one line at the end of the minute. Default: 60
+ * with `limitedBy`; read for each. Lines beyond it are dropped and counted in one line at the end of the minute. Default: 60
  * @param options.onDrop called for each dropped line
  */
 export function createLogger(options: {
   level: "trace" | "debug" | "info" | "warn" | "error" | "silent";
   destination?: DestinationStream;
-  linesPerMinute?: number;
+  linesPerMinute?: () => number;
   onDrop?: () => void;
   /** In every line: which of several workers writes it. */
   worker?: number;
 }): Logger {
-  const budget = lineBudget(options.linesPerMinute ?? 60);
+  const budget = lineBudget(options.linesPerMinute ?? (() => 60));
   return pino(
     {
       level: options.level,

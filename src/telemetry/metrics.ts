@@ -86,6 +86,13 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       buckets: humanSeconds,
       registers,
     }),
+    authorizationDuration: new Histogram({
+      name: "envoy_mcp_auth_authorization_duration_seconds",
+      help: "Duration of an authorization flow in seconds, from its begin to its end, by kind (client, upstream) and outcome.",
+      labelNames: ["kind", "outcome"],
+      buckets: humanSeconds,
+      registers,
+    }),
     upstreamRejections: counter(
       "upstream_rejections_total",
       "Upstream 401 and 403 responses to an injected token, by status and outcome.",
@@ -154,8 +161,8 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     routes: gauge("routes", "Routes in use, by source (file, database).", ["source"], "max"),
     routesRejected: gauge(
       "routes_rejected",
-      "Routes in the database that are not in use because they contradict the routes file.",
-      [],
+      "Routes in the database that answer 503 instead of being used, by reason (as in checks_total).",
+      ["reason"],
       "max",
     ),
     memberCalls: counter(

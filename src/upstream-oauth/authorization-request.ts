@@ -89,7 +89,7 @@ export class AuthorizationRequests {
     if (again !== false || server === undefined || clientSource !== "registered") throw because;
     const begun = await this.#start(
       { userId, route, returnTo, popup, shown: { server, scopes } },
-      { ...second, personState: pending.standing },
+      { ...second, personState: pending.standing, begunAt: pending.begunAt },
     );
     if ("notice" in begun) throw because;
     return { ...begun, because };
@@ -146,7 +146,7 @@ export class AuthorizationRequests {
   /** @param again set for the second attempt of one authorization */
   async #start(
     { userId, route, returnTo, popup = false, shown }: BeginConsent,
-    again?: SecondTry & { readonly personState?: PersonState },
+    again?: SecondTry & { readonly personState?: PersonState; readonly begunAt?: number },
   ): Promise<Begun | { readonly notice: ConsentNotice }> {
     const { routes, store, metrics, clients } = this.#deps;
     const { auth, connection, server, notice, needed } = await this.#plan(userId, route);
@@ -212,6 +212,7 @@ export class AuthorizationRequests {
       server: notice.server,
       standing,
       again: again !== undefined,
+      begunAt: again ? again.begunAt : Date.now(),
     };
     const expiresAt = new Date(Date.now() + routes().config.upstreamOAuth.pendingTtl * 1000);
     const dropped = await store.pendingAuthorizations.create(

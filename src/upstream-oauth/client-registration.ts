@@ -150,6 +150,22 @@ export async function rotateClientSecret(
   }
 }
 
+/** Deletes a registration at its server (RFC 7592 section 2.3), if the server offers that. Never throws: it is one that nobody uses. */
+export async function deleteRegistration(
+  found: ClientRegistration,
+  fetch: typeof globalThis.fetch,
+): Promise<void> {
+  const { management } = notesOf(found);
+  if (!management) return;
+  const headers = { authorization: `Bearer ${management.token}` };
+  try {
+    const response = await fetch(management.uri, { method: "DELETE", headers, redirect: "manual" });
+    await response.body?.cancel();
+  } catch {
+    // The server removes unused clients itself, or keeps them.
+  }
+}
+
 /** What `registerClient` recorded about a registration. */
 export function notesOf({ metadata }: Pick<ClientRegistration, "metadata">): RegistrationNotes {
   return metadata;

@@ -1,10 +1,11 @@
 import { askedAt, endpointUrl } from "../config/paths.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import { createPersistence } from "../store/save-token.ts";
+import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { boundedCache } from "../util/bounded-cache.ts";
 import { SingleFlight } from "../util/single-flight.ts";
 import { AuthorizationCallbacks } from "./authorization-callback.ts";
-import { AuthorizationRequests, scopesFor } from "./authorization-request.ts";
+import { AuthorizationRequests } from "./authorization-request.ts";
 import { createAuthMethods } from "./client-authentication.ts";
 import { clientMetadataDocument } from "./client-metadata.ts";
 import { createClients } from "./clients.ts";
@@ -12,9 +13,9 @@ import { Discovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
-import { checkIssuer, knownAt, ownersOf } from "./issuer-ownership.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { obtainNonInteractive } from "./non-interactive/non-interactive.ts";
+import { prepareRoute } from "./prepare-route.ts";
 import { codeOfUnknown } from "./probe.ts";
 import { refresh } from "./refresh.ts";
 import { revoke } from "./revoke.ts";
@@ -27,6 +28,25 @@ const neededTtlMs = 600_000;
 
 /** The same for an inconclusive probe, ms. Until then, calls go to the upstream without a token. */
 const unknownTtlMs = 30_000;
+
+/** Without the secret, an authorization server would reject the client, and some end its tokens then. */
+const withoutCredential = { retryAfterSeconds: 60, reason: "credential_missing" } as const;
+
+/** @throws UpstreamOAuthError `credential_missing` */
+function requireCredential({ id, missingSecrets }: Route): void {
+  if (missingSecrets)
+    throw new UpstreamOAuthError(
+      "credential_missing",
+      `the credential of route ${id} is missing: set ${missingSecrets.join(", ")}`,
+    );
+}
+
+/** Whether a token's client needs a secret that is missing. A missing header must not keep a token from being revoked. */
+function usesMissingSecret({ mcp, missingSecrets = [] }: Route, { clientId }: UpstreamToken): boolean {
+  const auth = mcp.kind === "server" ? mcp.auth : undefined;
+  const configured = auth !== undefined && "clientId" in auth && auth.clientId === clientId;
+  return configured && missingSecrets.some((path) => /\.(client_secret|private_key)$/.test(path));
+}
 
 /** The OAuth client of upstreams' authorization servers: wires the parts of this module and logs each failure once. */
 export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
@@ -62,12 +82,22 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     metrics.upstreamOAuth.inc({ step, outcome: code });
     return error;
   }
+  /** Another replica may have begun it. One that an earlier version has begun has no time. */
+  const ended = (pending: PendingConsent | undefined, outcome: "granted" | "denied" | "failed") => {
+    metrics.consents.inc({ kind: "upstream", outcome });
+    if (pending?.begunAt !== undefined)
+      metrics.authorizationDuration.observe(
+        { kind: "upstream", outcome },
+        Math.max(0, Date.now() - pending.begunAt) / 1000,
+      );
+  };
   const succeeded = (step: string) => metrics.upstreamOAuth.inc({ step, outcome: "ok" });
 
   return {
     async begin(request) {
       const { userId, route } = request;
       try {
+        requireCredential(route);
         const begun = await requests.begin(request);
         if ("notice" in begun) {
           const failure = new UpstreamOAuthError("notice_needed", "the user must confirm first");
@@ -95,6 +125,8 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       let pending: PendingConsent | undefined;
       try {
         pending = await callbacks.claim(callback);
+        const asked = deps.routes().byId(pending.routeId);
+        if (asked) requireCredential(asked);
         const again = await callbacks.redeem(pending, callback.params);
         const { routeId, returnTo, popup } = pending;
         if (again) {
@@ -115,12 +147,11 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
         const connected = deps.routes().byId(routeId);
         if (connected) needs.set(needKey(askedAt(connected, pending.askedPath)), { needed: true });
         succeeded("finish");
-        metrics.consents.inc({ kind: "upstream", outcome: "granted" });
+        ended(pending, "granted");
         return { ok: true, routeId, returnTo, popup };
       } catch (thrown) {
         const error = failed("finish", thrown, { userId, route: pending?.routeId });
-        const outcome = error.code === "consent_denied" ? "denied" : "failed";
-        metrics.consents.inc({ kind: "upstream", outcome });
+        ended(pending, error.code === "consent_denied" ? "denied" : "failed");
         if (pending && error.code === "consent_denied") {
           await store.audit({
             action: "consent.denied",
@@ -137,6 +168,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     async refresh(token, route) {
+      if (route.missingSecrets) return { kind: "unavailable", ...withoutCredential };
       const { error, ...outcome } = await refresh(parts, token, route);
       if (error) failed("refresh", error, { userId: token.userId, route: route.id });
       else if (outcome.kind === "refreshed") succeeded("refresh");
@@ -146,6 +178,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     async grant(route, subject) {
+      if (route.missingSecrets) return { kind: "unavailable", ...withoutCredential };
       try {
         const token = await obtainNonInteractive(parts, route, subject);
         succeeded("obtain");
@@ -164,12 +197,13 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
 
     async revoke(token, route) {
       try {
-        const revoked = await revoke(parts, token, route);
-        if (revoked) succeeded("revoke");
-        return revoked;
+        if (usesMissingSecret(route, token)) requireCredential(route);
+        const revocation = await revoke(parts, token, route);
+        if (revocation.revoked) succeeded("revoke");
+        return revocation;
       } catch (thrown) {
-        failed("revoke", thrown, { userId: token.userId, route: route.id });
-        return false;
+        const { code } = failed("revoke", thrown, { userId: token.userId, route: route.id });
+        return { revoked: false, issuer: token.issuer, reason: code };
       }
     },
 
@@ -240,22 +274,12 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
       ),
 
     async prepare(route, table) {
-      const plannedDeps = { ...parts, routes: () => table };
-      const fresh = new Discovery({ ...plannedDeps, cache: createMetadataCache({ entries }) });
-      const found = await doctor({ ...plannedDeps, discovery: fresh }, route, () => {});
-      const auth = consentAuth(route);
-      if (!found.ok || !found.needed || auth === undefined || auth.endpoint) return found;
-      try {
-        const { authorizationServerUrl } = auth;
-        const server = await fresh.server(route, { authorizationServerUrl });
-        const identity = { ...server.as, named: server.named };
-        checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
-        await createClients(plannedDeps).forConsent(route, auth, server, scopesFor(auth, server).scopes);
-        succeeded("prepare");
-        return found;
-      } catch (thrown) {
-        return failed("prepare", thrown, { route: route.id }).toFailure();
+      const prepared = await prepareRoute({ ...parts, entries }, route, table);
+      if (!("failed" in prepared)) {
+        if ("discovery" in prepared) succeeded("prepare");
+        return prepared;
       }
+      return failed("prepare", prepared.failed, { route: route.id }).toFailure();
     },
 
     forget(route) {

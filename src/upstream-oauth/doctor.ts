@@ -71,6 +71,11 @@ function inWords({ needed, issuer }: Found, route: Route): string {
 
 async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Found> {
   const auth = upstreamAuth(route);
+  if (route.missingSecrets)
+    throw new UpstreamOAuthError(
+      "credential_missing",
+      `the route's credential is missing: set ${route.missingSecrets.join(", ")}`,
+    );
   switch (auth?.mode) {
     case undefined:
       return { ok: true, needed: false, scopes: [] };

@@ -69,7 +69,8 @@ export function adviceFor(code: FailureCode, route: Route): string {
     case "endpoint_not_allowed":
       return (
         "The server's metadata points to an address that is not public https. If the host is yours, add it to " +
-        "upstream_oauth.allowed_private_hosts; otherwise do not connect the server."
+        "upstream_oauth.allowed_private_hosts, or name it on the route (mcp.server.authorization_server_url), which needs no such entry; " +
+        "otherwise do not connect the server."
       );
     case "issuer_changed":
       return (

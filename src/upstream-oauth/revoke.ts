@@ -7,27 +7,29 @@ import { UpstreamOAuthError } from "./errors.ts";
 import { readJsonObject } from "./json.ts";
 import type { RouteFetch } from "./route-fetch.ts";
 import { oauthErrorOf } from "./token-response.ts";
+import type { Revocation } from "./upstream-oauth.ts";
 
 /**
  * Revokes an upstream token at its issuer (RFC 7009): the refresh token, which should also end its access tokens, and then the access
  * token, for servers that do not do that.
  *
- * @returns whether there was an endpoint and a client.
  * @throws UpstreamOAuthError, or what the fetch throws.
  */
 export async function revoke(
   deps: { clients: Clients; routeFetch: RouteFetch; authMethods: AuthMethods },
   token: UpstreamToken,
   route: Route,
-): Promise<boolean> {
-  if (!token.revocationEndpoint) return false;
+): Promise<Revocation> {
+  const { issuer } = token;
+  if (!token.revocationEndpoint) return { revoked: false, issuer, reason: "it has no revocation endpoint" };
   deps.routeFetch.checkEndpoint(route, "revocation_endpoint", token.revocationEndpoint);
   const client = await deps.clients.known(route, {
     issuer: token.issuer,
     clientId: token.clientId,
     redirectUri: token.redirectUri ?? "",
   });
-  if (!client) return false;
+  if (!client)
+    return { revoked: false, issuer, reason: "the gateway no longer has the client that obtained it" };
   const { host } = new URL(token.revocationEndpoint);
   const as = { issuer: token.issuer, revocation_endpoint: token.revocationEndpoint };
   const send = async (value: string, hint: string) => {
@@ -59,7 +61,7 @@ export async function revoke(
   };
   if (!token.refreshToken) {
     await send(token.accessToken, "access_token");
-    return true;
+    return { revoked: true };
   }
   let failure: unknown;
   try {
@@ -75,7 +77,7 @@ export async function revoke(
     if (!(error instanceof UpstreamOAuthError) || error.code !== "token_request_rejected") throw error;
   }
   if (failure !== undefined) throw failure;
-  return true;
+  return { revoked: true };
 }
 
 function isUnknownToken(error: string | undefined): boolean {

@@ -1,7 +1,7 @@
 import type { JSONWebKeySet } from "jose";
 import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
 import type { ResolveHost } from "../egress/addresses.ts";
-import type { Route } from "../model/route.ts";
+import type { Route, RouteDiscovery } from "../model/route.ts";
 import type { SignInSession } from "../store/sign-in-sessions.ts";
 import type { Store } from "../store/store.ts";
 import type { NewUpstreamToken, PersonState, UpstreamToken } from "../store/upstream-tokens.ts";
@@ -124,6 +124,21 @@ export type DiscoveryResult =
     }
   | UpstreamFailure;
 
+/** What is known before a route is stored. */
+export type Prepared =
+  | (Extract<DiscoveryResult, { ok: true }> & {
+      /** The authorization server and the client; absent if no token is needed, or nothing was discovered. */
+      readonly discovery?: RouteDiscovery;
+      /** The route is not stored: takes back the registration that this call has made, unless a route in force may use it. Never throws. */
+      undo(): Promise<void>;
+    })
+  | UpstreamFailure;
+
+/** Whether a token was revoked at its authorization server. `reason`: why not, a clause or a stable code. */
+export type Revocation =
+  | { readonly revoked: true }
+  | { readonly revoked: false; readonly issuer: string; readonly reason: string };
+
 /** The OAuth client of upstreams' authorization servers. */
 export interface UpstreamOAuth {
   /** Finds the server, registers a client if needed, and stores a pending authorization. The caller sets the state cookie and redirects. */
@@ -136,8 +151,8 @@ export interface UpstreamOAuth {
   refresh(token: UpstreamToken, route: Route): Promise<RefreshOutcome>;
   /** Obtains an upstream token without consent: `token_exchange`, `client_credentials`, `id_jag`. */
   grant(route: Route, subject: TokenSubject): Promise<NonInteractiveOutcome>;
-  /** RFC 7009, refresh token first; false if the server offers no revocation or rejected it. Never throws. */
-  revoke(token: UpstreamToken, route: Route): Promise<boolean>;
+  /** RFC 7009, refresh token first. Never throws. */
+  revoke(token: UpstreamToken, route: Route): Promise<Revocation>;
   /** Whether an auto-discovered upstream requires OAuth. Cached; synchronous if known. */
   needed(route: Route): boolean | Promise<boolean>;
   /** Why no call can succeed, if the latest probe has shown it: the upstream redirects to another host. */
@@ -163,8 +178,11 @@ export interface UpstreamOAuth {
   clientJwks(): JSONWebKeySet;
   /** Runs discovery without a cache, reporting each step; registers nothing. */
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<DiscoveryResult>;
-  /** Runs discovery and registration for a route that is not served yet. `table` is the route table that would contain it. */
-  prepare(route: Route, table: RouteTable): Promise<DiscoveryResult>;
+  /**
+   * Runs discovery and registration for a route that is not served yet. `table` is the route table that would contain it. A failure leaves
+   * no registration behind, unless a stored route of this id is in force.
+   */
+  prepare(route: Route, table: RouteTable): Promise<Prepared>;
   /** Revalidates the upstream's metadata and the client registration, since it rejects tokens or names another server. */
   forget(route: Route): void;
   /** Waits for tokens that are being stored. */
@@ -222,4 +240,6 @@ export interface PendingConsent {
   readonly standing?: PersonState;
   /** Whether this is the second attempt, with a new client. Absent in flows of earlier versions. */
   readonly again?: boolean;
+  /** When the flow began, Unix milliseconds; a second attempt continues it. Absent in flows of earlier versions. */
+  readonly begunAt?: number;
 }

@@ -4,7 +4,6 @@ import type { DueToken } from "../store/due-tokens.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
 import { Places } from "../util/at-once.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
-import { createRoutesFingerprint } from "./orphans.ts";
 import type { Refresher } from "./refresher.ts";
 import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
@@ -31,7 +30,6 @@ export function startRefreshingAhead(
 ): () => void {
   const { store, cache, refresher, routes, logger } = deps;
   const everyMs = deps.refreshAheadEveryMs ?? 30_000;
-  const fingerprint = createRoutesFingerprint();
   const stopping = new AbortController();
   let timer: NodeJS.Timeout | undefined;
 
@@ -89,7 +87,7 @@ export function startRefreshingAhead(
   async function roundIfAlone(): Promise<void> {
     const table = routes();
     if (table.config.upstreamOAuth.refreshAhead.usedWithin === 0) return;
-    await store.backgroundWork.run(`refresh_ahead ${fingerprint(table)}`, everyMs / 2, round);
+    await store.backgroundWork.run(`refresh_ahead ${table.fingerprint()}`, everyMs / 2, round);
   }
 
   function schedule(): void {

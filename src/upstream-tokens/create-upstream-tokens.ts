@@ -10,7 +10,7 @@ import {
   upstreamConnection,
 } from "../upstream-oauth/endpoint-connection.ts";
 import { readFailureCode } from "../upstream-oauth/failures.ts";
-import type { TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
+import type { Revocation, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
 import {
   type Connection,
@@ -39,6 +39,7 @@ import {
   type UpstreamRejection,
   type UpstreamTokens,
   type UpstreamTokensDeps,
+  withoutCredential,
 } from "./upstream-tokens.ts";
 import { createUsage, type Usage } from "./usage.ts";
 import { UpstreamVerification } from "./verification.ts";
@@ -102,6 +103,7 @@ class TokenBroker implements UpstreamTokens {
 
   find(caller: StateCaller, plain: Route, now = Date.now()): Credential | Promise<Credential> {
     const route = askedAt(plain, caller.askedPath ?? plain.askedPath);
+    if (route.missingSecrets) return withoutCredential;
     const fixed = staticCredential(route);
     if (fixed) return fixed;
     if (caller.kind !== "service_account") return this.#findOf(caller.userId, caller, route, now);
@@ -130,8 +132,8 @@ class TokenBroker implements UpstreamTokens {
     return this.#disconnect.endAllTo(key, route);
   }
 
-  end(key: ConnectionKey, reason?: string): Promise<boolean> {
-    return this.#disconnect.end(key, reason);
+  end(...ending: Parameters<Disconnect["end"]>): Promise<Revocation | undefined> {
+    return this.#disconnect.end(...ending);
   }
 
   disconnectAll(userId: string): Promise<number> {

@@ -1,8 +1,10 @@
 import { isBelowUpstream } from "../config/paths.ts";
 import { type ConnectionKey, connectionKeyName } from "../model/connection.ts";
 import type { Route } from "../model/route.ts";
+import type { AuditCause } from "../store/audit-events.ts";
 import type { DisconnectScope } from "../store/disconnects.ts";
 import type { UpstreamToken } from "../store/upstream-tokens.ts";
+import type { Revocation } from "../upstream-oauth/upstream-oauth.ts";
 import type { ConnectionCache } from "./connection-cache.ts";
 import { createOrphans } from "./orphans.ts";
 import type { Refresher } from "./refresher.ts";
@@ -10,8 +12,8 @@ import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 
 /** Ends connections: one that its user disconnects, all of a user who was removed, and those of removed routes. */
 export interface Disconnect {
-  /** Deletes the connection, and revokes its tokens if the authorization server supports that. False: there was none. */
-  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** Deletes the connection, and revokes its tokens if the authorization server supports that. Undefined: there was none. */
+  end(key: ConnectionKey, cause?: AuditCause): Promise<Revocation | undefined>;
   /** Ends this connection and those to other endpoints of the route. */
   endAllTo(key: ConnectionKey, route: Route): Promise<boolean>;
   /** Ends all connections of a user; returns how many. */
@@ -35,12 +37,12 @@ export function createDisconnect(
   }
 
   /** @param disconnected as in the store's `delete` */
-  async function forget(key: ConnectionKey, reason?: string, disconnected?: DisconnectScope) {
+  async function forget(key: ConnectionKey, cause: AuditCause = {}, disconnected?: DisconnectScope) {
     remember();
     const { userId, routeId, upstream } = key;
     const token = await store.upstreamTokens.delete(
       key,
-      { action: "upstream_token.disconnected", userId, routeId, upstream, reason },
+      { action: "upstream_token.disconnected", userId, routeId, upstream, ...cause },
       disconnected,
     );
     await store.upstreamTokens.clearRequiredScopes(key);
@@ -50,16 +52,17 @@ export function createDisconnect(
     return token;
   }
 
-  async function revoke(token: UpstreamToken): Promise<void> {
+  async function revoke(token: UpstreamToken, actor?: string): Promise<Revocation> {
     const { userId, routeId, upstream, issuer } = token;
-    if (await upstreamOAuth.revoke(token, routeOf(token) ?? minimalRoute(token)))
-      await store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
+    const revocation = await upstreamOAuth.revoke(token, routeOf(token) ?? minimalRoute(token));
+    if (revocation.revoked)
+      await store.audit({ action: "upstream_token.revoked", actor, userId, routeId, upstream, issuer });
+    return revocation;
   }
 
-  async function end(...ending: Parameters<typeof forget>): Promise<boolean> {
+  async function end(...ending: Parameters<typeof forget>): Promise<Revocation | undefined> {
     const token = await forget(...ending);
-    if (token) await revoke(token);
-    return token !== undefined;
+    return token && (await revoke(token, ending[1]?.actor));
   }
 
   function routeOf(key: ConnectionKey): Route | undefined {
@@ -73,14 +76,16 @@ export function createDisconnect(
     disconnected?: DisconnectScope,
   ): Promise<number> {
     let ended = 0;
-    for (const key of keys) if (await end(key, reason, disconnected)) ended++;
+    for (const key of keys) if (await end(key, { reason }, disconnected)) ended++;
     return ended;
   }
 
-  const orphans = createOrphans(deps, (key) => end(key, "the route was removed"));
+  const orphans = createOrphans(deps, async (key) =>
+    Boolean(await end(key, { reason: "the route was removed" })),
+  );
 
   return {
-    end: (key, reason) => end(key, reason, "connection"),
+    end: (key, cause) => end(key, cause, "connection"),
     async endAllTo(key, route) {
       const { userId, routeId } = key;
       // First, so that no other connection is created afterwards.

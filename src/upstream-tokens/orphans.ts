@@ -1,6 +1,4 @@
-import { createHash } from "node:crypto";
 import { isBelowUpstream } from "../config/paths.ts";
-import type { RouteTable } from "../config/route-table.ts";
 import type { ConnectionKey } from "../model/connection.ts";
 import type { RouteUpstream } from "../store/orphaned-upstreams.ts";
 import { mapAtOnce } from "../util/at-once.ts";
@@ -35,13 +33,20 @@ export function createOrphans(
   endConnection: (key: ConnectionKey) => Promise<boolean>,
 ): Orphans {
   const { orphanedUpstreams, backgroundWork } = store;
-  const fingerprint = createRoutesFingerprint();
-  let known = fingerprint(routes());
+  let known = routes().fingerprint();
   let changedAt = Number.NEGATIVE_INFINITY;
 
   function isKnown({ routeId, upstream }: RouteUpstream): boolean {
-    const route = routes().byId(routeId);
+    const table = routes();
+    // A route that cannot be used has not been removed.
+    if (table.reservedById(routeId)) return true;
+    const route = table.byId(routeId);
     return route !== undefined && (route.upstream === upstream || isBelowUpstream(route, upstream));
+  }
+
+  function isRemoved(routeId: string): boolean {
+    const table = routes();
+    return table.byId(routeId) === undefined && table.reservedById(routeId) === undefined;
   }
 
   /** What follows a page: users name endpoints, so one route may have many upstreams, all known, or all unknown. */
@@ -74,7 +79,7 @@ export function createOrphans(
       await orphanedUpstreams.remove(page.filter(isKnown));
       const end = page.length === pageSize ? page.at(-1) : undefined;
       // Of a removed route, one is enough.
-      after = end && routes().byId(end.routeId) === undefined ? { ...end, upstream: last } : end;
+      after = end && isRemoved(end.routeId) ? { ...end, upstream: last } : end;
     } while (after);
   }
 
@@ -126,7 +131,7 @@ export function createOrphans(
 
   return {
     async end() {
-      const own = fingerprint(routes());
+      const own = routes().fingerprint();
       if (own !== known) [known, changedAt] = [own, performance.now()];
       await keepOwn();
       // Once after each change, on any of the replicas that have these routes.
@@ -135,18 +140,5 @@ export function createOrphans(
       await backgroundWork.run(`orphan_marks ${own}`, 0, keepMarked);
       return (await backgroundWork.run("orphans", 0, endAll)) ?? 0;
     },
-  };
-}
-
-/** The same for the same routes and upstreams: replicas may have different ones. Computed once per table. */
-export function createRoutesFingerprint(): (table: RouteTable) => string {
-  let last: { readonly table: RouteTable; readonly value: string } | undefined;
-  return (table) => {
-    if (last?.table !== table) {
-      const upstreams = table.config.routes.map(({ id, upstream }) => `${id} ${upstream}`).sort();
-      const value = createHash("sha256").update(JSON.stringify(upstreams)).digest("base64url").slice(0, 16);
-      last = { table, value };
-    }
-    return last.value;
   };
 }

@@ -316,7 +316,7 @@ export class Refresher {
   async #revokeUnused(token: UpstreamToken, route: Route): Promise<void> {
     const { userId, routeId, upstream, issuer } = token;
     try {
-      if (!(await this.#deps.upstreamOAuth.revoke(token, route))) return;
+      if (!(await this.#deps.upstreamOAuth.revoke(token, route)).revoked) return;
       await this.#store.audit({ action: "upstream_token.revoked", userId, routeId, upstream, issuer });
     } catch (error) {
       this.#deps.logger.warn({ err: error, userId, route: routeId }, "an unused token was not revoked");

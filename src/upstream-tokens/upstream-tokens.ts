@@ -1,12 +1,13 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { ConnectionKey } from "../model/connection.ts";
 import { needsPersonsConnection, nonInteractiveAuth, type Route, upstreamAuth } from "../model/route.ts";
+import type { AuditCause } from "../store/audit-events.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamOAuthError } from "../upstream-oauth/errors.ts";
 import { type FailureCode, isTransient } from "../upstream-oauth/failures.ts";
-import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
+import type { Revocation, UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import type { Admission } from "../util/admission.ts";
 
 /** The credential for an upstream, as headers. */
@@ -51,6 +52,14 @@ export function staticCredential(route: Route): Ready | undefined {
   }
   return credential;
 }
+
+/** The result while the route's own credential is missing. Nothing is sent without it, and no token is renewed. */
+export const withoutCredential: Credential = {
+  kind: "unavailable",
+  retryAfterSeconds: 60,
+  reason: "credential_missing",
+  fault: "credential_missing",
+};
 
 export function missing(scopes: readonly string[], reason: string): Extract<Credential, { kind: "missing" }> {
   return { kind: "missing", scopes, reason };
@@ -161,8 +170,8 @@ export interface UpstreamTokens {
   verify(userId: string, route: Route): Promise<void>;
   /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
-  /** The same for a connection whose route may have been removed. */
-  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** The same for a connection whose route may have been removed; undefined if there was none. @param cause of the audit events */
+  end(key: ConnectionKey, cause?: AuditCause): Promise<Revocation | undefined>;
   /** The same for all connections of a removed user; returns how many. */
   disconnectAll(userId: string): Promise<number>;
   /** The same for connections whose route was removed a day ago, on one replica at a time; call it periodically on each. */

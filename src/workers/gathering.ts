@@ -8,18 +8,21 @@ const answerMs = 2_000;
 /** Why workers were started again. */
 export type RestartReason = "ended" | "rolling_restart";
 
+/** What is measured: a worker. */
+export type Measured = Pick<WorkerProcess, "state" | "snapshot" | "send">;
+
 /** Collects the metrics of all workers, for the one that was asked for them. */
 export class Gathering {
-  readonly #workers: () => Iterable<WorkerProcess>;
+  readonly #workers: () => Iterable<Measured>;
   readonly #retired = new RetiredMetrics();
-  readonly #waiting = new Map<number, { readonly worker: WorkerProcess; readonly done: () => void }>();
+  readonly #waiting = new Map<number, { readonly worker: Measured; readonly done: () => void }>();
   readonly #restarts = new Map<RestartReason, number>([
     ["ended", 0],
     ["rolling_restart", 0],
   ]);
   #requests = 0;
 
-  constructor(workers: () => Iterable<WorkerProcess>) {
+  constructor(workers: () => Iterable<Measured>) {
     this.#workers = workers;
   }
 
@@ -28,7 +31,7 @@ export class Gathering {
   }
 
   /** Keeps the counts of a process that has ended. */
-  retire(ended: WorkerProcess): void {
+  retire(ended: Measured): void {
     this.#retired.add(ended.snapshot);
     for (const { worker, done } of this.#waiting.values()) if (worker === ended) done();
   }
@@ -38,7 +41,7 @@ export class Gathering {
   }
 
   /** Sends `asking` the metrics of all. */
-  async answer(asking: WorkerProcess, request: number): Promise<void> {
+  async answer(asking: Measured, request: number): Promise<void> {
     const workers = [...this.#workers()].filter(({ state }) => state !== "ended");
     await Promise.all(workers.map((worker) => this.#measure(worker)));
     // One that has ended meanwhile is among the retired.
@@ -47,7 +50,7 @@ export class Gathering {
     asking.send({ kind: "gathered", request, snapshots });
   }
 
-  #measure(worker: WorkerProcess): Promise<void> {
+  #measure(worker: Measured): Promise<void> {
     this.#requests += 1;
     const request = this.#requests;
     return new Promise((resolve) => {
@@ -63,7 +66,7 @@ export class Gathering {
   }
 
   /** What the supervisor itself measures. `createMetrics` describes its two metrics of workers. */
-  #own(workers: readonly WorkerProcess[]): Snapshot {
+  #own(workers: readonly Measured[]): Snapshot {
     const { user, system } = process.cpuUsage();
     const supervisor = { worker: "supervisor" };
     const of = (
@@ -75,7 +78,7 @@ export class Gathering {
       ...{ name, help, type, aggregator: "sum" },
       values: values.map(([labels, value]) => ({ labels, value })),
     });
-    const inState = (state: WorkerProcess["state"]) => workers.filter((one) => one.state === state).length;
+    const inState = (state: Measured["state"]) => workers.filter((one) => one.state === state).length;
     return [
       of(
         "envoy_mcp_auth_workers",

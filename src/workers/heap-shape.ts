@@ -1,5 +1,5 @@
 import { accessSync, constants } from "node:fs";
-import { totalmem } from "node:os";
+import { memoryOfContainer } from "../util/container-memory.ts";
 
 const mebibyte = 1024 * 1024;
 
@@ -42,13 +42,6 @@ export const allocatorSettings = {
   MALLOC_MMAP_THRESHOLD_: String(128 * 1024),
   MALLOC_TRIM_THRESHOLD_: String(mebibyte),
 };
-
-/** The limit of this process's container (cgroup version 1 or 2), or the machine's memory. */
-export function memoryOfContainer(): number {
-  // 0 or 2^64: no limit.
-  const limit = process.constrainedMemory();
-  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
-}
 
 /**
  * Flags that the operator has not chosen: those in `NODE_OPTIONS` and on the command line win. With an old space of their size, its

@@ -1,6 +1,7 @@
 import cluster from "node:cluster";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "../telemetry/logger.ts";
+import { counted } from "../util/counted.ts";
 import { Gathering } from "./gathering.ts";
 import type { Report } from "./messages.ts";
 import { WorkerProcess } from "./worker-process.ts";
@@ -137,7 +138,9 @@ export class Supervisor {
       this.#options.logger.error({ worker: number, reason }, "a worker ended; another one is started");
       if (tries >= maxTries && ![...this.#all].some(({ state }) => state === "ready")) {
         this.#giveUp(
-          new Error(`no worker is left: worker ${number} ended ${tries + 1} times, the last time: ${reason}`),
+          new Error(
+            `no worker is left: worker ${number} ended ${counted(tries + 1, "time")}, the last time: ${reason}`,
+          ),
         );
         return;
       }

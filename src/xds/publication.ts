@@ -133,7 +133,7 @@ export function createPublication(config: Config): Publication {
 }
 
 function resourcesOf(config: Config, former?: readonly Route[]) {
-  return xdsResources(config, () => fetched, former);
+  return xdsResources(config, { routes: () => fetched }, former);
 }
 
 function namesOf(resources: readonly XdsResource[]): ReadonlySet<string> {

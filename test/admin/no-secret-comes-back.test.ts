@@ -98,11 +98,14 @@ describe("a change", () => {
   const oauth = (rest: object) => ({ mcp: { server: { upstream_oauth2: rest } } });
   const stored = oauth({ client_id: "c", client_secret: "old", scopes: ["a"] });
 
-  it("keeps an omitted secret, clears an empty one, stores a new one", () => {
+  it("keeps an omitted secret, empties one for an empty text, removes one for null, stores a new one", () => {
     expect(changedEntry(stored, oauth({ scopes: ["b"] }))).toEqual(
       oauth({ client_id: "c", client_secret: "old", scopes: ["b"] }),
     );
-    expect(changedEntry(stored, oauth({ client_secret: "" }))).toEqual(
+    expect(changedEntry(stored, oauth({ client_secret: " " }))).toEqual(
+      oauth({ client_id: "c", client_secret: "", scopes: ["a"] }),
+    );
+    expect(changedEntry(stored, oauth({ client_secret: null }))).toEqual(
       oauth({ client_id: "c", scopes: ["a"] }),
     );
     expect(changedEntry(stored, oauth({ client_secret: "new" }))).toEqual(
@@ -127,7 +130,7 @@ describe("a change", () => {
 
   it("of one header keeps the others", () => {
     const headers = (given: object) => ({ mcp: { server: { upstream_auth: { headers: given } } } });
-    expect(changedEntry(headers({ "x-a": "1", "x-b": "2" }), headers({ "x-a": "", "x-c": "3" }))).toEqual(
+    expect(changedEntry(headers({ "x-a": "1", "x-b": "2" }), headers({ "x-a": null, "x-c": "3" }))).toEqual(
       headers({ "x-b": "2", "x-c": "3" }),
     );
   });

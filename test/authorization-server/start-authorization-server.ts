@@ -20,7 +20,9 @@ type ConnectionState = "connected" | "not_needed" | "missing" | "unavailable" | 
 export interface AuthorizationServerStack extends Stack {
   readonly company: OidcServer;
   /** The authorization server of another replica. */
-  otherServer(): Promise<{ readonly fetch: typeof globalThis.fetch; close(): Promise<void> }>;
+  otherServer(): Promise<
+    Pick<Replica, "metrics"> & { readonly fetch: typeof globalThis.fetch; close(): Promise<void> }
+  >;
   /** `USER ROUTE` that policy denies. */
   readonly denied: Set<string>;
   /** Every https host leads to the listener. */
@@ -126,7 +128,7 @@ export async function startAuthorizationServer(
     const { endpointPath } = stack.upstreamOAuth;
     app.use(createPortal({ ...stack, mayReach, describeClient, endpointPath }).routes());
   } else {
-    const upstreamTokens = { connectionState, disconnect: async () => false };
+    const upstreamTokens = { connectionState, disconnect: async () => false, end: async () => undefined };
     const portal = { ...stack, mayReach, describeClient, upstreamTokens };
     app.use(createConnectionsRouter(portal).routes()).use(createServersRouter(portal).routes());
     // Without the portal's connect page, which the stand-in below replaces.
@@ -179,7 +181,7 @@ export async function startAuthorizationServer(
       const itsFetch = everyHostAt(itsListener.port);
       other.beforeClose(itsListener.close);
       other.beforeClose(itsFetch.close);
-      return { fetch: itsFetch.fetch, close: other.close };
+      return { fetch: itsFetch.fetch, metrics: other.metrics, close: other.close };
     },
     browser: () =>
       httpBrowser({

@@ -44,6 +44,24 @@ ${routes}`),
   expect(checked(true)).not.toContain("response path");
 });
 
+it("check-config says that it checks the rest when invalid values are fixed", () => {
+  const missing = configFile(`issuer: https://auth.example.com
+sign_in: {providers: [{issuer: https://id.example.com, client_id: c, client_secret: "\${NOT_SET_ANYWHERE}"}]}
+policy: {allow: {or: [{accept: true}]}}
+routes: [{from: https://h.example.com, to: http://x, mcp: {server: {request_headers: {}}}}]
+`);
+  const checked = run(missing);
+  expect(checked.stderr).toContain("NOT_SET_ANYWHERE");
+  expect(checked.stderr).toContain("1 error, 0 warnings; run check-config again when these are fixed");
+  const env = { ...process.env, NOT_SET_ANYWHERE: "secret" };
+  const rest = spawnSync(process.execPath, [programFile, "check-config", "--config", missing], {
+    encoding: "utf8",
+    env,
+  });
+  expect(rest.stderr).toContain("set listen.envoy_secret");
+  expect(rest.stderr).toMatch(/1 error, 1 warning\n$/);
+});
+
 it("check-config prints all problems and exits with 1", () => {
   const checked = run(file("{allow: {or: [{e_mail: {is: a@b.c}}]}}"));
   expect(checked.stderr).toMatch(/:5:\d+: error: routes\[0\]\.policy/);

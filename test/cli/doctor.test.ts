@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { withStore } from "../../src/cli/command.ts";
 import { runDoctor } from "../../src/cli/doctor.ts";
@@ -31,7 +32,7 @@ beforeEach(async () => {
 /** Runs the command on a routes file; the upstream's origin shows as UPSTREAM. */
 async function doctor(
   server: object = {},
-  options: { route?: string; top?: object; env?: Record<string, string> } = {},
+  options: { route?: string; top?: object; env?: Record<string, string>; json?: boolean } = {},
 ) {
   const file = join(folder, "routes.yaml");
   const config = {
@@ -50,7 +51,8 @@ async function doctor(
     output += text;
   };
   const route = options.route ?? "files";
-  const code = await runDoctor({ file, route, env: options.env ?? {}, out: write, err: write });
+  const { env = {}, json } = options;
+  const code = await runDoctor({ file, route, env, json, out: write, err: write });
   return {
     code,
     output: output.replaceAll(upstream.url, "UPSTREAM").replaceAll(upstream.host, "UPSTREAM_HOST"),
@@ -116,6 +118,41 @@ describe("doctor", () => {
     expect(code).toBe(0);
     const disabled = routes.map((one) => ("to" in one ? { ...one, enabled: false } : one));
     expect((await doctor({}, { route: "all", top: { routes: disabled } })).code).toBe(1);
+  });
+
+  it("--json prints one document with its steps, and with what to do if one fails", async () => {
+    healthy();
+    const { code, output } = await doctor({}, { json: true });
+    expect(code).toBe(0);
+    expect(output.trim()).not.toContain("\n");
+    const report = JSON.parse(output);
+    expect(report).toMatchObject({
+      ...{ route_id: "files", name: "Files", url: "https://files.test", to: ["UPSTREAM/mcp"] },
+      ...{ kind: "server", auth: "oauth", enabled: true, usable: true, notes: [] },
+      summary: expect.stringMatching(/^Users can connect: /),
+    });
+    expect(report.steps[0]).toEqual({
+      ...{ step: "upstream", ok: true, url: "UPSTREAM/mcp", status: 401 },
+      finding: "asks for a token and says where its metadata is",
+    });
+    expect(report).not.toHaveProperty("error");
+
+    upstream.on("/prm", { status: 500 });
+    upstream.on("/.well-known/oauth-authorization-server", { status: 500 });
+    const failed = await doctor({}, { json: true });
+    expect(failed.code).toBe(1);
+    expect(JSON.parse(failed.output)).toMatchObject({
+      usable: false,
+      error: { code: expect.any(String), message: expect.any(String), what_to_do: expect.any(String) },
+    });
+
+    const all = { id: "all", from: "https://all.test", mcp: { aggregate: { routes: "all" } } };
+    const file = { id: "files", from: "https://files.test", to: upstream.url, mcp: {} };
+    const members = await doctor({}, { json: true, route: "all", top: { routes: [file, all] } });
+    expect(JSON.parse(members.output)).toMatchObject({
+      usable: true,
+      members: [{ route_id: "files", url: "https://files.test", enabled: true, prefix: "files__" }],
+    });
   });
 
   it("says that there is nothing to do if discovery succeeds", async () => {
@@ -523,6 +560,32 @@ describe("doctor", () => {
       const stored = await doctor({}, { route: "stored", env });
       expect(stored.output).toContain("https://stored.test -> UPSTREAM/mcp\n");
       expect(stored.code).toBe(0);
+      const { output: documented } = await doctor({}, { route: "stored", env, json: true });
+      expect(JSON.parse(documented)).toMatchObject({
+        route_id: "stored",
+        url: "https://stored.test",
+        usable: true,
+      });
+      // The file now claims its URL.
+      const taken = { id: "taken", from: "https://stored.test", to: upstream.url, mcp: {} };
+      const notInForce = await doctor({}, { route: "stored", env, top: { routes: [taken] } });
+      expect(notInForce).toEqual({
+        code: 1,
+        output: expect.stringMatching(
+          /^the stored route stored is not in force:\n {2}from: https:\/\/stored.test is already claimed by routes\[0\]\n {4}fix: /,
+        ),
+      });
+      const client = new pg.Client({ connectionString: database.url });
+      await client.connect();
+      await client.query("update stored_route set version = 7");
+      await client.end();
+      for (const route of ["stored", "https://stored.test/mcp"])
+        expect(await doctor({}, { route, env })).toEqual({
+          code: 1,
+          output: expect.stringMatching(
+            /^the stored route stored is not in force:\n {2}its row was not written/,
+          ),
+        });
       const { output } = await doctor({}, { env });
       expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");
       expect(output).toContain("Notes\n  the secret of this gateway's registration expires on 2099-05-06");
@@ -743,7 +806,9 @@ describe("doctor", () => {
 
       What to do
         The server's metadata points to an address that is not public https. If the host is yours, add it
-        to upstream_oauth.allowed_private_hosts; otherwise do not connect the server.
+        to upstream_oauth.allowed_private_hosts, or name it on the route
+        (mcp.server.authorization_server_url), which needs no such entry; otherwise do not connect the
+        server.
       "
     `);
     expect(code).toBe(1);

@@ -137,6 +137,6 @@ it("Ctrl-C ends rotate-keys after its batch, with what to do; run again, it cont
   await writer.query("rollback");
   expect(await start("rotate-keys").end()).toEqual({
     code: 0,
-    said: "0 rows re-encrypted with the newest key\nremove the older keys after every replica has the newest key first in encryption.keys\n",
+    said: "0 rows re-encrypted with default, the first key of encryption.keys\n",
   });
 });

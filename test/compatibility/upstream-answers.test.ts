@@ -76,6 +76,12 @@ beforeAll(async () => {
           mcp: { server: {} },
         },
         {
+          id: "mostly-down",
+          from: "https://shared.test/mostly-down",
+          to: [nobody, nobody.replace("127.0.0.1", "127.0.0.2"), ...twins.slice(1).map((one) => one.url)],
+          mcp: { server: {} },
+        },
+        {
           id: "pathed",
           from: "https://shared.test/pathed",
           to: `${url}/api`,
@@ -724,6 +730,18 @@ describe("two `to` and a server with sessions", () => {
   });
 
   it("also while one of the endpoints accepts no connections", () => useSessions("https://shared.test/half"));
+
+  // The ring has stretches where many entries in a row belong to endpoints that are down.
+  it("none of many users is stuck with two of three endpoints that accept no connections", async () => {
+    const answers = [];
+    for (let person = 0; person < 150; person += 1) {
+      const claims = { client_id: `many-${person}` };
+      answers.push(
+        (await post("https://shared.test/mostly-down", { method: "initialize" }, {}, claims)).status,
+      );
+    }
+    expect(answers.filter((status) => status !== 200)).toEqual([]);
+  });
 
   async function useSessions(url: string) {
     for (let person = 0; person < 12; person += 1) {

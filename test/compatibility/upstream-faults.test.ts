@@ -186,7 +186,7 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       if (!flow) expect(await connectInPortal()).toBe(`Files was not connected: ${row.words} (${code}).`);
 
       let output = "";
-      const isWell = await doctor(route(), {
+      const report = await doctor(route(), {
         discover: stack.upstreamOAuth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
@@ -196,7 +196,7 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       // Its lines are wrapped.
       const text = output.replace(/\s+/g, " ");
       if (unseen) return;
-      expect(isWell).toBe(false);
+      expect(report).toMatchObject({ usable: false, error: { what_to_do: expect.any(String) } });
       expect(text).not.toContain("Nothing to do");
       expect(text).toContain(`(${code})`);
       for (const phrase of quoted(row.advice)) expect(text).toContain(phrase);
@@ -256,13 +256,13 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       redirectUri: "https://mcp.test/callback",
       write,
     };
-    expect(await doctor(route(), deps)).toBe(true);
+    expect((await doctor(route(), deps)).usable).toBe(true);
     expect(output.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
     expect(output).not.toContain("Nothing to do");
     // Nor is unusable metadata that a challenge names, if the well-known URLs have it.
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer resource_metadata="/gone"' } });
     output = "";
-    expect(await doctor(route(), deps)).toBe(true);
+    expect((await doctor(route(), deps)).usable).toBe(true);
     expect(output.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
   });
 });

@@ -52,8 +52,8 @@ it.each([
     "[app]",
     "[0]: app is the route of an application, not of an MCP server -> write the id or `from` of an MCP route",
   ],
-  ['[""]', "[0]: the entry is empty -> give it a value, or remove it"],
-  ['[" "]', '[0]: there is no route " " -> write the id or `from` of an MCP route'],
+  ['[""]', ": routes is empty -> write at least one entry"],
+  ['[" ", " nowhere "]', "[1]: there is no route nowhere -> write the id or `from` of an MCP route"],
   ["[1]", "[0]: the entry must be a string, not a number -> write a string here"],
   ["notes", ': routes has a value of the wrong type -> write "all" or a list'],
 ])("names the entry and the fix of members that are wrong: %s", (routes, problem) => {

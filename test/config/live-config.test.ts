@@ -133,7 +133,7 @@ describe("reloading the routes file", () => {
     const config = live(file);
     const change = changed(config);
     writeFileSync(url, "postgres://two");
-    expect((await change).needsRestart).toEqual(["database"]);
+    expect((await change).needsRestart).toEqual(["database.url"]);
     expect(config.current().config.database.url).toBe("postgres://one");
   });
 
@@ -151,7 +151,7 @@ describe("reloading the routes file", () => {
     const moved = `listen: {grpc: "127.0.0.1:7001", http: "127.0.0.1:7002"}\npaths: {prefix: /.gate}\n`;
     const change = changed(config);
     writeFileSync(file, routes("one", moved));
-    expect((await change).needsRestart.toSorted()).toEqual(["listen", "paths"]);
+    expect((await change).needsRestart).toEqual(["listen.grpc", "listen.http", "paths.prefix"]);
     expect(config.current().config).toMatchObject({ listen, paths });
     expect(config.current().isOwnPath("h.example.com", "/.pomerium/routes")).toBe(true);
     expect(config.current().isOwnPath("h.example.com", "/.gate/routes")).toBe(false);
@@ -166,7 +166,7 @@ describe("reloading the routes file", () => {
 
     const next = changed(config);
     writeFileSync(file, routes("two", `${moved}envoy: {sidecar: {http: ["127.0.0.1:7003"]}}\n`));
-    expect((await next).needsRestart.toSorted()).toEqual(["listen", "paths"]);
+    expect((await next).needsRestart).toEqual(["listen.grpc", "listen.http", "paths.prefix"]);
     expect(upstream(config)).toBe("http://two");
     expect(written().join()).toContain("two");
     expect(written().join()).not.toMatch(/700[123]|\.gate/);
@@ -181,6 +181,45 @@ describe("reloading the routes file", () => {
       paths: { prefix: "/.gate" },
     });
     expect(restarted.config.envoy.sidecar.grpc).toEqual(["127.0.0.1:7001"]);
+  });
+
+  it("every key takes effect, or is named as waiting for a restart and keeps its value everywhere", async () => {
+    const file = configFile(routes("one"));
+    const before = live(file).current().config;
+    const waiting = changed(open[0] as LiveConfig);
+    writeFileSync(
+      file,
+      routes(
+        "one",
+        'check: {deadline: 4s, max_header_bytes: 50KiB}\nlimits: {log_lines: 7, cache_entries: 300, metadata_cache_entries: 9, token_cache_bytes: 2MiB, body_bytes: 8KiB}\naudit: {retention: 30d, export: {http: {url: "https://collector.example.com/audit"}}}\nlog: {level: warn, decisions: all}\n',
+      ),
+    );
+    const { table, needsRestart } = await waiting;
+    expect(needsRestart).toEqual([
+      "check.max_header_bytes",
+      "limits.cache_entries",
+      "limits.metadata_cache_entries",
+      "limits.token_cache_bytes",
+      "audit.retention",
+      "audit.export.http",
+    ]);
+    const { check, limits, log, audit } = table.config;
+    expect({ check, limits, log, audit }).toEqual({
+      check: { ...before.check, deadlineMs: 4000 },
+      limits: { ...before.limits, logLines: 7, bodyBytes: 8192 },
+      log: { level: "warn", decisions: "all" },
+      audit: before.audit,
+    });
+  });
+
+  it("names egress, whose new value is in effect, if key services keep the previous one", async () => {
+    const keys = "encryption: {keys: [{kid: aws, aws_kms: {key: alias/gateway}}]}\n";
+    const file = configFile(routes("one", keys));
+    const config = live(file);
+    const change = changed(config);
+    writeFileSync(file, routes("one", `${keys}egress: {https_proxy: "http://proxy.example.com:3128"}\n`));
+    expect((await change).needsRestart).toEqual(["egress"]);
+    expect(config.current().config.upstreamOAuth.proxies.https).toBe("http://proxy.example.com:3128");
   });
 
   it("fails at startup if the file is invalid", () => {
@@ -309,6 +348,38 @@ describe("reloading a large routes file", () => {
     renameSync(`${file}.away`, file);
     await change;
     expect(upstream(config)).toBe("http://two");
+  });
+
+  it("is rejected like an invalid file if it cannot be built although it was checked, and is not tried again unchanged", async () => {
+    const file = largeFile(large("one"));
+    let reads = 0;
+    // The thread has the variable, and this process no longer does.
+    const env = Object.defineProperty({}, "PROXY", {
+      enumerable: true,
+      get: () => (reads++ === 0 ? "http://proxy.example.com:3128" : undefined),
+    });
+    const metrics = createMetrics();
+    const config = createLiveConfig({ file, env, metrics });
+    open.push(config);
+    const refusals: string[] = [];
+    config.onProblem((problem) => void refusals.push(problem));
+    const refusal = refused(config);
+    writeFileSync(file, large("two", { top: `egress: {https_proxy: "$${"{PROXY}"}"}\n` }));
+    expect(await refusal).toMatch(/the file was checked, but cannot be built: .*PROXY/);
+    expect(config.lastProblem()).toContain("save the file again or restart");
+    expect(upstream(config)).toBe("http://one");
+    expect(await value(metrics, "config_last_load_successful")).toMatchObject([{ value: 0 }]);
+
+    const change = changed(config);
+    writeFileSync(join(dirname(file), "unrelated"), "causes an event");
+    writeFileSync(file, large("three"));
+    await change;
+    expect(upstream(config)).toBe("http://three");
+    expect([refusals.length, config.lastProblem()]).toEqual([1, undefined]);
+    expect(await value(metrics, "config_loads_total")).toContainEqual({
+      labels: { outcome: "rejected" },
+      value: 1,
+    });
   });
 
   it("is a problem of the file if its memory is missing: the process goes on", async () => {

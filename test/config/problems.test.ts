@@ -220,6 +220,31 @@ describe("the environment's database", () => {
       listenUrl: "postgres://listen",
     });
   });
+
+  const password = "pass/word";
+  it.each([
+    ["a slash in its password", `postgres://mcp:${password}@db:5432/mcp`],
+    ["a slash after digits in its password", "postgres://mcp:12/3@db/mcp"],
+    ["a number sign in its password", "postgres://mcp:12#3@db/mcp"],
+    ["no scheme", "mcp:secret@db/mcp"],
+  ])("is rejected with %s, without quoting it", (_, url) => {
+    const fix = /DATABASE_URL.*not the URL of a Postgres server.*.*percent-encoded.*openssl rand -hex/s;
+    const found = problemsOf(good, { DATABASE_URL: url }).filter((line) => line.includes("error"));
+    expect(found).toEqual([expect.stringMatching(fix)]);
+    expect(found[0]).not.toContain(url);
+    expect(problemsOf(good, { DATABASE_URL: "", DATABASE_LISTEN_URL: url })).toContainEqual(
+      expect.stringMatching(/error database\.listen_url: .*DATABASE_LISTEN_URL/),
+    );
+  });
+
+  it.each([
+    `postgres://mcp:${encodeURIComponent("a/b#?@%c")}@localhost:5432/mcp`,
+    "postgresql://mcp@/mcp?host=/run/postgresql",
+    "/run/postgresql mcp",
+    "postgres:///mcp",
+  ])("accepts %s", (url) => {
+    expect(problemsOf(good, { DATABASE_URL: url })).toEqual([]);
+  });
 });
 
 describe("the source of encryption keys", () => {

@@ -24,7 +24,6 @@ describe("settings that would fail or have no effect at runtime are rejected", (
     "keycloak.internal/realms",
     "10.0.0.0/33",
     "box:70000",
-    " ",
   ])("an invalid private host: %j", (host) => {
     const hosts = ["keycloak.internal:8443", "Box", "[::1]:9000", "10.1.0.0/16", "10.2.0.7"];
     expect(withTop(`upstream_oauth: {allowed_private_hosts: ${JSON.stringify(hosts)}}`)).toEqual([]);

@@ -2,8 +2,10 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 import { openapi } from "../../src/admin/openapi.ts";
 import { program } from "../../src/cli/program.ts";
+import { accessLog } from "../../src/envoy-config/http-filters.ts";
 import { provenFields } from "../../src/external-tokens/metadata-proofs.ts";
 import { auditActions, renamedActions } from "../../src/store/audit-events.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
@@ -77,6 +79,14 @@ describe("docs/compatibility.md names everything in the code, and nothing else",
     expect([...logged].filter((field) => !documented.includes(field))).toEqual([]);
     const all = sources.join("\n");
     expect(documented.filter((field) => !new RegExp(`\\b${field}\\b`).test(all))).toEqual([]);
+  });
+
+  it("fields of Envoy's access log", () => {
+    const json_format = z.record(z.string(), z.string());
+    const log_format = z.object({ json_format });
+    const { typed_config } = z.object({ typed_config: z.object({ log_format }) }).parse(accessLog());
+    const documented = rows("Access log").flatMap(([cell]) => names(cell));
+    expect(documented.toSorted()).toEqual(Object.keys(typed_config.log_format.json_format).toSorted());
   });
 
   it("audit actions, with their former names", () => {

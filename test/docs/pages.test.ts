@@ -15,17 +15,29 @@ import { envoyBootstrap } from "../../src/envoy-config/bootstrap.ts";
 const docs = join(import.meta.dirname, "../../docs");
 const page = (file: string) => readFileSync(join(docs, file), "utf8");
 const pages = readdirSync(docs).filter((file) => file.endsWith(".md"));
-/** Complete routes files on pages without a separate test. */
-const examples = ["advanced.md", "aggregation.md", "recipes.md"].flatMap((file) =>
-  [...page(file).matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
-    place: `${file}:${page(file).slice(0, match.index).split("\n").length}`,
-    yaml: match[1] ?? "",
-  })),
-);
+/** Complete routes files that Envoy's configuration is generated from; `complete-files.test.ts` checks those of all pages. */
+const examples = ["advanced.md", "aggregation.md", "recipes.md"]
+  .flatMap((file) =>
+    [...page(file).matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => ({
+      place: `${file}:${page(file).slice(0, match.index).split("\n").length}`,
+      yaml: match[1] ?? "",
+    })),
+  )
+  // Another program's file has no routes.
+  .filter(({ yaml }) => /^routes:/m.test(yaml));
 const source = readdirSync(join(docs, "../src"), { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts"))
   .map((file) => readFileSync(join(docs, "../src", file), "utf8"))
   .join("\n");
+/** As GitHub forms them. */
+const anchorsOf = (file: string) =>
+  [...page(file).matchAll(/^#+ (.*)$/gm)].map(([, title = ""]) =>
+    title
+      .toLowerCase()
+      .replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1")
+      .replaceAll(/[^\p{L}\p{N}_ -]/gu, "")
+      .replaceAll(" ", "-"),
+  );
 let folder: string;
 let tls: { certificate: string; key: string; ca: string };
 
@@ -53,7 +65,7 @@ describe("pages", () => {
           "a-value-as-long-as-secrets-have-to-be-1",
         ]),
       );
-      const loaded = loadConfig(file, env);
+      const loaded = loadConfig(file, env, { listeners: {} });
       expect(loaded.problems.map(formatProblem)).toEqual([]);
       if (!loaded.ok) return;
       const bootstrap = join(folder, `${place.replace(/\W/g, "-")}.envoy.json`);
@@ -75,14 +87,16 @@ describe("pages", () => {
     expect(page("deployment.md")).toContain(`\`\`\`caddyfile\n${caddyfile}\`\`\``);
   });
 
-  it("troubleshooting has at least twenty symptoms, each with all rows", () => {
+  it("troubleshooting has at least twenty symptoms, each with all rows, or a table of cases", () => {
     const text = page("troubleshooting.md");
     const symptoms = text
       .split(/^## /m)
       .slice(1)
       .filter((section) => !section.startsWith("Reasons"));
     expect(symptoms.length).toBeGreaterThanOrEqual(20);
-    for (const section of symptoms)
+    const hasCases = (section: string) =>
+      !/^\| seen \|/m.test(section) && (section.match(/^\|.*\|$/gm)?.length ?? 0) >= 6;
+    for (const section of symptoms.filter((one) => !hasCases(one)))
       for (const row of ["seen", "log", "metric", "cause", "fix"])
         expect(section).toMatch(new RegExp(`^\\| ${row} \\| .{4,} \\|$`, "m"));
   });
@@ -110,6 +124,21 @@ describe("pages", () => {
     const text = page("how-it-works.md");
     for (const flow of ["First connection", "Warm call", "Refresh", "Step-up", "Revocation", "Client mode"])
       expect(text).toMatch(new RegExp(`^## ${flow}\\n\\n\`\`\`mermaid`, "m"));
+  });
+
+  it("troubleshooting lists every section, and names none that is not there", () => {
+    const text = page("troubleshooting.md");
+    const [list = ""] = text.split("\n## Every request is 503");
+    const listed = [...list.matchAll(/^- \[(.*)\]\(#.*\)$/gm)].map(([, title]) => title);
+    const sections = [...text.matchAll(/^## (.*)$/gm)].map(([, title]) => title);
+    expect(listed.toSorted()).toEqual(
+      sections.filter((title) => title !== "What people see" && title !== "Reasons").toSorted(),
+    );
+  });
+
+  it.each(pages)("%s links to existing sections", (file) => {
+    for (const [, target = "", anchor = ""] of page(file).matchAll(/\]\(([\w-]+\.md|)#([^)\s]+)\)/g))
+      expect([target, anchor, anchorsOf(target || file).includes(anchor)]).toEqual([target, anchor, true]);
   });
 
   it.each(pages)("%s links to existing files", (file) => {

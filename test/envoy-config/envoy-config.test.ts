@@ -1,7 +1,9 @@
 import { execFile } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { dirname, join } from "node:path";
+import { connect } from "node:tls";
 import { promisify } from "node:util";
 import type { ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -244,7 +246,7 @@ describe("a running Envoy with --xds-dir", () => {
     write = (routes) => {
       writeFileSync(
         file,
-        `${head}${envoySection(`, listen: "127.0.0.1:${listenPort}", admin: "127.0.0.1:${adminPort}"`)}listen: {grpc: "${grpc.address}", http: "127.0.0.1:${sidecar.port}"}\nroutes:\n${routes}`,
+        `${head}${envoySection(`, listen: "127.0.0.1:${listenPort}", admin: "127.0.0.1:${adminPort}", max_connections: 100`)}listen: {grpc: "${grpc.address}", http: "127.0.0.1:${sidecar.port}"}\nroutes:\n${routes}`,
       );
       const result = loadConfig(file, {});
       if (!result.ok) throw new Error(JSON.stringify(result.problems));
@@ -401,6 +403,38 @@ describe("a running Envoy with --xds-dir", () => {
     expect((await ask("/x")).headers["x-request-id"]).toMatch(/^[0-9a-f-]{36}$/);
   });
 
+  it("answers 431 to more than 100 headers, with a reason", async () => {
+    const headers = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, n) => [`x-header-${n}`, "x"]));
+    checks.length = 0;
+    expect(await ask("/x", { headers: headers(90) })).toMatchObject({ status: 200 });
+    const answer = await ask("/x", { headers: headers(110) });
+    expect([answer.status, JSON.parse(answer.body)]).toMatchObject([
+      431,
+      { error: "request_too_large", hop: "client", request_id: null },
+    ]);
+    expect(checks).toHaveLength(1);
+  });
+
+  it("closes connections beyond envoy.max_connections", async () => {
+    const sockets = Array.from({ length: 120 }, () =>
+      connect({ host: "127.0.0.1", port, ca: tls.ca, servername: "h.example.com" }),
+    );
+    const accepted = await Promise.all(
+      sockets.map(
+        (socket) =>
+          new Promise<boolean>((resolve) => {
+            socket.on("error", () => {}).once("secureConnect", () => resolve(true));
+            socket.once("close", () => resolve(false));
+          }),
+      ),
+    );
+    const count = accepted.filter(Boolean).length;
+    for (const socket of sockets) socket.destroy();
+    expect([count > 50, count <= 100]).toEqual([true, true]);
+    await expect.poll(() => ask("/x").then(({ status }) => status, String)).toBe(200);
+  });
+
   it("loads rewritten files without a restart", async () => {
     write(`  - {id: root, from: https://h.example.com, to: "${upstream.url}/moved", mcp: {}}\n`);
     await expect
@@ -413,5 +447,34 @@ describe("a running Envoy with --xds-dir", () => {
     const answer = await ask("/x");
     expect(answer.status).toBe(503);
     expect(answer.headers["retry-after"]).toBe("1");
+  });
+
+  it("presents a renewed certificate that is moved into place, without a restart", async () => {
+    const presented = () =>
+      new Promise<string>((resolve, reject) => {
+        const socket = connect({
+          host: "127.0.0.1",
+          port,
+          servername: "h.example.com",
+          rejectUnauthorized: false,
+        });
+        socket.on("secureConnect", () => {
+          resolve(
+            createHash("sha256")
+              .update(socket.getPeerX509Certificate()?.raw ?? "")
+              .digest("hex"),
+          );
+          socket.destroy();
+        });
+        socket.on("error", reject);
+      });
+    const before = await presented();
+    const folder = dirname(tls.files.certificate);
+    const renewed = await certificateAuthority(join(folder, "renewed"), ["h.example.com"]);
+    for (const name of ["key", "certificate"] as const) {
+      copyFileSync(renewed.files[name], `${tls.files[name]}.new`);
+      renameSync(`${tls.files[name]}.new`, tls.files[name]);
+    }
+    await expect.poll(presented, { timeout: 60_000 }).not.toBe(before);
   });
 });

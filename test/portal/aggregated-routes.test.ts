@@ -102,6 +102,7 @@ describe("an aggregated route in the portal", () => {
       url: everything,
       connected: true,
       needs_oauth: false,
+      auth_connected: null,
       members: ["https://one.test", "https://many.test/a"],
     });
     expect(servers.find(({ name }: { name: string }) => name === "one")).not.toHaveProperty("members");

@@ -19,7 +19,7 @@ const parts = new Map(
 describe("docs/applications.md", () => {
   it("has a valid routes file", () => {
     const [, routes = ""] = /```yaml\n.*?routes:\n(.*?)```/s.exec(page) ?? [];
-    const { table, problems } = load(routes);
+    const { table, problems } = load(routes, { GITHUB_CLIENT_SECRET: "secret" });
     expect(problems).toEqual([]);
     expect(table.find("chat.example.com", "/")?.mcp).toEqual({ kind: "client" });
   });

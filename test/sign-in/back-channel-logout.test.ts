@@ -102,6 +102,15 @@ describe("back-channel logout", () => {
     expect(stack.company.counts.tokens.refresh_token).toBe(asked + 1);
   });
 
+  test("ends the user's grants, too, with sign_out.ends: everything", async () => {
+    await stack.reload((yaml) => `${yaml}\nsign_out: {ends: everything}\n`);
+    expect((await postLogoutToken(await logoutToken())).status).toBe(200);
+    await stack.reload((yaml) => yaml.replace("\nsign_out: {ends: everything}\n", ""));
+    expect(await whoami()).toEqual({});
+    expect((await app.refresh(tokens.refresh_token)).status).toBe(400);
+    expect(await stack.store.authorizationServerRecords.grants({ userId: "company/alice" })).toEqual([]);
+  });
+
   test.each<[string, Record<string, unknown>, keyof typeof keys]>([
     ["names no user", { sub: undefined }, "RS256"],
     ["names the user by a number", { sub: undefined, sid: 7 }, "RS256"],

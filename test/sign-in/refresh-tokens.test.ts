@@ -75,6 +75,17 @@ describe("the provider's tokens are refreshed before a recheck is due", () => {
     expect(await stack.signIn.refreshTokens(without)).toBe("sign_in_again");
   });
 
+  test("without one, a sign-in is valid for sign_in.session_ttl, whatever sign_in.recheck is", async () => {
+    const { refreshToken: _, ...without } = await stored();
+    await stack.store.signInSessions.put(without);
+    const [count, hours] = [asked(), 3600];
+    await stack.ageSignIn("company/alice", 13.9 * hours);
+    expect(await stack.signIn.recheck("company/alice")).toBe("ok");
+    await stack.ageSignIn("company/alice", 14.1 * hours);
+    expect(await stack.signIn.recheck("company/alice")).toBe("sign_in_again");
+    expect(asked() - count).toBe(0);
+  });
+
   test("a rejection ends the user's access, as in a recheck", async () => {
     await (await registeredApp(stack)).tokens(stack.browser(), "bob");
     const before = await stored("company/bob");

@@ -360,6 +360,15 @@ describe("sign-out", () => {
     await browser.submit(await browser.open("https://auth.test/.pomerium/sign_out"), {});
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
   });
+
+  test("says on its page and its button what it ends: this browser's sessions", async () => {
+    const browser = stack.browser();
+    await signIn(browser);
+    const page = await browser.open("https://auth.test/.pomerium/sign_out");
+    expect(parse(page.html).querySelector("button")?.text).toBe("Sign out");
+    expect(page.html).toContain("in this browser");
+    expect(page.html).toContain("Applications you allowed keep their access");
+  });
 });
 
 test("several providers: the user chooses, and users of two providers are kept apart", async () => {

@@ -30,7 +30,7 @@ describe("a database with events of an earlier version", () => {
   let client: pg.Client;
   beforeEach(async () => {
     ({ url, close } = await createTestDatabase({ empty: true }));
-    await migrateTo("0019_audit_actor", { url });
+    await migrateTo("0020_stored_route_discovery", { url });
     client = new pg.Client({ connectionString: url });
     await client.connect();
     await client.query(`

@@ -56,6 +56,12 @@ const recorded: readonly Recorded[] = [
     done: async (store) => (await store.browserSessions.find("s")) === undefined,
   },
   {
+    action: "person.signed_out",
+    before: (store) => store.signInSessions.put(signIn),
+    run: (store, event) => store.endAccessOfPerson(userId, event),
+    done: async (store) => (await store.signInSessions.find(userId)) === undefined,
+  },
+  {
     action: "grant.created",
     run: (store, event) => store.authorizationServerRecords.upsert(grant, event),
     done: (store) => store.authorizationServerRecords.grantIsLive("g"),

@@ -167,6 +167,7 @@ describe.each(["postgres", "embedded"] as const)("encryption at rest, on %s", (k
     await beside(async () => {}, makeKeys("k1"));
     await expect(store.upstreamTokens.find(connection)).rejects.toMatchObject({
       code: "encryption_key_unknown",
+      message: expect.stringContaining('list the key with the kid "k2" in encryption.keys again'),
     });
   });
 

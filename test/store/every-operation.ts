@@ -60,6 +60,8 @@ async function people(store: Store): Promise<void> {
   await signInSessions.replace({ ...record, checkedAt: later }, { tokensAt: 1, checkedAt: later });
   await signInSessions.put(signIn("company/leaving"));
   await signInSessions.delete("company/leaving", audit("person.signed_out"));
+  await signInSessions.put(signIn("company/signing-out"));
+  await store.endAccessOfPerson("company/signing-out", audit("person.signed_out"));
 
   const session = { host: "files.example.com", userId, createdAt: new Date(), expiresAt: inSeconds(600) };
   await browserSessions.create({ ...session, id: "browser" });

@@ -176,9 +176,10 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   "0018_row_pass": async () => [
     { table: "row_pass", values: { kind: "rotate_keys", target: "{}", position: null } },
   ],
-  // Only a new column.
+  // Only new columns.
   "0019_audit_actor": async () => [],
-  "0020_audit_record": async (): Promise<WrittenRow[]> => [
+  "0020_stored_route_discovery": async () => [],
+  "0022_audit_record": async (): Promise<WrittenRow[]> => [
     {
       table: "audit_batch",
       values: {

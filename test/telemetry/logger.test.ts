@@ -64,7 +64,7 @@ describe("the log", () => {
       const logger = createLogger({
         level: "info",
         destination: { write: (line) => lines.push(line) },
-        linesPerMinute: 3,
+        linesPerMinute: () => 3,
         onDrop: () => dropped++,
       });
       for (let count = 0; count < 10; count++) logger.warn({ code: `c${count}` }, "rejected");
@@ -86,7 +86,7 @@ describe("the log", () => {
       const logger = createLogger({
         level: "info",
         destination: { write: (line) => lines.push(line) },
-        linesPerMinute: 3,
+        linesPerMinute: () => 3,
       });
       for (const reason of ["too_many_callers", "store_unavailable"])
         for (let count = 0; count < 10; count++)

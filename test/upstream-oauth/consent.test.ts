@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { callbackId, callbackUri } from "../../src/config/callback-urls.ts";
+import type { PendingConsent } from "../../src/upstream-oauth/upstream-oauth.ts";
 import { scraped } from "../support/scraped.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "./scripted-upstream.ts";
 import { alice, host, type OAuthClientStack, startOAuthClient } from "./start-oauth-client.ts";
@@ -475,6 +476,11 @@ describe("consent", () => {
       'kind="upstream",outcome="denied"': 1,
       'kind="upstream",outcome="failed"': 2,
     });
+    expect(await scraped(stack.metrics, "authorization_duration_seconds_count")).toEqual({
+      'kind="upstream",outcome="granted"': 1,
+      'kind="upstream",outcome="denied"': 1,
+      'kind="upstream",outcome="failed"': 2,
+    });
     expect(await scraped(stack.metrics, "upstream_oauth_total")).toEqual({
       'step="begin",outcome="ok"': 4,
       'step="begin",outcome="server_error"': 1,
@@ -488,6 +494,23 @@ describe("consent", () => {
       'cache="discovery",result="miss"': 2,
       'cache="discovery",result="hit"': 10,
     });
+  });
+
+  it("the duration of a flow counts from its begin, on the replica that finishes it", async () => {
+    const { location, state } = await begin();
+    const { pendingAuthorizations } = stack.store;
+    const begun = await pendingAuthorizations.consume<PendingConsent>("upstream", state);
+    if (!begun) throw new Error("nothing is pending");
+    const begunAt = Date.now() - 100_000;
+    await pendingAuthorizations.create({ ...begun, payload: { ...begun.payload, begunAt } });
+    const other = await stack.replica();
+    const params = upstream.agree(location);
+    const callback = new URL(location).searchParams.get("redirect_uri") ?? "";
+    const asked = { params, callback, host, userId: alice, browserState: state };
+    expect(await other.upstreamOAuth.finish(asked)).toMatchObject({ ok: true });
+    const sum = await scraped(other.metrics, "authorization_duration_seconds_sum");
+    expect(sum['kind="upstream",outcome="granted"']).toBeGreaterThanOrEqual(100);
+    expect(await scraped(stack.metrics, "authorization_duration_seconds_count")).toEqual({});
   });
 
   it("another error of the authorization page is reported without its description", async () => {

@@ -65,8 +65,8 @@ export function authFields(f: Fields) {
       private_key: f.secret().optional(),
       signing_alg: z.enum(clientSigningAlgs).optional(),
     },
-    header: z.string().refine((name) => credentialHeaderFault(name) === undefined, {
-      error: (issue) => credentialHeaderFault(String(issue.input)) ?? "",
+    header: z.string().refine((name) => credentialHeaderFault(name, f.headerRules) === undefined, {
+      error: (issue) => credentialHeaderFault(String(issue.input), f.headerRules) ?? "",
       params: { fix: headerFix },
     }),
     headerFix,

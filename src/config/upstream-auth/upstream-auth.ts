@@ -33,7 +33,7 @@ export type NonInteractiveType = {
 /** Every kind by the name that routes and the admin API show: the default first. */
 export const upstreamAuthTypes: readonly string[] = ["oauth", ...Object.keys(kinds), "aggregate"];
 
-/** Schemas of `upstream_auth` and `upstream_oauth2`, and of header names, which `request_headers` shares. */
+/** Schemas of `upstream_auth` and `upstream_oauth2`, and of headers, which `request_headers` shares. */
 export function upstreamAuthSchemas(f: Fields) {
   const fields = authFields(f);
   const schemas = Object.fromEntries(
@@ -50,7 +50,8 @@ export function upstreamAuthSchemas(f: Fields) {
         }),
     )
     .meta({ shorthand: { const: "none" } });
-  return { upstreamAuth: oneKind, upstreamOAuth2: oauth.schema(fields), header: fields.header };
+  const { header, headerValue } = fields;
+  return { upstreamAuth: oneKind, upstreamOAuth2: oauth.schema(fields), header, headerValue };
 }
 
 type Schemas = ReturnType<typeof upstreamAuthSchemas>;

@@ -34,6 +34,11 @@ export function rowName(table: string, primaryKey: readonly string[]): string {
     .digest("base64url");
 }
 
+const missingKey = (kid: unknown) =>
+  `; list the key with the kid ${JSON.stringify(kid)} in encryption.keys again, or let its key service accept it (docs/reliability.md#rotating-keys)`;
+const otherKey =
+  "; if a key of encryption.keys has changed, give it a new kid, and list the former key under its own";
+
 /** @param keys the newest one wraps, any of them unwraps */
 export function encryption(keys: KeyEncryptionKeys): Encryption {
   return {
@@ -51,7 +56,8 @@ export function encryption(keys: KeyEncryptionKeys): Encryption {
           sealed,
           async (header) => {
             const key = await keys.decryptionKey(header);
-            if (key === undefined) throw new DecryptionFailed("encryption_key_unknown", table);
+            if (key === undefined)
+              throw new DecryptionFailed("encryption_key_unknown", table, undefined, missingKey(header.kid));
             return key;
           },
           { keyManagementAlgorithms: ["A256KW", "dir"], contentEncryptionAlgorithms: ["A256GCM"] },
@@ -60,7 +66,8 @@ export function encryption(keys: KeyEncryptionKeys): Encryption {
           throw new DecryptionFailed("ciphertext_moved", table);
         return JSON.parse(new TextDecoder().decode(plaintext));
       } catch (error) {
-        if (error instanceof errors.JOSEError) throw new DecryptionFailed("ciphertext_damaged", table, error);
+        if (error instanceof errors.JOSEError)
+          throw new DecryptionFailed("ciphertext_damaged", table, error, otherKey);
         throw error;
       }
     },
@@ -141,8 +148,6 @@ export interface KeyService {
 }
 
 const keyBytes = 32;
-const wrongLength = () =>
-  new StoreUnavailable("key service", new Error(`the data key is not ${keyBytes} bytes long`));
 
 /** Maximum number of unwrapped data keys in memory, which avoid a call when a row is read again. */
 const maxDataKeys = 20_000;
@@ -154,7 +159,8 @@ export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
     newest: () => service.newest(),
     async encryptionKey() {
       const { kid, key, wrapped } = await service.make();
-      if (key.length !== keyBytes) throw wrongLength();
+      if (key.length !== keyBytes)
+        throw new StoreUnavailable("key service", new Error(`the data key is not ${keyBytes} bytes long`));
       dataKeys.set(wrapped, key);
       return { header: { alg: "dir", enc: "A256GCM", kid, wrapped }, key };
     },
@@ -163,8 +169,8 @@ export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
       const known = dataKeys.get(wrapped);
       if (known) return known;
       const key = await service.unwrap(wrapped);
-      if (!key) return undefined;
-      if (key.length !== keyBytes) throw wrongLength();
+      // Not a data key of ours: whoever can write rows must not make the service look unavailable.
+      if (key?.length !== keyBytes) return undefined;
       dataKeys.set(wrapped, key);
       return key;
     },

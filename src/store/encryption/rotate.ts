@@ -58,6 +58,8 @@ export interface RotationOptions {
   readonly signal?: AbortSignal;
   /** Called after every batch, which waits for it. */
   readonly onProgress?: (progress: RotationProgress) => void | Promise<void>;
+  /** Of the audit event. */
+  readonly actor?: string;
 }
 
 /** Not all rows have the newest key, so older keys must stay in place. */
@@ -105,6 +107,7 @@ export async function rotateEncryptionKeys(
   const newest = deps.encryption.newestKey();
   const audit = (more: AuditEvent["detail"]): AuditEvent => ({
     action: "encryption_key.rotated",
+    actor: options.actor,
     detail: { ...rewritten, newest, ...more },
   });
   try {

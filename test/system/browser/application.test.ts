@@ -122,6 +122,8 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
       aud: ["https://app.test", "app.test"],
     });
     expect(arrived.at(-1)?.cookie ?? "").not.toContain("__Host-mcp");
+    // The application has verified the assertion with the published keys.
+    expect(await alice.page.getByText(/^Signed in as/).textContent()).toBe("Signed in as Alice Liddell");
   });
 
   test("the application lists its user's servers, and which of them are not connected", async () => {
@@ -138,6 +140,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         url: "https://everything.test",
         connected: false,
         needs_oauth: true,
+        auth_connected: false,
       },
       {
         name: "Open",
@@ -145,6 +148,7 @@ describe("docs/applications.md: the example application, through Envoy, in a rea
         url: "https://open.test",
         connected: true,
         needs_oauth: false,
+        auth_connected: null,
       },
     ]);
   });

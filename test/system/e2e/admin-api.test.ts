@@ -102,6 +102,31 @@ describe("a stored route", () => {
     expect((await connect()).status).toBe(302);
   });
 
+  it("answers 503 while its credential is cleared, and is served again when it is set", async () => {
+    const withKey = (value: string) => ({
+      mcp: { server: { upstream_auth: { api_key: { header: "x-key", value } } } },
+    });
+    expect((await admin("PATCH", "/routes/added", withKey("k"))).status).toBe(200);
+    const authorization = `Bearer ${await e2e.externalToken("alice", "https://added.test")}`;
+    const ping = { method: "POST", body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "ping" }) };
+    const headers = {
+      ...{ authorization, "content-type": "application/json", accept: "application/json, text/event-stream" },
+      "content-length": String(ping.body.length),
+    };
+    const call = () => throughEnvoy(e2e, { url: "https://added.test/", ...ping, headers });
+    const cleared = await (await admin("PATCH", "/routes/added", withKey(""))).json();
+    expect(cleared).toMatchObject({
+      in_force: false,
+      problems: [{ path: "mcp.server.upstream_auth.api_key.value" }],
+    });
+    const answer = await call();
+    expect([answer.status, JSON.parse(answer.body).error, answer.header("retry-after")]).toEqual([
+      ...[503, "credential_missing", "60"],
+    ]);
+    expect((await admin("PATCH", "/routes/added", withKey("k2"))).status).toBe(200);
+    expect((await call()).status).not.toBe(503);
+  });
+
   it("survives a restart of the gateway, and is gone after it is deleted", async () => {
     await e2e.restartSidecar();
     await until(401);

@@ -1,0 +1,93 @@
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { adminSchemas } from "../../src/admin/openapi.ts";
+import { startAdmin } from "./start-admin.ts";
+
+const text = await readFile(new URL("../../docs/admin-api.md", import.meta.url), "utf8");
+const blocksOf = (language: string) =>
+  [...text.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].flatMap(([, name, block = ""]) =>
+    name === language ? [block] : [],
+  );
+
+/** An example: a request line, headers and a body; an empty line; the status and the body of the answer. */
+function read(block: string) {
+  const [request = "", answer = ""] = block.split("\n\n");
+  const [line = "", ...rest] = request.trim().split("\n");
+  const [method = "", path = ""] = line.split(" ");
+  const headers = rest.flatMap((one) => {
+    const [, name, value] = /^([a-z-]+): (.*)$/.exec(one) ?? [];
+    return name === undefined || value === undefined ? [] : [[name, value] as const];
+  });
+  const body = rest.slice(headers.length).join("\n");
+  const [status = "", ...answered] = answer.trim().split("\n");
+  return {
+    name: `${line} ${status} ${/"error": "(\w+)"/.exec(answer)?.[1] ?? ""}`.trim(),
+    ...{ method, path: path.replace(/^\/admin\/v1/, ""), headers: Object.fromEntries(headers) },
+    ...{ body: body === "" ? undefined : JSON.parse(body), status: Number(status) },
+    answer: answered.length === 0 ? undefined : JSON.parse(answered.join("\n")),
+  };
+}
+
+/** The answer with what differs every time made equal, and `…` matching any text. */
+function asExpected(value: unknown): unknown {
+  if (typeof value === "string" && /^\d{4}-\d\d-\d\dT/.test(value))
+    return expect.stringMatching(/^\d{4}-.*Z$/);
+  if (typeof value === "string" && value.includes("…"))
+    return expect.stringMatching(
+      new RegExp(
+        `^${value
+          .split("…")
+          .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+          .join("[^]*")}$`,
+      ),
+    );
+  if (Array.isArray(value)) return value.map(asExpected);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, asExpected(inner)]));
+}
+
+describe("docs/admin-api.md", () => {
+  let stack: Awaited<ReturnType<typeof startAdmin>>;
+  beforeAll(async () => {
+    stack = await startAdmin();
+  });
+  afterAll(() => stack?.close());
+  const examples = blocksOf("http").map(read);
+
+  it.each(examples)("$name", async ({ method, path, headers, body, status, answer }) => {
+    const authorization = headers.authorization?.replace("$VIEWER_TOKEN", stack.tokens.viewer);
+    const sent = { ...headers, ...(authorization === undefined ? {} : { authorization }) };
+    const given = await stack.first.call(method, path, body, { headers: sent });
+    const found = path.startsWith("/audit") ? JSON.parse(given.text) : given.body;
+    expect([given.status, found]).toMatchObject([status, asExpected(answer ?? {})]);
+  });
+
+  it("has an answer of each operation and each error code that its table names", () => {
+    const shown = (method: string, path: RegExp) =>
+      examples.some((one) => one.method === method && path.test(one.path) && one.status < 300);
+    for (const [method, path] of [
+      ["GET", /^\/routes(\?|$)/],
+      ["POST", /^\/routes$/],
+      ["GET", /^\/routes\/\w/],
+      ["PATCH", /^\/routes\/\w/],
+      ["DELETE", /^\/routes\/\w/],
+      ["GET", /^\/audit/],
+      ["GET", /^\/openapi.json$/],
+    ] as const)
+      expect([method, path, shown(method, path)]).toEqual([method, path, true]);
+    const table = /## Errors\n([\s\S]*?)\n## /.exec(text)?.[1] ?? "";
+    const rows = [...table.matchAll(/^\| (\d{3})[^|]*\| ([^|]*)\|/gm)].filter(
+      ([, status]) => Number(status) < 500,
+    );
+    const codes = rows.flatMap(([, , codes = ""]) => [...codes.matchAll(/`(\w+)`/g)].map(([, code]) => code));
+    expect(codes.length).toBeGreaterThan(12);
+    expect(codes.filter((code) => !examples.some(({ answer }) => answer?.error === code))).toEqual([]);
+    expect(examples.some(({ status }) => status === 422)).toBe(true);
+  });
+
+  it("shows a discovery as the schema describes it", () => {
+    const shown = blocksOf("json").map((block) => JSON.parse(block));
+    const { discovery } = adminSchemas.Route.shape;
+    expect(shown.filter((one) => discovery.safeParse(one).success)).toHaveLength(1);
+  });
+});
