@@ -35,6 +35,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .createTable("audit_export")
     .addColumn("destination", "text", (c) => c.primaryKey())
     .addColumn("batch", "bigint", (c) => c.notNull())
+    .addColumn("hash", "text", (c) => c.notNull())
     .addColumn("updated_at", "timestamptz", (c) => c.notNull().defaultTo(sql`now()`))
     .execute();
   await createTrigger(db);

@@ -145,7 +145,9 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
   const auditRecord = keepAuditRecord({
     ...{ store, logger, metrics, keys: components.keys },
     retentionDays: config.audit.retention / 86_400,
-    ...{ destination: config.audit.http, fetch: foundation.trustedFetch, issuer: config.issuer },
+    ...{ destination: config.audit.http, issuer: config.issuer },
+    // The body of an answer is of no use: a collector must not be able to keep a request open with it.
+    fetch: createTrustedFetch({ limits: () => live.current().config.upstreamOAuth, body: "discard" }),
   });
   store.indexes.buildInBackground();
   logger.info(

@@ -28,9 +28,9 @@ export function sampleSpeed(): void {
 /** Begins to watch; the function that it returns gives the noise since then. */
 export function watchNoise(): () => Noise {
   sampleSpeed();
-  const before = { ...coreTimes(), own: ownTime() };
+  const before = { ...coreTimes(), own: ticksOf() };
   return () => {
-    const after = { ...coreTimes(), own: ownTime() };
+    const after = { ...coreTimes(), own: ticksOf() };
     const all = after.all - before.all;
     const busy = after.busy - before.busy;
     const median = percentile(times, 0.5);
@@ -63,13 +63,13 @@ function coreTimes(): { all: number; busy: number; stolen: number } {
   return { all: busy + idle + waiting + stolen, busy, stolen };
 }
 
-/** CPU time of this process and all that it started, ended ones included, in ticks. */
-function ownTime(): number {
+/** CPU time of a process and all that it started, ended ones included, in ticks of 10 ms. */
+export function ticksOf(root = process.pid): number {
   const processes = readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) ? [statOf(name)] : []));
   const children = Map.groupBy(processes, (one) => one?.parent);
   const sum = (pid: number): number =>
     (children.get(pid) ?? []).reduce((total, child) => total + (child ? child.time + sum(child.pid) : 0), 0);
-  return (statOf(String(process.pid))?.time ?? 0) + sum(process.pid);
+  return (statOf(String(root))?.time ?? 0) + sum(root);
 }
 
 /** Undefined: it has just ended. */

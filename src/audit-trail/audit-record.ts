@@ -5,7 +5,7 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { checkpointVerifier, type Floor } from "./chain.ts";
-import { type Chain, createChain, lateMs } from "./chain-events.ts";
+import { type Chain, type ChainProblem, createChain, lateMs } from "./chain-events.ts";
 import { type AuditDestination, sendEvents } from "./send-events.ts";
 import { findUnchained } from "./verify-trail.ts";
 
@@ -19,13 +19,15 @@ const takeEveryMs = 3_000;
 const longestBackoffMs = 60_000;
 const maintainEveryMs = 10 * 60_000;
 /** A checkpoint is logged this often, as an anchor outside of the database, ms. */
-const logEveryMs = 60 * 60_000;
+const anchorEveryMs = 60 * 60_000;
 const dayMs = 86_400_000;
+/** How far the first search for unchained events looks back, ms. */
+const firstSearchMs = 60 * 60_000;
 /** Events that one search for unchained ones looks at. */
 const mostSearched = 1_000_000;
 
 interface AuditRecordDeps {
-  readonly store: Pick<Store, "auditTrail" | "auditEvents" | "backgroundWork">;
+  readonly store: Pick<Store, "auditTrail" | "auditEvents" | "backgroundWork" | "signingKeys">;
   readonly keys: Pick<SigningKeyRing, "signer" | "jwks">;
   readonly logger: Logger;
   readonly metrics: Pick<
@@ -37,6 +39,7 @@ interface AuditRecordDeps {
     | "auditUnchained"
     | "auditExported"
     | "auditExports"
+    | "auditExportDelay"
   >;
   readonly retentionDays: number;
   /** Where events are sent; absent: nowhere. */
@@ -47,8 +50,8 @@ interface AuditRecordDeps {
 }
 
 /**
- * Keeps the audit trail a record: one replica at a time chains new events and signs the chain, creates partitions ahead and removes
- * expired events.
+ * Keeps the audit trail a record: one replica at a time chains new events and signs the chain, one creates partitions ahead and removes
+ * expired events, and one sends events to the collector. None waits for another: a slow collector must not delay the chain.
  * @returns stops, and leaves it to the other replicas
  */
 export function keepAuditRecord(deps: AuditRecordDeps): { close(): Promise<void> } {
@@ -56,7 +59,7 @@ export function keepAuditRecord(deps: AuditRecordDeps): { close(): Promise<void>
   const { destination } = deps;
   const kept = Promise.all([
     keepTrying(deps, "audit_chain", stopping.signal, (stop) => chainEvents(deps, stop)),
-    // Beside it: a slow receiver must not delay the chain.
+    keepTrying(deps, "audit_maintenance", stopping.signal, (stop) => maintain(deps, stop)),
     ...(destination
       ? [keepTrying(deps, "audit_export", stopping.signal, (stop) => exportEvents(deps, destination, stop))]
       : []),
@@ -79,111 +82,157 @@ async function keepTrying(
   while (!stop.aborted) {
     await store.backgroundWork
       .run(name, 0, (lost) => work(AbortSignal.any([stop, lost])), { leaseMs })
-      .catch((error: Error) => logger.debug({ reason: error.message }, "cannot take over the audit trail"));
+      .catch((error: Error) => logger.debug({ reason: error.message }, `cannot take over ${name}`));
     await pause(takeEveryMs * (0.75 + Math.random() / 2), stop);
   }
 }
 
-/** What the replica that sends events does, until it stops or another one takes over. Backs off while the receiver fails. */
+/** Repeats a round until `stop`; `onOutcome` is called with the error of a failed one. Logs one line per outage. */
+async function repeated(
+  { logger }: Pick<AuditRecordDeps, "logger">,
+  stop: AbortSignal,
+  options: {
+    readonly round: () => Promise<void>;
+    readonly everyMs: number;
+    /** Longest pause after failures. */
+    readonly backoffMs?: number;
+    readonly onOutcome?: (outcome: "completed" | "failed") => void;
+    readonly failed: string;
+  },
+): Promise<void> {
+  const { round, everyMs, backoffMs = everyMs, onOutcome = () => {}, failed } = options;
+  for (let failures = 0; !stop.aborted; ) {
+    try {
+      await round();
+      onOutcome("completed");
+      failures = 0;
+    } catch (error) {
+      if (stop.aborted) return;
+      onOutcome("failed");
+      const reason = error instanceof Error ? error.message : "unknown";
+      if (failures++ === 0) logger.warn({ reason }, `${failed}; it is tried again`);
+    }
+    await pause(Math.min(everyMs * 2 ** failures, backoffMs), stop);
+  }
+}
+
+/** What the replica that sends events does, until it stops or another one takes over. */
 async function exportEvents(
   deps: AuditRecordDeps,
   destination: AuditDestination,
   stop: AbortSignal,
 ): Promise<void> {
-  const { store, fetch, issuer, logger, metrics } = deps;
-  const onSent = (events: number) => metrics.auditExported.inc(events);
-  for (let failures = 0; !stop.aborted; ) {
-    try {
-      await sendEvents({ trail: store.auditTrail, fetch, issuer, onSent }, destination, stop);
-      metrics.auditExports.inc({ outcome: "completed" });
-      failures = 0;
-    } catch (error) {
-      metrics.auditExports.inc({ outcome: "failed" });
-      // One line per outage.
-      if (failures++ === 0)
-        logger.warn(
-          { reason: error instanceof Error ? error.message : "unknown" },
-          "audit events were not sent; it is tried again",
-        );
-    }
-    await pause(Math.min(roundEveryMs * 2 ** failures, longestBackoffMs), stop);
+  const { store, fetch, issuer, metrics } = deps;
+  const sending = {
+    ...{ trail: store.auditTrail, fetch, issuer },
+    onNext: (firstAt: Date) => metrics.auditExportDelay.set((Date.now() - firstAt.getTime()) / 1_000),
+    onSent: (events: number) => metrics.auditExported.inc(events),
+    onRewritten: (batch: number) => reportProblem(deps, "rewritten", batch),
+  };
+  try {
+    await repeated(deps, stop, {
+      async round() {
+        await sendEvents(sending, destination, stop);
+        metrics.auditExportDelay.set(0);
+      },
+      ...{ everyMs: roundEveryMs, backoffMs: longestBackoffMs },
+      onOutcome: (outcome) => metrics.auditExports.inc({ outcome }),
+      failed: "audit events were not sent to the collector",
+    });
+  } finally {
+    metrics.auditExportDelay.set(0);
   }
 }
+
+function reportProblem(
+  { metrics, logger }: Pick<AuditRecordDeps, "metrics" | "logger">,
+  problem: ChainProblem,
+  batch: number,
+): void {
+  metrics.auditChainProblems.inc({ problem });
+  logger.error(
+    { problem, batch },
+    "the stored audit chain is not as this gateway wrote it; run audit verify",
+  );
+}
+
+const newChain = (deps: AuditRecordDeps) =>
+  createChain({
+    trail: deps.store.auditTrail,
+    signer: () => deps.keys.signer("audit"),
+    verify: (jws) => checkpointVerifier(deps.keys.jwks("audit"))(jws),
+    onProblem: (problem, batch) => reportProblem(deps, problem, batch),
+  });
 
 /** What the replica that chains events does, until it stops or another one takes over. */
 async function chainEvents(deps: AuditRecordDeps, stop: AbortSignal): Promise<void> {
-  const { store, keys, logger, metrics } = deps;
-  const chain = createChain({
-    trail: store.auditTrail,
-    signer: () => keys.signer("audit"),
-    verify: (jws) => checkpointVerifier(keys.jwks("audit"))(jws),
-    onProblem(problem, batch) {
-      metrics.auditChainProblems.inc({ problem });
-      logger.error(
-        { problem, batch },
-        "the stored audit chain is not as this gateway wrote it; run audit verify",
-      );
-    },
-  });
-  const maintenance = every(maintainEveryMs, () => maintain(deps, chain));
-  const anchor = every(logEveryMs, async () => {
-    const last = await store.auditTrail.latest();
-    if (last) logger.info({ batch: last.number, checkpoint: last.checkpoint }, "audit checkpoint");
-  });
-  let failing = false;
+  const { store, logger, metrics } = deps;
+  const chain = newChain(deps);
+  let anchorAt = 0;
+  let completedAt = performance.now();
   try {
-    while (!stop.aborted) {
-      try {
+    await repeated(deps, stop, {
+      async round() {
         const { chained, oldestMs } = await chain.round();
-        metrics.auditChainRounds.inc({ outcome: "completed" });
         metrics.auditChained.inc(chained);
         metrics.auditChainDelay.set(chained === 0 ? 0 : oldestMs / 1_000);
-        failing = false;
-        await maintenance();
-        await anchor();
-      } catch (error) {
-        metrics.auditChainRounds.inc({ outcome: "failed" });
-        // One line per outage.
-        if (!failing)
-          logger.warn({ err: error }, "audit events are not chained at present; it is tried again");
-        failing = true;
-      }
-      await pause(roundEveryMs, stop);
-    }
+        completedAt = performance.now();
+        if (completedAt < anchorAt) return;
+        anchorAt = completedAt + anchorEveryMs;
+        const last = await store.auditTrail.latest();
+        if (last) logger.info({ batch: last.number, checkpoint: last.checkpoint }, "audit checkpoint");
+      },
+      everyMs: roundEveryMs,
+      onOutcome(outcome) {
+        metrics.auditChainRounds.inc({ outcome });
+        // Events may have waited for as long.
+        if (outcome === "failed") metrics.auditChainDelay.set((performance.now() - completedAt) / 1_000);
+      },
+      failed: "audit events are not chained at present",
+    });
   } finally {
     metrics.auditChainDelay.set(0);
-    metrics.auditUnchained.set(0);
   }
 }
 
-/** Creates partitions, removes expired events, and looks for events that were never chained. */
-async function maintain(deps: AuditRecordDeps, chain: Pick<Chain, "floor" | "raiseFloor">): Promise<void> {
-  const { store, logger, metrics, retentionDays } = deps;
+/** What the replica that maintains the audit trail does, until it stops or another one takes over. */
+async function maintain(deps: AuditRecordDeps, stop: AbortSignal): Promise<void> {
+  const { store, keys, logger, metrics, retentionDays } = deps;
   const { auditTrail: trail } = store;
-  const now = await trail.now();
-  await trail.partitions.createAhead(now, retentionDays);
-  const removed = await removeExpiredEvents(trail, chain, new Date(now.getTime() - retentionDays * dayMs));
-  if (removed) logger.info(removed, "expired audit events were removed");
-  const last = await trail.latest();
-  const since =
-    last &&
-    (await checkpointVerifier(deps.keys.jwks("audit"))(last.checkpoint).catch(() => undefined))?.since;
-  const [first] = await store.auditEvents({ since: new Date(now.getTime() - dayMs), limit: 1 });
-  if (!first) return metrics.auditUnchained.set(0);
-  const floor = await chain.floor();
-  const { added } = await findUnchained(trail, {
-    now,
-    since,
-    floor,
-    after: first.id - 1,
-    most: mostSearched,
-  });
-  metrics.auditUnchained.set(added.length);
-  if (added.length > 0)
+  const chain = newChain(deps);
+  const ago = (now: Date, ms: number) => new Date(now.getTime() - ms);
+  let searched: number | undefined;
+
+  async function round(): Promise<void> {
+    const now = await trail.now();
+    await trail.partitions.createAhead(now, retentionDays);
+    const removed = await removeExpiredEvents(trail, chain, ago(now, retentionDays * dayMs));
+    if (removed)
+      logger.info({ ...removed, keys: await removeExpiredKeys(deps) }, "expired audit events were removed");
+    await search(now);
+  }
+
+  /** Looks for events that were never chained, among those of the last hour at first, and then among new ones. */
+  async function search(now: Date): Promise<void> {
+    const last = await trail.latest();
+    if (!last) return;
+    const { since } = await checkpointVerifier(keys.jwks("audit"))(last.checkpoint);
+    const [first] = await store.auditEvents({ since: ago(now, firstSearchMs), limit: 1 });
+    searched ??= first && first.id - 1;
+    if (searched === undefined) return;
+    const floor = await chain.floor();
+    const found = await findUnchained(trail, { now, since, floor, after: searched, most: mostSearched });
+    searched = found.settledId ?? searched;
+    if (found.added.length === 0) return;
+    metrics.auditUnchained.inc(found.added.length);
     logger.error(
-      { count: added.length, since: new Date(now.getTime() - lateMs) },
-      "audit events of the last day are not in the chain: they were inserted later, or committed too late; run audit verify",
+      { count: found.added.length, first: found.added[0]?.id, before: ago(now, lateMs) },
+      "audit events are not in the chain: they were inserted later, or committed too late; run audit verify",
     );
+  }
+
+  const failed = "the audit trail is not maintained at present";
+  await repeated(deps, stop, { round, everyMs: maintainEveryMs, failed });
 }
 
 /**
@@ -204,14 +253,22 @@ export async function removeExpiredEvents(
   return { rows, partitions, batches: await trail.removeBatches(floor.batch) };
 }
 
-/** Runs `work` when it is called, but only every so often. */
-function every(ms: number, work: () => Promise<void>): () => Promise<void> {
-  let next = 0;
-  return async () => {
-    if (performance.now() < next) return;
-    next = performance.now() + ms;
-    await work();
-  };
+/**
+ * Removes signing keys that were replaced before the first kept batch was made: nothing that is left is signed by them.
+ * @returns how many
+ */
+export async function removeExpiredKeys({
+  store: { auditTrail: trail, signingKeys },
+  keys,
+}: {
+  readonly store: Pick<Store, "auditTrail" | "signingKeys">;
+  readonly keys: Pick<SigningKeyRing, "jwks">;
+}): Promise<number> {
+  const [first] = await trail.batches(0, 1);
+  if (!first) return 0;
+  const { time } = await checkpointVerifier(keys.jwks("audit"))(first.checkpoint);
+  // A replica may sign with the previous key until it knows the new one.
+  return signingKeys.removeReplaced("audit", new Date(time.getTime() - dayMs));
 }
 
 const pause = (ms: number, stop: AbortSignal) =>

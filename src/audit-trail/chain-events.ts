@@ -38,7 +38,7 @@ export interface Chain {
   floor(): Promise<Floor | undefined>;
 }
 
-/** The last batch, and what has been chained since a while ago. */
+/** The last batch, and how far the chain has looked. */
 interface State {
   readonly number: number;
   readonly hash: string;
@@ -48,7 +48,6 @@ interface State {
   through: Date;
   /** When the last round looked back for late events. */
   lookedBack: number;
-  readonly chained: Map<number, number>;
 }
 
 /** What the chain finds wrong with the stored batches. */
@@ -80,11 +79,7 @@ export function createChain(deps: {
   /** The first batch has no events: events from before it are not in the chain. */
   async function begin(): Promise<State> {
     const now = await trail.now();
-    return append(
-      { number: 0, hash: newChainId(), since: now, through: now, lookedBack: 0, chained: new Map() },
-      [],
-      now,
-    );
+    return append({ number: 0, hash: newChainId(), since: now, through: now, lookedBack: 0 }, [], now);
   }
 
   async function continueAfter(last: AuditBatch): Promise<State> {
@@ -94,15 +89,12 @@ export function createChain(deps: {
       return undefined;
     });
     const through = checkpoint?.time ?? last.lastAt;
-    const chained = new Map<number, number>();
-    for (const { ids, lastAt } of await trail.batchesSince(new Date(through.getTime() - 2 * lateMs)))
-      for (const id of ids) chained.set(id, lastAt.getTime());
     return {
       number: last.number,
       hash: last.hash,
       since: checkpoint?.since ?? last.firstAt,
       ...(checkpoint?.floor && { floor: checkpoint.floor }),
-      ...{ through, lookedBack: 0, chained },
+      ...{ through, lookedBack: 0 },
     };
   }
 
@@ -139,33 +131,34 @@ export function createChain(deps: {
       state = undefined;
       throw new ChainOvertaken();
     }
-    for (const { id, at } of events) before.chained.set(id, at.getTime());
     state = { ...before, number, hash: summary.hash, ...(floor && { floor }) };
     return state;
   }
 
   async function round(): Promise<Round> {
     let current = await load();
+    const now = await trail.now();
     const lookBack = performance.now() - current.lookedBack > lateEveryMs;
     const from = new Date(current.through.getTime() - (lookBack ? lateMs : settleMs));
-    const { now, events } = await trail.writtenSince(from);
-    const fresh = events.filter(({ id }) => !current.chained.has(id));
-    for (const part of parts(fresh)) {
-      const times = part.map(({ at }) => at.getTime());
-      const span = { from: new Date(Math.min(...times)), to: new Date(Math.max(...times)) };
-      const read = await trail.events(
-        part.map(({ id }) => id),
-        span,
-      );
-      current = await append(current, read, now);
+    let [chained, oldest] = [0, now.getTime()];
+    for await (const page of trail.pagesSince(from)) {
+      const known = await trail.chained(page.map(({ id }) => id));
+      const fresh = page.filter(({ id }) => !known.has(id));
+      for (const part of parts(fresh)) {
+        const times = part.map(({ at }) => at.getTime());
+        const span = { from: new Date(Math.min(...times)), to: new Date(Math.max(...times)) };
+        const read = await trail.events(
+          part.map(({ id }) => id),
+          span,
+        );
+        current = await append(current, read, now);
+        oldest = Math.min(oldest, ...times);
+      }
+      chained += fresh.length;
     }
     current.through = now;
-    if (lookBack) {
-      current.lookedBack = performance.now();
-      for (const [id, at] of current.chained) if (at < now.getTime() - lateMs) current.chained.delete(id);
-    }
-    const oldest = Math.min(now.getTime(), ...fresh.slice(0, batchSize).map(({ at }) => at.getTime()));
-    return { chained: fresh.length, oldestMs: now.getTime() - oldest };
+    if (lookBack) current.lookedBack = performance.now();
+    return { chained, oldestMs: now.getTime() - oldest };
   }
 
   return {
@@ -204,7 +197,8 @@ async function retried<T>(work: () => Promise<T>): Promise<T> {
 
 /** Events of one UTC day each, in the order of their ids. */
 function parts(events: readonly EventTime[]): EventTime[][] {
-  const days = Map.groupBy(events, ({ at }) => dayOf(at).getTime());
+  const sorted = events.toSorted((one, other) => one.id - other.id);
+  const days = Map.groupBy(sorted, ({ at }) => dayOf(at).getTime());
   return [...days.values()].flatMap((day) =>
     Array.from({ length: Math.ceil(day.length / batchSize) }, (_, n) =>
       day.slice(n * batchSize, (n + 1) * batchSize),

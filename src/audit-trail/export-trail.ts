@@ -1,6 +1,9 @@
 import type { AuditBatch, AuditTrail } from "../store/audit-batches.ts";
-import type { RecordedAuditEvent } from "../store/audit-events.ts";
+import { auditRecord, type RecordedAuditEvent } from "../store/audit-events.ts";
 import { eventsOf } from "./chain.ts";
+
+/** `cloudevents`: CloudEvents 1.0 in JSON, with the event, or the checkpoint, as data. */
+export type AuditFormat = "json" | "cloudevents";
 
 /** A batch with its events, in the order of the chain. Expired or removed events are left out. */
 export interface ExportedBatch {
@@ -28,14 +31,49 @@ async function eventsInOrder(trail: AuditTrail, batch: AuditBatch): Promise<Reco
   return batch.ids.flatMap((id) => byId.get(id) ?? []);
 }
 
-/**
- * The line of a batch in an exported file: with it, the events before it verify without the database. It has no `action`, which every
- * event has.
- */
-export function checkpointLine(batch: AuditBatch): Readonly<Record<string, unknown>> {
+type ExportedRecord = Readonly<Record<string, unknown>>;
+
+/** @param issuer the gateway's, which is the source of its events */
+export function exportedEvent(
+  event: RecordedAuditEvent,
+  format: AuditFormat,
+  issuer: string,
+): ExportedRecord {
+  const data = auditRecord(event);
+  if (format === "json") return data;
   return {
+    ...envelope(issuer, String(event.id), event.action, event.at),
+    ...(event.userId !== undefined && { subject: event.userId }),
+    data,
+  };
+}
+
+/**
+ * The events of a batch and its checkpoint: with it, they verify without the database. A checkpoint has no `action`, which every event
+ * has.
+ */
+export function exportedRecords(
+  { batch, events }: ExportedBatch,
+  format: AuditFormat,
+  issuer: string,
+): ExportedRecord[] {
+  const checkpoint = {
     checkpoint: batch.number,
     events: (eventsOf(batch) ?? []).map(({ id, hash }) => [id, hash.toString("base64url")]),
     jws: batch.checkpoint,
   };
+  return [
+    ...events.map((event) => exportedEvent(event, format, issuer)),
+    format === "json"
+      ? checkpoint
+      : {
+          ...envelope(issuer, `checkpoint-${batch.number}`, "audit.checkpoint", batch.lastAt),
+          data: checkpoint,
+        },
+  ];
 }
+
+const envelope = (source: string, id: string, type: string, at: Date) => ({
+  ...{ specversion: "1.0", id, source, type: `envoy-mcp-auth.${type}`, time: at.toISOString() },
+  datacontenttype: "application/json",
+});

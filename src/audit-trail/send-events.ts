@@ -1,6 +1,5 @@
 import type { AuditTrail } from "../store/audit-batches.ts";
-import { checkpointLine, type ExportedBatch, exportBatches } from "./export-trail.ts";
-import { type AuditFormat, formatted } from "./formats.ts";
+import { type AuditFormat, exportBatches, exportedRecords } from "./export-trail.ts";
 
 /** Where audit events are sent. */
 export interface AuditDestination {
@@ -9,56 +8,71 @@ export interface AuditDestination {
   readonly format: AuditFormat;
 }
 
-/** The receiver did not accept a batch. */
+/** The collector did not accept a batch. */
 export class DeliveryFailed extends Error {}
 
-const contentTypes = {
-  json: "application/x-ndjson",
-  cloudevents: "application/cloudevents-batch+json",
-} as const satisfies Record<AuditFormat, string>;
-
 /**
- * Sends the batches that the destination does not have yet, in order and at least once: the position is stored after a 2xx response, so
- * what was sent before an interruption is sent again. Batches without events are skipped, unless checkpoints are sent.
- * @param signal ends it between two batches
- * @returns when the last event that was sent was written
+ * Sends the batches that the collector does not have yet, in order and at least once: the position is stored after a 2xx response, so
+ * what was sent before an interruption is sent again.
+ * @param deps.onNext called before a batch is sent, with the time of its earliest event
+ * @param signal ends it
  * @throws DeliveryFailed, SafeFetchError
  */
 export async function sendEvents(
   deps: {
     readonly trail: AuditTrail;
     readonly fetch: typeof globalThis.fetch;
+    /** The gateway's, which is the source of its events. */
     readonly issuer: string;
+    readonly onNext: (firstAt: Date) => void;
     readonly onSent: (events: number) => void;
+    /** Called if the last batch that was sent is not in the chain any more: then all batches are sent. */
+    readonly onRewritten: (batch: number) => void;
   },
-  destination: AuditDestination,
+  { url, headers, format }: AuditDestination,
   signal: AbortSignal,
 ): Promise<void> {
-  const { trail, onSent } = deps;
-  const after = (await trail.exported(destination.url)) ?? 0;
+  const { trail, fetch, issuer } = deps;
+  const { origin, pathname } = new URL(url);
+  // Its query may contain a key.
+  const destination = `${origin}${pathname}`;
+  let sent = await trail.exported(destination);
+  let after = sent?.number ?? 0;
+  if (sent && (await isRewritten(trail, sent))) {
+    deps.onRewritten(sent.number);
+    after = 0;
+  }
   for await (const exported of exportBatches(trail, after)) {
-    if (signal.aborted) return;
-    const sent = exported.events.length > 0 || destination.format === "json";
-    if (sent) await send(deps, destination, exported);
-    await trail.saveExported(destination.url, exported.batch.number);
-    onSent(exported.events.length);
+    deps.onNext(exported.batch.firstAt);
+    const records = exportedRecords(exported, format, issuer);
+    const response = await fetch(url, {
+      method: "POST",
+      headers: { ...headers, "content-type": contentTypes[format] },
+      body: bodyOf[format](records),
+      signal,
+    });
+    if (!response.ok) throw new DeliveryFailed(`the collector answered ${response.status}`);
+    await trail.saveExported(destination, sent?.number, exported.batch);
+    sent = exported.batch;
+    deps.onSent(exported.events.length);
   }
 }
 
-async function send(
-  { fetch, issuer }: { readonly fetch: typeof globalThis.fetch; readonly issuer: string },
-  { url, headers, format }: AuditDestination,
-  { batch, events }: ExportedBatch,
-): Promise<void> {
-  const values = events.map((event) => formatted(event, format, issuer));
-  const body =
-    format === "cloudevents"
-      ? JSON.stringify(values)
-      : [...values, checkpointLine(batch)].map((value) => `${JSON.stringify(value)}\n`).join("");
-  const response = await fetch(url, {
-    method: "POST",
-    headers: { ...headers, "content-type": contentTypes[format] },
-    body,
-  });
-  if (!response.ok) throw new DeliveryFailed(`the receiver of audit events answered ${response.status}`);
+/** Whether the chain has another batch with this number, or ends before it. A batch that has expired is right. */
+async function isRewritten(
+  trail: AuditTrail,
+  sent: { readonly number: number; readonly hash: string },
+): Promise<boolean> {
+  const [batch] = await trail.batches(sent.number - 1, 1);
+  return batch === undefined || (batch.number === sent.number && batch.hash !== sent.hash);
 }
+
+const contentTypes = {
+  json: "application/x-ndjson",
+  cloudevents: "application/cloudevents-batch+json",
+} as const satisfies Record<AuditFormat, string>;
+
+const bodyOf: Readonly<Record<AuditFormat, (records: readonly object[]) => string>> = {
+  json: (records) => records.map((record) => `${JSON.stringify(record)}\n`).join(""),
+  cloudevents: (records) => JSON.stringify(records),
+};

@@ -1,4 +1,4 @@
-import { type Checkpoint, InvalidCheckpoint } from "./chain.ts";
+import { type Checkpoint, eventsOf, hashBatch, hashRecord, InvalidCheckpoint } from "./chain.ts";
 import { ChainVerifier, type Finding, type Verification } from "./verify-trail.ts";
 
 /** A line of an exported file, parsed. */
@@ -23,11 +23,20 @@ export async function verifyFiles(
   const expected = new Map(checkpoints.map((checkpoint) => [checkpoint.number, checkpoint]));
   let records = new Map<number, Readonly<Record<string, unknown>>>();
   let newest = 0;
+  /** Of the last batches: those that may be delivered again. */
+  const known = new Map<number, string>();
   for await (const { place, value: line } of lines) {
     // A CloudEvent has the event as its data.
     const value = isRecord(line) && line.specversion !== undefined ? line.data : line;
     if (isRecord(value) && typeof value.id === "number" && value.checkpoint === undefined) {
-      // A repeated delivery.
+      const before = records.get(value.id);
+      // The same again is a repeated delivery.
+      if (before && !hashRecord(before).equals(hashRecord(value)))
+        verifier.report({
+          problem: "changed",
+          id: value.id,
+          message: `event ${value.id} is there twice, with different content (${place})`,
+        });
       records.set(value.id, value);
       continue;
     }
@@ -40,12 +49,6 @@ export async function verifyFiles(
       if (error instanceof InvalidCheckpoint) return undefined;
       throw error;
     });
-    // Sent again, because the acknowledgment was lost.
-    if (signed && signed.number <= newest) {
-      records = new Map();
-      continue;
-    }
-    newest = exported.number;
     const batch = {
       number: exported.number,
       ids: exported.events.map(([id]) => id),
@@ -54,8 +57,22 @@ export async function verifyFiles(
       hash: signed?.hash ?? "",
       checkpoint: exported.jws,
     };
-    await verifier.batch(batch);
-    verifier.events(batch, records, false);
+    // Sent again, because the acknowledgment was lost.
+    const isRepeated =
+      known.get(batch.number) === batch.hash &&
+      hashBatch(batch.number, batch.previous, eventsOf(batch) ?? []) === batch.hash;
+    if (!isRepeated) {
+      if (batch.number <= newest)
+        verifier.report({
+          problem: "reordered",
+          batch: batch.number,
+          message: `batch ${batch.number} follows batch ${newest} (${place})`,
+        });
+      newest = Math.max(newest, batch.number);
+      await verifier.batch(batch);
+      remember(known, batch);
+    }
+    verifier.events(batch, records, false, isRepeated);
     reportOthers(verifier, batch, records, place);
     const other = expected.get(batch.number);
     if (other && other.hash !== batch.hash)
@@ -79,6 +96,13 @@ export async function verifyFiles(
     ...{ pending: records.size, before: 0 },
     ...(verifier.last && { last: verifier.last }),
   };
+}
+
+const mostKnown = 10_000;
+function remember(known: Map<number, string>, { number, hash }: { number: number; hash: string }): void {
+  known.set(number, hash);
+  const [first] = known.keys();
+  if (known.size > mostKnown && first !== undefined) known.delete(first);
 }
 
 /** Events that the batch does not have, or in another order. */

@@ -110,11 +110,13 @@ export class ChainVerifier {
    * Compares events with what a batch recorded.
    * @param present exported records by id
    * @param expired whether missing events have expired
+   * @param counted whether the same batch was verified before
    */
   events(
     batch: Pick<AuditBatch, "number" | "ids" | "hashes">,
     present: ReadonlyMap<number, Readonly<Record<string, unknown>>>,
     expired: boolean,
+    counted = false,
   ): void {
     for (const { id, hash } of eventsOf(batch) ?? []) {
       const record = present.get(id);
@@ -126,7 +128,7 @@ export class ChainVerifier {
             batch: batch.number,
             message: `event ${id} is missing (batch ${batch.number})`,
           });
-      } else if (hashRecord(record).equals(hash)) this.verified++;
+      } else if (hashRecord(record).equals(hash)) this.verified += counted ? 0 : 1;
       else {
         this.#changed.set(id, { record, hash: hash.toString("base64url") });
         this.report({
@@ -242,7 +244,12 @@ function compareWithExported(
     });
 }
 
-/** Events that are in no batch. @param options.after looks at greater ids only @param options.most events to look at */
+/**
+ * Events that are in no batch.
+ * @param options.after looks at greater ids only
+ * @param options.most events to look at
+ * @returns with `settledId`: up to there, no event can still be chained
+ */
 export async function findUnchained(
   trail: AuditTrail,
   options: {
@@ -252,23 +259,26 @@ export async function findUnchained(
     readonly after?: number;
     readonly most?: number;
   },
-): Promise<{ added: { id: number; at: Date }[]; pending: number; before: number }> {
+): Promise<{ added: { id: number; at: Date }[]; pending: number; before: number; settledId?: number }> {
   const { now, since, floor, most = Number.POSITIVE_INFINITY } = options;
   const found = { added: [] as { id: number; at: Date }[], pending: 0, before: 0 };
+  let settledId: number | undefined;
   let looked = 0;
   for (let after = options.after ?? Number.MIN_SAFE_INTEGER; looked < most; ) {
     const events = await trail.eventTimes(after, eventsAtOnce);
-    const [first, last] = [events[0], events.at(-1)];
-    if (first === undefined || last === undefined) break;
-    const chained = new Set((await trail.batchesOfIds(first.id, last.id)).flatMap(({ ids }) => ids));
+    const last = events.at(-1);
+    if (last === undefined) break;
+    const chained = await trail.chained(events.map(({ id }) => id));
     for (const event of events) {
+      const isPending = !chained.has(event.id) && event.at > new Date(now.getTime() - lateMs);
+      if (found.pending === 0 && !isPending) settledId = event.id;
       if (chained.has(event.id)) continue;
-      if (event.at > new Date(now.getTime() - lateMs)) found.pending++;
+      if (isPending) found.pending++;
       else if (since === undefined || event.at < since) found.before++;
       else if (floor === undefined || event.at >= floor.before) found.added.push(event);
     }
     looked += events.length;
     after = last.id;
   }
-  return found;
+  return { ...found, ...(settledId !== undefined && { settledId }) };
 }

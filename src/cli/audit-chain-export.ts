@@ -1,8 +1,7 @@
 import { createReadStream, fstatSync, fsyncSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { checkpointLine, type ExportedBatch, exportBatches } from "../audit-trail/export-trail.ts";
-import { type AuditFormat, formatted } from "../audit-trail/formats.ts";
+import { type AuditFormat, exportBatches, exportedRecords } from "../audit-trail/export-trail.ts";
 import { withStore } from "./command.ts";
 import { untilInterrupted } from "./interruption.ts";
 import type { ListingOptions } from "./listing.ts";
@@ -24,16 +23,15 @@ export function runAuditChainExport(
 ): Promise<number> {
   const { follow, output, format } = options;
   return withStore(options, async ({ store, config }) => {
-    const lines = ({ batch, events }: ExportedBatch) =>
-      [...events.map((event) => formatted(event, format, config.issuer)), checkpointLine(batch)]
-        .map((line) => `${JSON.stringify(line)}\n`)
-        .join("");
     const target = output === undefined ? toStandardOutput(options) : await toFile(output);
     await untilInterrupted(async (signal) => {
       for (let { after } = target; !signal.aborted; ) {
         for await (const exported of exportBatches(store.auditTrail, after)) {
           after = exported.batch.number;
-          if (!(await target.write(lines(exported))) || signal.aborted) return;
+          const lines = exportedRecords(exported, format, config.issuer).map(
+            (record) => `${JSON.stringify(record)}\n`,
+          );
+          if (!(await target.write(lines.join(""))) || signal.aborted) return;
         }
         if (!follow) return;
         await delay(followEveryMs, undefined, { signal }).catch(() => {});

@@ -1,4 +1,4 @@
-import { type AuditFormat, formatted } from "../audit-trail/formats.ts";
+import { type AuditFormat, exportedEvent } from "../audit-trail/export-trail.ts";
 import type { AuditFilter } from "../store/audit-events.ts";
 import { withStore } from "./command.ts";
 import type { ListingOptions } from "./listing.ts";
@@ -23,7 +23,7 @@ export function runAudit(
     let { after } = which;
     for (;;) {
       const events = await store.auditEvents({ ...which, after, limit: pageSize });
-      out(events.map((event) => `${JSON.stringify(formatted(event, format, config.issuer))}\n`).join(""));
+      out(events.map((event) => `${JSON.stringify(exportedEvent(event, format, config.issuer))}\n`).join(""));
       after = events.at(-1)?.id;
       if (events.length < pageSize || !(await drained())) return 0;
     }

@@ -37,8 +37,8 @@ export interface AuditTrail {
   readonly partitions: AuditPartitions;
   /** The database's time. */
   now(): Promise<Date>;
-  /** The events written since `since` that this transaction sees, and the database's time before it looked. */
-  writtenSince(since: Date): Promise<{ readonly now: Date; readonly events: readonly EventTime[] }>;
+  /** The events written since `since`, oldest first, in pages: there may be millions, and any number with the same time. */
+  pagesSince(since: Date): AsyncGenerator<readonly EventTime[]>;
   /** @param span contains the times of all these events */
   events(
     ids: readonly number[],
@@ -49,10 +49,8 @@ export interface AuditTrail {
   latest(): Promise<AuditBatch | undefined>;
   /** In the order of their numbers. */
   batches(after: number, limit: number): Promise<AuditBatch[]>;
-  /** Those with events that were written at or after this time. */
-  batchesSince(at: Date): Promise<AuditBatch[]>;
-  /** Those whose ids reach into this range. */
-  batchesOfIds(first: number, last: number): Promise<AuditBatch[]>;
+  /** Those of the events with these ids that a batch has. */
+  chained(ids: readonly number[]): Promise<ReadonlySet<number>>;
   /**
    * Appends a batch, with an event about it.
    * @returns false: another process has appended one with this number
@@ -62,11 +60,18 @@ export interface AuditTrail {
   removeBatches(number: number): Promise<number>;
   /** The number of the first batch with events from `at` on. */
   firstBatchSince(at: Date): Promise<number | undefined>;
-  /** The number of the last batch that was exported to `destination`. */
-  exported(destination: string): Promise<number | undefined>;
-  saveExported(destination: string, batch: number): Promise<void>;
+  /** The last batch that `destination` has accepted. */
+  exported(destination: string): Promise<Pick<AuditBatch, "number" | "hash"> | undefined>;
+  /** Moves the position of `destination`. A process that was overtaken must not move it back. */
+  saveExported(
+    destination: string,
+    before: number | undefined,
+    batch: Pick<AuditBatch, "number" | "hash">,
+  ): Promise<void>;
 }
 
+/** Events that one statement reads. */
+const pageSize = 10_000;
 /** Batches that one statement removes. */
 const removedAtOnce = 1_000;
 
@@ -75,18 +80,7 @@ export function auditTrail(database: Database): AuditTrail {
   return {
     partitions: auditPartitions(database),
     now: () => database.read("audit_batch.now", timeOf),
-    writtenSince: (since) =>
-      database.read("audit_event.written_since", async (db) => {
-        const now = await timeOf(db);
-        const events = await db
-          .selectFrom("audit_event")
-          .select(["id", "at"])
-          .where("at", ">=", since)
-          // By id, the planner would read the whole primary key.
-          .orderBy("at")
-          .execute();
-        return { now, events: events.sort((one, other) => one.id - other.id) };
-      }),
+    pagesSince: (since) => pagesSince(database, since),
     events: (ids, { from, to }) => readAuditEventsById(database, ids, { from, to }),
     eventTimes: (afterId, limit) =>
       database.read("audit_event.times", (db) =>
@@ -110,22 +104,19 @@ export function auditTrail(database: Database): AuditTrail {
       );
       return rows.map(batchOf);
     },
-    async batchesSince(at) {
-      const rows = await database.read("audit_batch.since", (db) =>
-        db.selectFrom(table).selectAll().where("last_at", ">=", at).orderBy("number").execute(),
-      );
-      return rows.map(batchOf);
-    },
-    async batchesOfIds(first, last) {
+    async chained(ids) {
+      const wanted = new Set(ids);
+      if (wanted.size === 0) return wanted;
       const rows = await database.read("audit_batch.of_ids", (db) =>
         db
           .selectFrom(table)
-          .selectAll()
-          .where(sql<boolean>`int8range(first_id, last_id, '[]') && int8range(${first}, ${last}, '[]')`)
-          .orderBy("number")
+          .select("ids")
+          .where(
+            sql<boolean>`int8range(first_id, last_id, '[]') && int8range(${least(ids)}, ${greatest(ids)}, '[]')`,
+          )
           .execute(),
       );
-      return rows.map(batchOf);
+      return new Set(rows.flatMap((row) => row.ids.filter((id) => wanted.has(id))));
     },
     append: (batch, audit) =>
       database.write("audit_batch.append", async (tx) => {
@@ -133,8 +124,8 @@ export function auditTrail(database: Database): AuditTrail {
           .insertInto(table)
           .values({
             number: batch.number,
-            first_id: batch.ids.length === 0 ? 0 : Math.min(...batch.ids),
-            last_id: Math.max(...batch.ids, 0),
+            first_id: batch.ids.length === 0 ? 0 : least(batch.ids),
+            last_id: batch.ids.length === 0 ? 0 : greatest(batch.ids),
             first_at: batch.firstAt,
             last_at: batch.lastAt,
             ids: JSON.stringify(batch.ids),
@@ -187,22 +178,58 @@ export function auditTrail(database: Database): AuditTrail {
       const row = await database.read("audit_export.find", (db) =>
         db
           .selectFrom("audit_export")
-          .select("batch")
+          .select(["batch", "hash"])
           .where("destination", "=", destination)
           .executeTakeFirst(),
       );
-      return row?.batch;
+      return row && { number: row.batch, hash: row.hash };
     },
-    async saveExported(destination, batch) {
-      await database.writeAtOnce("audit_export.save", (db) =>
-        db
-          .insertInto("audit_export")
-          .values({ destination, batch })
-          .onConflict((c) => c.column("destination").doUpdateSet({ batch, updated_at: new Date() }))
-          .execute(),
-      );
+    async saveExported(destination, before, { number, hash }) {
+      const row = { destination, batch: number, hash };
+      await database.writeAtOnce("audit_export.save", async (db) => {
+        if (before === undefined)
+          await db
+            .insertInto("audit_export")
+            .values(row)
+            .onConflict((c) => c.doNothing())
+            .execute();
+        else
+          await db
+            .updateTable("audit_export")
+            .set({ ...row, updated_at: new Date() })
+            .where("destination", "=", destination)
+            .where("batch", "=", before)
+            .execute();
+      });
     },
   };
+}
+
+// Not as arguments of one call: there may be too many.
+const least = (ids: readonly number[]) => ids.reduce((least, id) => Math.min(least, id));
+const greatest = (ids: readonly number[]) => ids.reduce((greatest, id) => Math.max(greatest, id));
+
+async function* pagesSince(database: Database, since: Date): AsyncGenerator<readonly EventTime[]> {
+  // As text, because dates have milliseconds here and microseconds there.
+  let from = since.toISOString();
+  let after = Number.MIN_SAFE_INTEGER;
+  for (;;) {
+    const page = await database.read("audit_event.since", (db) =>
+      db
+        .selectFrom("audit_event")
+        .select(["id", "at", sql<string>`at::text`.as("exactly")])
+        .where(sql<boolean>`at >= ${from}::timestamptz and (at > ${from}::timestamptz or id > ${after})`)
+        .orderBy("at")
+        .orderBy("id")
+        .limit(pageSize)
+        .execute(),
+    );
+    const last = page.at(-1);
+    if (last === undefined) return;
+    yield page;
+    if (page.length < pageSize) return;
+    [from, after] = [last.exactly, last.id];
+  }
 }
 
 async function timeOf(db: Kysely<Tables>): Promise<Date> {

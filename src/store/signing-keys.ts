@@ -32,6 +32,8 @@ export interface SigningKeys {
   ensure(purpose: SigningKeyPurpose, make: () => Promise<SigningKey>): Promise<SigningKey[]>;
   /** Adds a key and sets the expiry of the older ones of its purpose. */
   rotate(key: SigningKey, oldExpireAt: Date, audit: AuditEvent): Promise<void>;
+  /** Removes keys whose successor has signed since before `at`. @returns how many */
+  removeReplaced(purpose: SigningKeyPurpose, at: Date): Promise<number>;
 }
 
 const table = "signing_key";
@@ -128,6 +130,17 @@ export function signingKeys(
     async rotate(key, oldExpireAt, audit) {
       await macs.ready();
       await database.write("signing_key.rotate", (tx) => rotateIn(tx, key, oldExpireAt, audit));
+    },
+    async removeReplaced(purpose, at) {
+      // Only of keys that are genuine: a forged successor must not remove one.
+      const signing = (await list(purpose)).filter(({ activeAt }) => activeAt < at);
+      const replaced = signing.slice(1).map(({ kid }) => kid);
+      if (replaced.length === 0) return 0;
+      await database.write("signing_key.remove", async (tx) => {
+        await tx.deleteFrom(table).where("kid", "in", replaced).execute();
+        await notify(tx, { table: "signing_key" });
+      });
+      return replaced.length;
     },
   };
 }

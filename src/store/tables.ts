@@ -204,6 +204,7 @@ export interface Tables {
   audit_export: {
     destination: string;
     batch: number;
+    hash: string;
     updated_at: ColumnType<Date, Date | undefined, Date>;
   };
   audit_event: {

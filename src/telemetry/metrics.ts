@@ -36,6 +36,11 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     "Loads of the routes file, by outcome (loaded, rejected).",
     ["outcome"],
   );
+  const auditChainRounds = counter(
+    "audit_chain_rounds_total",
+    "Rounds in which the replica that chains audit events looked for new ones, by outcome (completed, failed).",
+    ["outcome"],
+  );
   const xdsResponses = counter(
     "xds_responses_total",
     "Responses to Envoys that fetch their configuration, by type (clusters, routes, listeners) and outcome (changed, unchanged, invalid).",
@@ -44,6 +49,8 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
   // `increase` misses the first event of a new series.
   for (const outcome of ["refreshed", "obtained", "rejected", "unavailable"]) refreshes.inc({ outcome }, 0);
   for (const outcome of ["loaded", "rejected"]) configLoads.inc({ outcome }, 0);
+  // The alert on a chain that stands still needs a series on every replica.
+  for (const outcome of ["completed", "failed"]) auditChainRounds.inc({ outcome }, 0);
   return {
     registry,
     checks: counter("checks_total", "Authorization checks, by decision, reason and route.", [
@@ -122,34 +129,39 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
       [],
       "max",
     ),
-    auditChainRounds: counter(
-      "audit_chain_rounds_total",
-      "Rounds in which the replica that chains audit events looked for new ones, by outcome (completed, failed).",
-      ["outcome"],
-    ),
+    auditChainRounds,
     auditChained: counter("audit_events_chained_total", "Audit events added to the chain.", []),
     auditChainDelay: gauge(
       "audit_chain_delay_seconds",
-      "Age of the oldest audit event when the last round chained it.",
+      "Age of the oldest audit event when the last round chained it, or the time since then while rounds fail.",
       [],
       "max",
     ),
-    auditUnchained: gauge(
-      "audit_events_unchained",
-      "Audit events of the last day that are older than ten minutes and not in the chain.",
+    auditUnchained: counter(
+      "audit_events_unchained_total",
+      "Audit events that are older than ten minutes and not in the chain.",
       [],
-      "max",
     ),
     auditChainProblems: counter(
       "audit_chain_problems_total",
       "Stored batches that are not as they were written, by problem (invalid_checkpoint, shortened, rewritten).",
       ["problem"],
     ),
-    auditExported: counter("audit_events_exported_total", "Audit events that a receiver has accepted.", []),
+    auditExported: counter(
+      "audit_events_exported_total",
+      "Audit events that the collector has accepted.",
+      [],
+    ),
     auditExports: counter(
       "audit_exports_total",
-      "Rounds in which audit events were sent, by outcome (completed, failed).",
+      "Rounds in which audit events were sent to the collector, by outcome (completed, failed).",
       ["outcome"],
+    ),
+    auditExportDelay: gauge(
+      "audit_export_delay_seconds",
+      "Age of the oldest audit event that the collector does not have; 0: it has all that are chained.",
+      [],
+      "max",
     ),
     configLoads,
     configLastLoadSuccessful: gauge(

@@ -129,7 +129,7 @@ describe("a record of who did what", () => {
     const ended = new Promise((resolve) => child.on("exit", resolve));
     child.kill("SIGTERM");
     expect(await ended).toBe(0);
-    const [event] = out.split("\n").filter((line) => line.includes("specversion"));
+    const [event] = out.split("\n").filter((line) => line.includes("route.created"));
     expect(JSON.parse(event ?? "")).toMatchObject({
       ...{ specversion: "1.0", source: "https://auth.test", type: "envoy-mcp-auth.route.created" },
       data: { action: "route.created", route_id: "a" },

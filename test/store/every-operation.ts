@@ -27,23 +27,29 @@ export async function runEveryOperation(
   await auditTrail(store);
 }
 
-async function auditTrail({ auditTrail: trail }: Store): Promise<void> {
+async function auditTrail({ auditTrail: trail, signingKeys }: Store): Promise<void> {
   const at = await trail.now();
-  await trail.writtenSince(inSeconds(-60));
+  for await (const page of trail.pagesSince(inSeconds(-60))) await trail.chained(page.map(({ id }) => id));
   await trail.events([1], { from: inSeconds(-60), to: at });
   await trail.eventTimes(0, 100);
   const batch = { number: 1, ids: [1], hashes: Buffer.alloc(32), previous: "", hash: "", checkpoint: "" };
   await trail.append({ ...batch, firstAt: at, lastAt: at });
   await trail.latest();
   await trail.batches(0, 10);
-  await trail.batchesSince(inSeconds(-60));
-  await trail.batchesOfIds(1, 10);
   await trail.firstBatchSince(inSeconds(-60));
-  await trail.saveExported("receiver", 1);
-  await trail.exported("receiver");
+  await trail.saveExported("https://collector.example.com/", undefined, { number: 1, hash: "h" });
+  await trail.saveExported("https://collector.example.com/", 1, { number: 2, hash: "h" });
+  await trail.exported("https://collector.example.com/");
   await trail.partitions.names();
   await trail.partitions.hasExpired(inSeconds(-500 * 86_400));
   await trail.removeBatches(1);
+  for (const kid of ["audit-1", "audit-2"])
+    await signingKeys.rotate(
+      signingKey({ kid, purpose: "audit" }),
+      inSeconds(86_400),
+      audit("signing_key.rotated"),
+    );
+  await signingKeys.removeReplaced("audit", inSeconds(60));
 }
 
 const { userId } = connection;

@@ -195,7 +195,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
         checkpoint: "c",
       },
     },
-    { table: "audit_export", values: { destination: "http", batch: 1 } },
+    { table: "audit_export", values: { destination: "http", batch: 1, hash: "h" } },
   ],
   "0013_elicitation_session": async () => [
     {
