@@ -5,7 +5,7 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { checkpointVerifier, type Floor } from "./chain.ts";
-import { type Chain, type ChainProblem, createChain, lateMs } from "./chain-events.ts";
+import { type Chain, type ChainProblem, createChain } from "./chain-events.ts";
 import { type AuditDestination, sendEvents } from "./send-events.ts";
 import { findUnchained } from "./verify-trail.ts";
 
@@ -226,7 +226,7 @@ async function maintain(deps: AuditRecordDeps, stop: AbortSignal): Promise<void>
     if (found.added.length === 0) return;
     metrics.auditUnchained.inc(found.added.length);
     logger.error(
-      { count: found.added.length, first: found.added[0]?.id, before: ago(now, lateMs) },
+      { count: found.added.length },
       "audit events are not in the chain: they were inserted later, or committed too late; run audit verify",
     );
   }

@@ -18,6 +18,8 @@ const settleMs = 15_000;
 /** How late an event may be committed, after its time, to be chained; every so many rounds look back so far, ms. */
 export const lateMs = 10 * 60_000;
 const lateEveryMs = 60_000;
+// Not 0: the clock of a process begins there.
+const neverMs = Number.NEGATIVE_INFINITY;
 
 /** What a round has chained. */
 export interface Round {
@@ -46,7 +48,7 @@ interface State {
   readonly floor?: Floor;
   /** All events from before are chained, or too late. */
   through: Date;
-  /** When the last round looked back for late events. */
+  /** When the last round looked back for late events, by this process's clock; -Infinity: not yet. */
   lookedBack: number;
 }
 
@@ -79,7 +81,7 @@ export function createChain(deps: {
   /** The first batch has no events: events from before it are not in the chain. */
   async function begin(): Promise<State> {
     const now = await trail.now();
-    return append({ number: 0, hash: newChainId(), since: now, through: now, lookedBack: 0 }, [], now);
+    return append({ number: 0, hash: newChainId(), since: now, through: now, lookedBack: neverMs }, [], now);
   }
 
   async function continueAfter(last: AuditBatch): Promise<State> {
@@ -94,7 +96,7 @@ export function createChain(deps: {
       hash: last.hash,
       since: checkpoint?.since ?? last.firstAt,
       ...(checkpoint?.floor && { floor: checkpoint.floor }),
-      ...{ through, lookedBack: 0 },
+      ...{ through, lookedBack: neverMs },
     };
   }
 

@@ -1,6 +1,8 @@
 import { generateKeyPair } from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hashBatch, hashEvents, signCheckpoint } from "../../src/audit-trail/chain.ts";
+import { createChain } from "../../src/audit-trail/chain-events.ts";
+import { publicKeys } from "../../src/external-tokens/signing-keys.ts";
 import { startTrail, type TestTrail } from "./start-trail.ts";
 
 /*
@@ -109,6 +111,58 @@ describe("an attacker with write access to the database is found out who", () =>
     expect(await trail.findings()).toContain("batch_unsigned batch 5");
   });
 
+  it("inserts an event into an old batch, with its hash", async () => {
+    await trail.query(
+      "insert into audit_event (id, action, at) select 100, 'grant.created', at from audit_event where id = 5",
+    );
+    const [event] = await trail.store.auditEvents({ after: 99, limit: 1 });
+    if (!event) throw new Error("no event");
+    const [hashed] = hashEvents([event]);
+    await trail.query(`
+      update audit_batch set ids = ids || '100', last_id = 100, hashes = hashes || '\\x${hashed?.hash.toString("hex")}'
+      where number = 3`);
+    expect(await trail.findings()).toEqual(["batch_changed batch 3"]);
+  });
+
+  it("writes the whole chain again, with a key of his own in place of the gateway's", async () => {
+    const { privateKey } = await generateKeyPair("ES256");
+    const { kid } = trail.keys.signer("audit");
+    await trail.query("delete from audit_batch; delete from audit_event where id = 5");
+    // What a replica would write, if it had his key.
+    const forger = createChain({
+      ...{ trail: trail.store.auditTrail, onProblem: () => {}, verify: () => Promise.reject(new Error()) },
+      signer: () => ({ kid, key: privateKey }),
+    });
+    await forger.round();
+    expect((await trail.findings()).sort()).toEqual(["batch_unsigned batch 1", "batch_unsigned batch 2"]);
+  });
+
+  it("plants a signing key, or turns another one into one of the audit trail", async () => {
+    const keys = await publicKeys(trail.store, "audit");
+    const [row = {}] = await trail.query("select * from signing_key where purpose = 'audit'");
+    const columns = Object.keys(row).filter((name) => name !== "kid");
+    await trail.query(`
+      insert into signing_key (kid, ${columns.join(", ")})
+      select 'planted', ${columns.join(", ")} from signing_key where purpose = 'audit';
+      update signing_key set purpose = 'audit' where purpose = 'external_token'`);
+    expect(await publicKeys(trail.store, "audit")).toEqual(keys);
+  });
+
+  it("puts a checkpoint of another installation in the place of one", async () => {
+    const other = await startTrail();
+    const foreign = (await other.store.auditTrail.latest())?.checkpoint;
+    await other.close();
+    await trail.query(`update audit_batch set checkpoint = '${foreign}' where number = 4`);
+    expect(await trail.findings()).toEqual(["batch_unsigned batch 4"]);
+  });
+
+  it("puts an earlier checkpoint in the place of one", async () => {
+    await trail.query(
+      "update audit_batch set checkpoint = (select checkpoint from audit_batch where number = 3) where number = 4",
+    );
+    expect(await trail.findings()).toEqual(["batch_changed batch 4"]);
+  });
+
   it("signs a batch with a token of the gateway", async () => {
     const { keys } = trail;
     const [, , , last] = await trail.store.auditTrail.batches(0, 10);
@@ -183,6 +237,46 @@ it("two processes that chain at the same time leave one chain with every event o
     await Promise.all(chains.map((chain) => chain.round()));
   }
   expect(await trail.verify()).toMatchObject({ findings: [], verified: 29, pending: 0 });
+});
+
+it("a replica that takes over chains what was written, or committed, minutes ago", async () => {
+  await trail.query(
+    "insert into audit_event (action, at) select 'policy.denied', now() - n * interval '1 minute' from generate_series(1, 9) n",
+  );
+  await trail.newChain().round();
+  expect(await trail.verify()).toMatchObject({ findings: [], verified: 18 });
+});
+
+it("any number of events with the same time are chained", async () => {
+  await trail.query(
+    "insert into audit_event (action, at) select 'policy.denied', now() from generate_series(1, 25000)",
+  );
+  await trail.chain.round();
+  expect(await trail.verify()).toMatchObject({ findings: [], verified: 25_009 });
+});
+
+it("a process that stalls while it appends a batch, and wakes up after another one has chained, makes no fork", async () => {
+  const { auditTrail } = trail.store;
+  const [stalled, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const stalling = trail.newChain({
+    ...auditTrail,
+    async append(...args) {
+      stalled.resolve();
+      await awake.promise;
+      return auditTrail.append(...args);
+    },
+  });
+  await trail.write(2);
+  const round = stalling.round();
+  await stalled.promise;
+  await trail.write(2);
+  await trail.chain.round();
+  await trail.write(2);
+  await trail.chain.round();
+  awake.resolve();
+  await round;
+  expect(await trail.verify()).toMatchObject({ findings: [], verified: 15, pending: 0 });
+  expect(trail.problems).toEqual([]);
 });
 
 it("an event that is committed after younger ones is chained", async () => {

@@ -16,7 +16,7 @@ export interface TestTrail {
   readonly query: Backend["query"];
   readonly problems: string[];
   /** Another process that chains. */
-  newChain(): Chain;
+  newChain(trail?: Store["auditTrail"]): Chain;
   readonly chain: Chain;
   /** Writes so many events. */
   write(count: number, userId?: string): Promise<void>;

@@ -3,6 +3,7 @@ import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { loadConfig } from "../../src/config/load-config.ts";
 import { startAdmin } from "../admin/start-admin.ts";
 import { connected } from "../support/database-pool.ts";
 
@@ -134,6 +135,44 @@ describe("a record of who did what", () => {
       ...{ specversion: "1.0", source: "https://auth.test", type: "envoy-mcp-auth.route.created" },
       data: { action: "route.created", route_id: "a" },
     });
+  });
+
+  it("the examples of docs/audit.md do what the page says", async () => {
+    const page = await readFile(join(import.meta.dirname, "../../docs/audit.md"), "utf8");
+    const examples = [...page.matchAll(/^envoy-mcp-auth audit (.*?)(?: +#.*)?$/gm)].map(
+      ([, args]) => args ?? "",
+    );
+    expect(examples.length).toBeGreaterThan(6);
+    for (const example of examples.filter((one) => !one.includes("--follow"))) {
+      const [args = "", target] = example.split(" > ");
+      const words = args.split(" ").map((word) => (/\.jsonl?$/.test(word) ? path(word) : word));
+      const { code, out, err } = await command(...words);
+      expect([example, code, err]).toEqual([example, 0, ""]);
+      if (target !== undefined) await writeFile(path(target), out);
+    }
+    const [, yaml = ""] = /```yaml\n(audit:[\s\S]*?)```/.exec(page) ?? [];
+    await writeFile(path("routes.yaml"), `${await readFile(stack.file, "utf8")}${yaml}`, { mode: 0o600 });
+    const loaded = loadConfig(path("routes.yaml"), { ...stack.env, COLLECTOR_TOKEN: "secret" });
+    expect(loaded.ok && loaded.config.audit.http).toEqual({
+      url: "https://collector.example.com/audit",
+      headers: { authorization: "Bearer secret" },
+      format: "cloudevents",
+    });
+  });
+
+  it("a checkpoint of the log is enough to find that the end is missing", async () => {
+    const lines = (await readFile(path("trail.jsonl"), "utf8")).trim().split("\n");
+    const last = lines.map((line) => JSON.parse(line)).findLast(({ jws }) => jws !== undefined);
+    await writeFile(path("log.jsonl"), `${JSON.stringify({ jws: last.jws })}\n`);
+    const kept = lines.slice(
+      0,
+      lines.findLastIndex((line) => line.includes('"route_id":"c"')),
+    );
+    await writeFile(path("cut.jsonl"), `${kept.join("\n")}\n`);
+    const cut = await command(
+      ...["verify", path("cut.jsonl"), "--keys", path("keys.json"), "--checkpoints", path("log.jsonl")],
+    );
+    expect(cut).toMatchObject({ code: 1, out: expect.stringMatching(/^the files end with batch \d+/) });
   });
 
   it("the database verifies; with checkpoints of an earlier export, a missing end is found", async () => {

@@ -1,6 +1,7 @@
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { removeExpiredEvents } from "../../src/audit-trail/audit-record.ts";
+import { removeExpiredEvents, removeExpiredKeys } from "../../src/audit-trail/audit-record.ts";
+import { publicKeys } from "../../src/external-tokens/signing-keys.ts";
 import { dayOf } from "../../src/store/audit-partitions.ts";
 import { migrate } from "../../src/store/migrate.ts";
 import { openStore } from "../../src/store/open-store.ts";
@@ -128,6 +129,22 @@ describe.each(["postgres", "embedded"] as const)("partitions of the audit trail,
     await trail.chain.round();
     const events = await store.auditEvents({ limit: 10 });
     expect(events.map(({ action }) => action)).toEqual(["policy.denied", "policy.denied"]);
+    expect(await trail.verify()).toMatchObject({ findings: [] });
+  });
+
+  it("a replaced signing key is removed with the last batch that it can have signed, and not before", async () => {
+    const { store, keys } = trail;
+    const laterBy = (days: number, own = store.auditTrail) =>
+      trail.newChain({ ...own, now: async () => inDays(days) });
+    await trail.write(2);
+    await trail.chain.round();
+    await keys.rotate("audit", 0, 100 * 365 * 86_400);
+    const kids = async () => (await publicKeys(store, "audit")).keys.length;
+    expect(await removeExpiredKeys(trail)).toBe(0);
+    expect(await kids()).toBe(2);
+    await removeExpiredEvents(store.auditTrail, laterBy(2), inDays(1));
+    expect(await removeExpiredKeys(trail)).toBe(1);
+    expect(await kids()).toBe(1);
     expect(await trail.verify()).toMatchObject({ findings: [] });
   });
 });
