@@ -32,7 +32,14 @@ async function auditTrail({ auditTrail: trail, signingKeys }: Store): Promise<vo
   for await (const page of trail.pagesSince(inSeconds(-60))) await trail.chained(page.map(({ id }) => id));
   await trail.events([1], { from: inSeconds(-60), to: at });
   await trail.eventTimes(0, 100);
-  const batch = { number: 1, ids: [1], hashes: Buffer.alloc(32), previous: "", hash: "", checkpoint: "" };
+  const batch = {
+    number: 1_000_000,
+    ids: [1],
+    hashes: Buffer.alloc(32),
+    previous: "",
+    hash: "",
+    checkpoint: "",
+  };
   await trail.append({ ...batch, firstAt: at, lastAt: at });
   await trail.latest();
   await trail.batches(0, 10);
@@ -42,6 +49,7 @@ async function auditTrail({ auditTrail: trail, signingKeys }: Store): Promise<vo
   await trail.exported("https://collector.example.com/");
   await trail.partitions.names();
   await trail.partitions.hasExpired(inSeconds(-500 * 86_400));
+  await trail.partitions.removeExpired(inSeconds(-500 * 86_400));
   await trail.removeBatches(1);
   for (const kid of ["audit-1", "audit-2"])
     await signingKeys.rotate(

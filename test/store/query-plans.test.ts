@@ -32,8 +32,6 @@ const notRun: Readonly<Record<string, string>> = {
   "audit_event.unbounded": "reads the catalog only, after an upgrade",
   "audit_event.create_partition": "defines a partition every few days",
   "audit_event.drop_partition": "drops a partition every few days",
-  "audit_event.remove_expired":
-    "batches in the order of an index, in partitions that are not dropped as a whole",
   "row_mac.create": "runs once, before the tables are filled",
   "row_mac.bound": "runs once, after an upgrade from a version without MACs",
   "*.find_unbound": "the same, in pages by primary key",

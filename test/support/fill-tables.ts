@@ -13,9 +13,7 @@ export const smallTables: Readonly<Record<string, string>> = {
   stored_route: "one row per route",
   signing_key: "a few keys",
   background_work: "one row per kind of work and set of routes",
-  audit_batch:
-    "a row per two seconds at most, whatever the number of users; found by number, time and a range of ids",
-  audit_export: "one row per receiver",
+  audit_export: "one row per collector",
   row_pass: "one row per kind of pass",
   kysely_migration: "one row per migration",
   kysely_migration_lock: "one row",
@@ -230,6 +228,21 @@ const fillings: Readonly<Record<string, Filling | readonly Filling[]>> = {
       grant_id: grantId("i"),
       issuer: "'https://as' || i % 100 || '.example.com'",
       request_id: "md5('request' || i)",
+    }),
+  },
+  audit_batch: {
+    rows: (n) => n / 100,
+    columns: (options) => ({
+      number: "i + 1",
+      first_id: "i * 100 + 1",
+      last_id: "i * 100 + 100",
+      first_at: `now() - (1 - i::float8 / ${Math.max(options.connections / 100, options.least ?? 0)}) * interval '364.9 days'`,
+      last_at: `now() - (1 - i::float8 / ${Math.max(options.connections / 100, options.least ?? 0)}) * interval '364.9 days'`,
+      ids: "(select jsonb_agg(n) from generate_series(i * 100 + 1, i * 100 + 100) n)",
+      hashes: "decode(repeat(md5('hash' || i), 200), 'hex')",
+      hash: "md5('batch' || i)",
+      previous: "md5('batch' || i - 1)",
+      checkpoint: "repeat('c', 600)",
     }),
   },
 };
