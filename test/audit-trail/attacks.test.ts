@@ -1,4 +1,4 @@
-import { generateKeyPair } from "jose";
+import { CompactSign, generateKeyPair } from "jose";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hashBatch, hashEvents, signCheckpoint } from "../../src/audit-trail/chain.ts";
 import { createChain } from "../../src/audit-trail/chain-events.ts";
@@ -163,6 +163,27 @@ describe("an attacker with write access to the database is found out who", () =>
     expect(await trail.findings()).toEqual(["batch_changed batch 4"]);
   });
 
+  it("changes an event of the last batch, and the batch with it", async () => {
+    await trail.query("update audit_event set user_id = 'company/mallory' where id = 8");
+    const last = await trail.store.auditTrail.latest();
+    const events = hashEvents(await trail.store.auditEvents({ after: 6, limit: 3 }));
+    await trail.query(`
+      update audit_batch set hash = '${hashBatch(4, last?.previous ?? "", events)}',
+        hashes = '\\x${Buffer.concat(events.map(({ hash }) => hash)).toString("hex")}' where number = 4`);
+    expect(await trail.findings()).toEqual(["batch_changed batch 4"]);
+  });
+
+  it("uses something else that the key has signed", async () => {
+    const last = await trail.store.auditTrail.latest();
+    const { kid, key } = trail.keys.signer("audit");
+    const [, payload = ""] = last?.checkpoint.split(".") ?? [];
+    const other = await new CompactSign(Buffer.from(payload, "base64url"))
+      .setProtectedHeader({ alg: "ES256", kid, typ: "JWT" })
+      .sign(key);
+    await trail.query(`update audit_batch set checkpoint = '${other}' where number = 4`);
+    expect(await trail.findings()).toEqual(["batch_unsigned batch 4"]);
+  });
+
   it("signs a batch with a token of the gateway", async () => {
     const { keys } = trail;
     const [, , , last] = await trail.store.auditTrail.batches(0, 10);
@@ -255,29 +276,37 @@ it("any number of events with the same time are chained", async () => {
   expect(await trail.verify()).toMatchObject({ findings: [], verified: 25_009 });
 });
 
-it("a process that stalls while it appends a batch, and wakes up after another one has chained, makes no fork", async () => {
-  const { auditTrail } = trail.store;
-  const [stalled, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-  const stalling = trail.newChain({
-    ...auditTrail,
-    async append(...args) {
-      stalled.resolve();
-      await awake.promise;
-      return auditTrail.append(...args);
-    },
-  });
-  await trail.write(2);
-  const round = stalling.round();
-  await stalled.promise;
-  await trail.write(2);
-  await trail.chain.round();
-  await trail.write(2);
-  await trail.chain.round();
-  awake.resolve();
-  await round;
-  expect(await trail.verify()).toMatchObject({ findings: [], verified: 15, pending: 0 });
-  expect(trail.problems).toEqual([]);
-});
+it.each(["round", "raiseFloor"] as const)(
+  "a process that stalls in %s, and wakes up after another one has chained, makes no fork",
+  async (name) => {
+    const longAgo = new Date(0);
+    const { auditTrail } = trail.store;
+    const [stalled, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const stalling = trail.newChain({
+      ...auditTrail,
+      async append(...args) {
+        stalled.resolve();
+        await awake.promise;
+        return auditTrail.append(...args);
+      },
+    });
+    await trail.write(2);
+    const round = name === "round" ? stalling.round() : stalling.raiseFloor(longAgo);
+    await stalled.promise;
+    await trail.write(2);
+    await trail.chain.round();
+    await trail.write(2);
+    await trail.chain.round();
+    awake.resolve();
+    await round;
+    await trail.chain.round();
+    const { findings, pending, floor } = await trail.verify();
+    expect({ findings, pending }).toEqual({ findings: [], pending: 0 });
+    // A floor that is not in the chain would make an expiry look like an attack.
+    expect(floor).toEqual(name === "raiseFloor" ? { batch: 1, before: longAgo } : undefined);
+    expect(trail.problems).toEqual([]);
+  },
+);
 
 it("an event that is committed after younger ones is chained", async () => {
   const { url } = trail.backend as unknown as { url: string };
