@@ -175,7 +175,8 @@ it.each([
   ],
 ])("a collector that %s holds up neither the chain nor the end of a replica", async (_, answer) => {
   collector.answer = answer;
-  startReplica({ timeoutMs: 60_000 });
+  // Longer than this test may take.
+  startReplica({ timeoutMs: 600_000 });
   await trail.write(2);
   await expect.poll(() => collector.requests.length).toBeGreaterThan(0);
   await trail.write(2);
