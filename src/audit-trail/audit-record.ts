@@ -87,7 +87,7 @@ async function keepTrying(
   }
 }
 
-/** Repeats a round until `stop`; `onOutcome` is called with the error of a failed one. Logs one line per outage. */
+/** Repeats a round until `stop`; after failures, less and less often. Logs one line per outage. */
 async function repeated(
   { logger }: Pick<AuditRecordDeps, "logger">,
   stop: AbortSignal,

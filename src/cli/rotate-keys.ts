@@ -40,6 +40,10 @@ export function runRotateKeys(
       return rotateEncryptionKeys(context, options);
     }
     if (signing === "check_metadata") return rotateMetadataKey(context, options);
+    if (signing === "audit" && options.revokeOld) {
+      options.err("--revoke-old would make the audit trail unverifiable: rotate the key without it\n");
+      return 1;
+    }
     const keys = await createSigningKeys(context);
     try {
       const publish = options.revokeOld ? 0 : options.publish;

@@ -22,13 +22,14 @@ describe("a record of who did what", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const command = (...args: string[]) =>
+  const command = (...args: string[]) => anyCommand("audit", ...args);
+  const anyCommand = (name: string, ...args: string[]) =>
     new Promise<{ code: number; out: string; err: string }>((resolve) => {
       const child = execFile(
         process.execPath,
         [
           main,
-          "audit",
+          name,
           ...args,
           ...(args[0] === "verify" && args[1]?.startsWith("/") ? [] : ["--config", stack.file]),
         ],
@@ -175,8 +176,21 @@ describe("a record of who did what", () => {
     expect(cut).toMatchObject({ code: 1, out: expect.stringMatching(/^the files end with batch \d+/) });
   });
 
+  it("what the previous key has signed still verifies after a rotation, which cannot revoke it", async () => {
+    expect(await anyCommand("rotate-signing-key", "audit", "--revoke-old")).toMatchObject({
+      ...{ code: 1, err: expect.stringContaining("unverifiable") },
+    });
+    expect(await anyCommand("rotate-signing-key", "audit", "--activate-after", "1s")).toMatchObject({
+      ...{ code: 0, out: expect.stringContaining("older keys still verify") },
+    });
+    expect(JSON.parse((await command("keys")).out).keys).toHaveLength(2);
+    await write("e");
+    await exported("trail.jsonl", 6);
+    expect(await command("verify", "--checkpoints", path("trail.jsonl"))).toMatchObject({ code: 0 });
+  });
+
   it("the database verifies; with checkpoints of an earlier export, a missing end is found", async () => {
-    await exported("trail.jsonl", 4);
+    await exported("trail.jsonl", 6);
     expect(await command("verify", "--checkpoints", path("trail.jsonl"))).toMatchObject({ code: 0 });
     await query("update audit_event set route_id = 'x' where route_id = 'c'");
     const changed = await command("verify");
