@@ -11,7 +11,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { serialized } from "../util/single-flight.ts";
-import { AdminError, type AdminRole } from "./access.ts";
+import { type Actor, AdminError, type AdminRole } from "./access.ts";
 import { changedEntry, type JsonObject, withoutSecrets } from "./route-settings.ts";
 
 export interface StoredRouteChangesDeps {
@@ -23,13 +23,13 @@ export interface StoredRouteChangesDeps {
   readonly refresh: () => Promise<void>;
 }
 
-/** Creates, changes and deletes stored routes. When a method throws `AdminError`, nothing has changed. */
+/** Creates, changes and deletes stored routes, and records the actor. When a method throws `AdminError`, nothing has changed. */
 export interface StoredRouteChanges {
   /** @returns the new route's id */
-  create(input: JsonObject): Promise<string>;
+  create(actor: Actor, input: JsonObject): Promise<string>;
   /** @param version the version that the change is based on, if the caller names it */
-  change(id: string, input: JsonObject, version: number | undefined): Promise<void>;
-  delete(id: string): Promise<void>;
+  change(actor: Actor, id: string, input: JsonObject, version: number | undefined): Promise<void>;
+  delete(actor: Actor, id: string): Promise<void>;
 }
 
 export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
@@ -99,7 +99,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
   }
 
   return {
-    async create(input) {
+    async create(actor, input) {
       const entry = changedEntry({}, input);
       const others = await store.storedRoutes.list();
       const given = typeof entry.id === "string" ? entry.id : undefined;
@@ -114,14 +114,14 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id } },
-        { action: "route.created", routeId: id, upstream: route.upstream },
+        { action: "route.created", actor: actor.name, routeId: id, upstream: route.upstream },
       );
       if (!created) throw new AdminError(409, "duplicate", `${id} or ${route.resource} is already in use`);
       await deps.refresh();
       return id;
     },
 
-    async change(id, input, version) {
+    async change(actor, id, input, version) {
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return rejectFileRoute(id);
@@ -136,7 +136,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const outcome = await store.storedRoutes.replace(
         { id, place: route.host + route.prefix, entry },
         stored.version,
-        { action: "route.changed", routeId: id, upstream: route.upstream },
+        { action: "route.changed", actor: actor.name, routeId: id, upstream: route.upstream },
       );
       if (outcome === "duplicate")
         throw new AdminError(409, "duplicate", `${route.resource} is already in use`);
@@ -149,10 +149,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       await deps.refresh();
     },
 
-    async delete(id) {
+    async delete(actor, id) {
       const all = await store.storedRoutes.list();
       requireInForce(id, live.tryStoredRoutes(all.filter((one) => one.id !== id)), all);
-      if (!(await store.storedRoutes.delete(id, { action: "route.deleted", routeId: id })))
+      if (!(await store.storedRoutes.delete(id, { action: "route.deleted", actor: actor.name, routeId: id })))
         return rejectFileRoute(id);
       await deps.refresh();
     },

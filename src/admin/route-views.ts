@@ -1,0 +1,33 @@
+import type { LiveConfig } from "../config/live-config.ts";
+import type { CurrentRoutes } from "../config/route-table.ts";
+import type { Store } from "../store/store.ts";
+import type { AdminRole } from "./access.ts";
+import { type RouteView, routeView } from "./stored-route-changes.ts";
+
+export interface RouteViewsDeps {
+  readonly routes: CurrentRoutes;
+  readonly live: Pick<LiveConfig, "tryStoredRoutes" | "storedProblems">;
+  readonly store: { readonly storedRoutes: Pick<Store["storedRoutes"], "list"> };
+}
+
+/** The routes of the file, then those of the database, as a role may see them: viewers see enabled routes only. */
+export async function routeViews(
+  { routes, live, store }: RouteViewsDeps,
+  role: AdminRole,
+): Promise<RouteView[]> {
+  const stored = await store.storedRoutes.list();
+  const ids = new Set(stored.map(({ id }) => id));
+  const { read } = live.tryStoredRoutes(stored);
+  const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
+  const views = [
+    ...inFile.map((route) => routeView(role, { route })),
+    ...stored.map((one) =>
+      routeView(role, {
+        route: read.get(one.id),
+        stored: one,
+        problems: live.storedProblems().get(one.id),
+      }),
+    ),
+  ];
+  return role === "admin" ? views : views.filter(({ enabled }) => enabled === true);
+}
