@@ -38,7 +38,7 @@ export function runConnections(
     try {
       for await (const connections of pages)
         for (const connection of connections) {
-          await tokens.end(connection, "revoked by an operator");
+          await tokens.end(connection, "revoked by an operator", "cli");
           out(`revoked ${connection.userId} -> ${connection.routeId}\n`);
           any = true;
         }

@@ -20,7 +20,7 @@ export function runEndAccess(options: CommandOptions & { readonly reason: string
     const all = createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
     for await (const page of all) accounts.push(...page.map(({ name, routeIds }) => ({ name, routeIds })));
     keys.close();
-    const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason);
+    const ended = await context.store.endAccess(await makeKey("external_token", new Date()), reason, "cli");
     out(
       `ended ${ended.grants} grants, ${ended.refreshTokens} refresh tokens, ${ended.browserSessions} browser sessions, ${ended.delegations} delegations, ${ended.pendingAuthorizations} pending authorizations, ${ended.aggregateSessions} sessions of aggregated routes and all external tokens; ${ended.people} users have to sign in again\n`,
     );

@@ -1,5 +1,6 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
+import { endGrants } from "../store/end-grants.ts";
 import type { Store } from "../store/store.ts";
 import { withStore } from "./command.ts";
 import { type Columns, type ListingOptions, printPages } from "./listing.ts";
@@ -38,13 +39,10 @@ export function runGrants(
     const everything = !which.grantId && !which.clientId;
     let any = everything && which.userId !== undefined && (await signOut(store, which.userId, reason));
     if (any) out(`signed out ${which.userId}\n`);
-    for await (const grants of records.grantPages(which))
-      for (const { grantId, userId, clientId } of grants) {
-        const audit = { userId, clientId, grantId, reason };
-        await records.revokeGrant(grantId, { action: "grant.revoked", ...audit });
-        out(`revoked ${grantId} of ${userId} (${clientId})\n`);
-        any = true;
-      }
+    for await (const { grantId, userId, clientId } of endGrants(store, which, { actor: "cli", reason })) {
+      out(`revoked ${grantId} of ${userId} (${clientId})\n`);
+      any = true;
+    }
     if (any) return 0;
     err("no such grant; nothing was revoked\n");
     return 1;
@@ -70,7 +68,12 @@ async function* withMembers(
 /** Ends all browser sessions of the user and the sign-in session. False if the user has never signed in. */
 async function signOut(store: Store, userId: string, reason: string): Promise<boolean> {
   if (!(await store.signInSessions.find(userId))) return false;
-  await store.browserSessions.endForUser(userId, { action: "person.signed_out", userId, reason });
+  await store.browserSessions.endForUser(userId, {
+    action: "person.signed_out",
+    actor: "cli",
+    userId,
+    reason,
+  });
   await store.signInSessions.delete(userId);
   return true;
 }

@@ -70,7 +70,7 @@ export interface MetadataProofs {
    * Adds a key that is used after `publishSeconds`, when every replica knows it. Older keys stay valid for as long as a request may
    * wait for its upstream. With `revokeOld` they end at once, and pending responses that need a proof become 503.
    */
-  rotate(publishSeconds: number, revokeOld?: boolean): Promise<string>;
+  rotate(publishSeconds: number, revokeOld?: boolean, actor?: string): Promise<string>;
   close(): void;
 }
 
@@ -177,11 +177,12 @@ export async function createMetadataProofs(deps: {
           `${upstreamCookiePrefix}${routeMac(key, "cookie", route, userId).toString("hex", 0, 12)}_`,
       );
     },
-    async rotate(publishSeconds, revokeOld = false) {
+    async rotate(publishSeconds, revokeOld = false, actor) {
       const key = makeKey(new Date(now()), publishSeconds);
       const keptSeconds = revokeOld ? 0 : publishSeconds + lifeSeconds + leewaySeconds;
       await store.signingKeys.rotate(key, new Date(now() + keptSeconds * 1000), {
         action: "signing_key.rotated",
+        actor,
         detail: { purpose: key.purpose, kid: key.kid },
       });
       await reload();

@@ -45,11 +45,13 @@ export interface ServiceAccounts {
     readonly members?: readonly Route[];
     readonly ownerId?: string;
     readonly lifetime: number;
+    /** The administrator, for the audit trail. */
+    readonly actor?: string;
   }): Promise<{ readonly account: ServiceAccount; readonly tokens: ReadonlyMap<string, string> }>;
   /** All service accounts by name, in pages. */
-  list(): AsyncIterable<readonly ServiceAccount[]>;
+  list(after?: Pick<ServiceAccount, "userId" | "grantId">): AsyncIterable<readonly ServiceAccount[]>;
   /** False: no account has this name. */
-  revoke(name: string): Promise<boolean>;
+  revoke(name: string, actor?: string): Promise<boolean>;
 }
 
 /** The client id of all service accounts: they have no MCP client that a person would know by name. */
@@ -88,7 +90,7 @@ export function createServiceAccounts(deps: {
   const grantsOf = (userId: string) => store.authorizationServerRecords.grants({ userId, clientId });
 
   return {
-    async create({ name, routes, members = [], ownerId, lifetime }) {
+    async create({ name, routes, members = [], ownerId, lifetime, actor }) {
       const userId = userIdOf(name);
       if ((await grantsOf(userId)).length > 0) throw new ServiceAccountExists(name);
       const grantId = randomUUID();
@@ -123,6 +125,7 @@ export function createServiceAccounts(deps: {
       const record = { model: "Grant", id: grantId, payload, expiresAt };
       const audit: AuditEvent = {
         action: "service_account.created",
+        actor,
         userId,
         clientId,
         grantId,
@@ -152,16 +155,17 @@ export function createServiceAccounts(deps: {
       };
       return { account, tokens };
     },
-    async *list() {
-      for await (const grants of store.authorizationServerRecords.grantPages({ clientId }))
+    async *list(after) {
+      for await (const grants of store.authorizationServerRecords.grantPages({ clientId, after }))
         yield await accountsOf(grants);
     },
-    async revoke(name) {
+    async revoke(name, actor) {
       const userId = userIdOf(name);
       const grants = await grantsOf(userId);
       for (const { grantId } of grants) {
         await store.authorizationServerRecords.revokeGrant(grantId, {
           action: "service_account.revoked",
+          actor,
           userId,
           clientId,
           grantId,

@@ -36,7 +36,12 @@ export interface SigningKeyRing {
    * Adds a key that signs after `publishSeconds`, when verifiers have fetched it. Older keys stay published for another
    * `keepSeconds`, which must cover the longest lifetime of the tokens they signed.
    */
-  rotate(purpose: SigningPurpose, publishSeconds: number, keepSeconds: number): Promise<string>;
+  rotate(
+    purpose: SigningPurpose,
+    publishSeconds: number,
+    keepSeconds: number,
+    actor?: string,
+  ): Promise<string>;
   close(): void;
 }
 
@@ -117,13 +122,14 @@ export async function createSigningKeys(deps: {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    async rotate(purpose, publishSeconds, keepSeconds) {
+    async rotate(purpose, publishSeconds, keepSeconds, actor) {
       const key = await makeKey(purpose, new Date(now()), publishSeconds);
       const seconds = publishSeconds + keepSeconds;
       // A key that ends at once has ended by every replica's clock.
       const oldExpireAt = new Date(seconds === 0 ? 0 : now() + seconds * 1000);
       await store.signingKeys.rotate(key, oldExpireAt, {
         action: "signing_key.rotated",
+        actor,
         detail: { purpose, kid: key.kid },
       });
       await reload();

@@ -78,5 +78,7 @@ export interface AuthorizationServerRecords {
     readonly userId?: string;
     readonly clientId?: string;
     readonly grantId?: string;
+    /** Those after this one. */
+    readonly after?: Pick<GrantSummary, "userId" | "grantId">;
   }): AsyncIterable<readonly GrantSummary[]>;
 }

@@ -49,6 +49,7 @@ export async function endAccess(
   },
   key: SigningKey,
   reason: string,
+  actor?: string,
 ): Promise<EndedAccess> {
   await deps.macs.ready();
   for (let attempt = 1; ; attempt++) {
@@ -86,10 +87,11 @@ export async function endAccess(
         pendingAuthorizations: await all("pending_authorization"),
         aggregateSessions: await all("aggregate_session"),
       };
-      await writeAuditEvent(tx, { action: "access.ended", reason, detail: { ...ended } });
+      await writeAuditEvent(tx, { action: "access.ended", actor, reason, detail: { ...ended } });
       // Ends the old keys by every replica's clock.
       await deps.keys.rotateIn(tx, key, new Date(0), {
         action: "signing_key.rotated",
+        actor,
         reason,
         detail: { purpose: key.purpose, kid: key.kid },
       });

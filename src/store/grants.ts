@@ -91,16 +91,17 @@ export function grantQueries(
       return summaries(rows);
     },
 
-    async *grantPages({ grantId, ...filter }) {
-      const pages = pagesOf<Found>((after) =>
+    async *grantPages({ grantId, after: first, ...filter }) {
+      type Key = Pick<Found, "user_id" | "id_name">;
+      const read = (after: Key | undefined) =>
         database.read("authorization_server_record.grant_page", (db) => {
           let query = select(db, filter);
           if (grantId !== undefined) query = query.where("id_name", "=", hashedHandle(grantId));
           if (after) query = query.where(comesAfter(["user_id", "id_name"], after));
           return query.orderBy("user_id").orderBy("id_name").limit(pageSize).execute();
-        }),
-      );
-      for await (const rows of pages) yield await summaries(rows);
+        });
+      const start = first && { user_id: first.userId, id_name: hashedHandle(first.grantId) };
+      for await (const rows of pagesOf<Found, Key>(read, start)) yield await summaries(rows);
     },
   };
 }

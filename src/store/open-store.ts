@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
+import { adminSessions } from "./admin-sessions.ts";
 import { aggregateSessions } from "./aggregate-sessions.ts";
 import { readAuditEvents, writeAuditEvent } from "./audit-events.ts";
 import { authorizationServerRecords } from "./authorization-server-record-table.ts";
@@ -30,6 +31,7 @@ import { serverIndexes } from "./postgres/build-indexes.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
 import { replicaMessages } from "./replica-messages.ts";
+import { replicas } from "./replicas.ts";
 import { rowMacs } from "./row-macs.ts";
 import { type SignInSession, signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -107,6 +109,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     grantedMembers: grantedMembers(database, macs),
     browserSessions: browserSessions(database, macs),
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
+    adminSessions: adminSessions(database, macs),
+    replicas: replicas(database),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error({ err: error, route: id }, "skipped a stored route that cannot be decrypted"),
@@ -132,7 +136,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         logger,
       });
     },
-    endAccess: (key, reason) => endAccess(database, { macs, keys }, key, reason),
+    endAccess: (key, reason, actor) => endAccess(database, { macs, keys }, key, reason, actor),
     bindRows: () => macs.bind({ now: true }),
     rotateEncryptionKeys: (rotation) =>
       rotateEncryptionKeys(

@@ -7,11 +7,13 @@ export const pageSize = 500;
  * Reads rows in pages, each by a short statement of its own, so that a listing of any length takes constant memory and holds no
  * transaction open. A row that exists all the time is read exactly once, whatever changes around it.
  * @param read the first `pageSize` rows after this one, in an order that an index gives; undefined: from the start
+ * @param first the row after which the first page begins
  */
-export async function* pagesOf<Row>(
-  read: (after: Row | undefined) => Promise<readonly Row[]>,
+export async function* pagesOf<Row extends Key, Key = Row>(
+  read: (after: Key | undefined) => Promise<readonly Row[]>,
+  first?: Key,
 ): AsyncGenerator<readonly Row[]> {
-  let after: Row | undefined;
+  let after = first;
   for (;;) {
     const rows = await read(after);
     if (rows.length > 0) yield rows;

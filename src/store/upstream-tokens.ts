@@ -129,6 +129,8 @@ export interface StoredUpstreamTokens extends RequiredScopesTable, DueTokens {
   pages(filter: {
     readonly userId?: string;
     readonly routeId?: string;
+    /** Those after this one. */
+    readonly after?: ConnectionKey;
   }): AsyncIterable<readonly ConnectionSummary[]>;
   /** Records that these connections were used now, and are not dormant, without new versions or notifications. */
   recordUses(uses: readonly TokenUse[]): Promise<void>;
@@ -183,10 +185,11 @@ export function upstreamTokenQueries(database: Database): Pick<StoredUpstreamTok
     },
 
     async *pages(filter) {
-      const { userId, routeId } = filter;
+      const { userId, routeId, after: first } = filter;
       const ofRoute = userId === undefined && routeId !== undefined;
       const order = ofRoute ? byRoute : byUser;
-      const pages = pagesOf<SummaryRow>((after) =>
+      type Key = Pick<SummaryRow, "user_id" | "route_id" | "upstream">;
+      const read = (after: Key | undefined) =>
         database.read("upstream_token.page", (db) => {
           let query = ofRoute ? select(db, {}).where(routeInBytes, "=", routeId) : select(db, filter);
           if (after) {
@@ -196,9 +199,9 @@ export function upstreamTokenQueries(database: Database): Pick<StoredUpstreamTok
           }
           for (const column of order) query = query.orderBy(column);
           return query.limit(pageSize).execute();
-        }),
-      );
-      for await (const rows of pages) yield rows.map(summary);
+        });
+      const start = first && { user_id: first.userId, route_id: first.routeId, upstream: first.upstream };
+      for await (const rows of pagesOf<SummaryRow, Key>(read, start)) yield rows.map(summary);
     },
   };
 }

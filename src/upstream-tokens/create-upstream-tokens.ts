@@ -130,8 +130,8 @@ class TokenBroker implements UpstreamTokens {
     return this.#disconnect.endAllTo(key, route);
   }
 
-  end(key: ConnectionKey, reason?: string): Promise<boolean> {
-    return this.#disconnect.end(key, reason);
+  end(key: ConnectionKey, reason?: string, actor?: string): Promise<boolean> {
+    return this.#disconnect.end(key, reason, actor);
   }
 
   disconnectAll(userId: string): Promise<number> {

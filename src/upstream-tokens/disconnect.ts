@@ -11,7 +11,7 @@ import type { UpstreamTokensDeps } from "./upstream-tokens.ts";
 /** Ends connections: one that its user disconnects, all of a user who was removed, and those of removed routes. */
 export interface Disconnect {
   /** Deletes the connection, and revokes its tokens if the authorization server supports that. False: there was none. */
-  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  end(key: ConnectionKey, reason?: string, actor?: string): Promise<boolean>;
   /** Ends this connection and those to other endpoints of the route. */
   endAllTo(key: ConnectionKey, route: Route): Promise<boolean>;
   /** Ends all connections of a user; returns how many. */
@@ -35,12 +35,12 @@ export function createDisconnect(
   }
 
   /** @param disconnected as in the store's `delete` */
-  async function forget(key: ConnectionKey, reason?: string, disconnected?: DisconnectScope) {
+  async function forget(key: ConnectionKey, reason?: string, disconnected?: DisconnectScope, actor?: string) {
     remember();
     const { userId, routeId, upstream } = key;
     const token = await store.upstreamTokens.delete(
       key,
-      { action: "upstream_token.disconnected", userId, routeId, upstream, reason },
+      { action: "upstream_token.disconnected", actor, userId, routeId, upstream, reason },
       disconnected,
     );
     await store.upstreamTokens.clearRequiredScopes(key);
@@ -80,7 +80,7 @@ export function createDisconnect(
   const orphans = createOrphans(deps, (key) => end(key, "the route was removed"));
 
   return {
-    end: (key, reason) => end(key, reason, "connection"),
+    end: (key, reason, actor) => end(key, reason, "connection", actor),
     async endAllTo(key, route) {
       const { userId, routeId } = key;
       // First, so that no other connection is created afterwards.

@@ -161,8 +161,8 @@ export interface UpstreamTokens {
   verify(userId: string, route: Route): Promise<void>;
   /** Deletes the connection and revokes its tokens at the upstream; false if there was none. */
   disconnect(userId: string, route: Route): Promise<boolean>;
-  /** The same for a connection whose route may have been removed. */
-  end(key: ConnectionKey, reason?: string): Promise<boolean>;
+  /** The same for a connection whose route may have been removed. @param actor the administrator, if one ends it */
+  end(key: ConnectionKey, reason?: string, actor?: string): Promise<boolean>;
   /** The same for all connections of a removed user; returns how many. */
   disconnectAll(userId: string): Promise<number>;
   /** The same for connections whose route was removed a day ago, on one replica at a time; call it periodically on each. */

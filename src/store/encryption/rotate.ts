@@ -54,6 +54,8 @@ export interface RotationProgress {
 }
 
 export interface RotationOptions {
+  /** Who rotates, for the audit trail. */
+  readonly actor?: string;
   /** Stops after the current batch. */
   readonly signal?: AbortSignal;
   /** Called after every batch, which waits for it. */
@@ -105,6 +107,7 @@ export async function rotateEncryptionKeys(
   const newest = deps.encryption.newestKey();
   const audit = (more: AuditEvent["detail"]): AuditEvent => ({
     action: "encryption_key.rotated",
+    actor: options.actor,
     detail: { ...rewritten, newest, ...more },
   });
   try {
