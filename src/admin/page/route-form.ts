@@ -58,7 +58,8 @@ export function newRoute(entered: RouteFields): JsonObject {
  */
 export function changeOf(shown: JsonObject, auth: string, entered: RouteFields): JsonObject {
   const before = fieldsOf(shown, auth);
-  const patch = patchBetween(shown, parsed(entered.settings));
+  // Without any settings, nothing is meant about them.
+  const patch = entered.settings.trim() === "" ? {} : patchBetween(shown, parsed(entered.settings));
   const fields: Record<string, unknown> = {};
   if (entered.name !== before.name) fields.name = entered.name === "" ? null : entered.name;
   if (entered.from !== before.from) fields.from = entered.from;
