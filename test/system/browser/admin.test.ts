@@ -135,7 +135,7 @@ describe("the admin page, in Chromium", () => {
     await client.close();
   }
 
-  test("every page is accessible, fits a phone, and violates no policy", async () => {
+  test("every page is accessible, fits a phone, and violates no policy", { timeout: 480_000 }, async () => {
     const context = await chromium.newContext();
     const { page, complaints } = await watchedPage(context);
     const met: { name: string; problems: readonly string[] }[] = [];
