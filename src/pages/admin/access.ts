@@ -48,6 +48,7 @@ export function connectionsContent(
     ["user", "User", filter.userId],
     ["route", "Route", filter.routeId],
   ])}
+<h2 class="hidden">Connections</h2>
 !${list(rows, "No connection matches.")}
 !${pager(page)}`;
 }
@@ -86,6 +87,7 @@ export function grantsContent(
     ["user", "User", filter.userId],
     ["client", "Client id", filter.clientId],
   ])}
+<h2 class="hidden">Grants</h2>
 !${list(rows, "No grant matches.")}
 !${pager(page)}`;
 }

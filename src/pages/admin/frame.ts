@@ -16,6 +16,7 @@ textarea{min-height:16rem;font-family:ui-monospace,SFMono-Regular,Menlo,Consolas
 .check{display:flex;gap:.6rem;align-items:center;font-weight:400}
 .check input{flex:none;margin:0}
 .filter{display:grid;grid-template-columns:2fr 1fr 1fr auto;gap:.75rem;align-items:end;margin:1rem 0}
+.actions form button{width:100%}
 .pager{display:flex;gap:.75rem;justify-content:space-between;margin-top:1rem}
 .rows.flat>li{grid-template-columns:1fr auto}
 pre{overflow-x:auto;padding:.9rem;border:1px solid var(--line);border-radius:.7rem;background:var(--page);font-size:.82rem}

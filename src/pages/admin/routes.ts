@@ -24,7 +24,7 @@ export function routesContent(page: {
 }): string {
   const { filter } = page;
   const add = page.mayChange
-    ? '<p class="actions"><a class="button primary" href="/admin/new-route">New route</a></p>'
+    ? '<p><a class="button primary" href="/admin/new-route">New route</a></p>'
     : "";
   const states = [
     ["", "Any state"],
@@ -45,7 +45,7 @@ export function routesContent(page: {
 <button type="submit">Filter</button>
 </form>
 !${add}
-<p class="muted">${found}</p>
+<h2>${found}</h2>
 !${page.total === 0 ? '<p class="empty">No route matches.</p>' : html`<ul class="rows flat">!${page.routes.map(routeRow).join("\n")}</ul>`}
 !${pager(page)}`;
 }

@@ -34,6 +34,7 @@ export function serviceAccountsContent(page: {
 !${buttonForm({ action: "/admin/service-accounts/revoke", csrf, word: "Revoke", label: one.name, fields: { name: one.name } })}</li>`,
   );
   return html`<p class="muted">Programs with long-lived tokens of their own. A policy must allow them: <code>user: {is: service-account/NAME}</code>.</p>
+<h2 class="hidden">Service accounts</h2>
 !${accounts.length === 0 ? '<p class="empty">There is no service account.</p>' : html`<ul class="rows flat">!${rows.join("\n")}</ul>`}
 !${pager(page)}
 <h2>New service account</h2>
