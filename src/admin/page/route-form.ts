@@ -1,19 +1,7 @@
 import { parse, stringify } from "yaml";
+import type { RouteFields } from "../../pages/admin/route.ts";
 import { AdminError } from "../access.ts";
 import { isJsonObject, type JsonObject, mergePatch } from "../route-settings.ts";
-
-/** The fields of the form of a route, as entered. */
-export interface RouteFields {
-  readonly id: string;
-  readonly name: string;
-  readonly from: string;
-  readonly to: string;
-  /** `oauth`, `none`, or another type, which the settings have. */
-  readonly auth: string;
-  readonly enabled: boolean;
-  /** YAML of the whole entry, without secrets. */
-  readonly settings: string;
-}
 
 /** The fields of a stored entry. @param entry without secrets */
 export function fieldsOf(entry: JsonObject, auth: string): RouteFields {

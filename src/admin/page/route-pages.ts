@@ -1,6 +1,6 @@
 import { configuredMembersOf } from "../../config/aggregates.ts";
 import { redirectUriByHand } from "../../config/callback-urls.ts";
-import { routeContent, routeFormContent } from "../../pages/admin/route.ts";
+import { type RouteFields, routeContent, routeFormContent } from "../../pages/admin/route.ts";
 import { type ListedRoute, routesContent } from "../../pages/admin/routes.ts";
 import { doctorReport } from "../../upstream-oauth/doctor-report.ts";
 import { AdminError } from "../access.ts";
@@ -17,7 +17,7 @@ import {
   queryOf,
   showSection,
 } from "./page-requests.ts";
-import { changeOf, enteredFields, fieldsOf, newRoute, type RouteFields } from "./route-form.ts";
+import { changeOf, enteredFields, fieldsOf, newRoute } from "./route-form.ts";
 
 const perPage = 50;
 const emptyRoute: RouteFields = {

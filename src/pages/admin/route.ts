@@ -80,16 +80,21 @@ function problemList(problems: readonly Problem[]): string {
   return html`<div class="note warn"><p>Problems:</p><ul>!${items.join("")}</ul></div>`;
 }
 
+/** The fields of the form of a route, as entered. */
+export interface RouteFields {
+  readonly id: string;
+  readonly name: string;
+  readonly from: string;
+  readonly to: string;
+  /** `oauth`, `none`, or another type, which the settings have. */
+  readonly auth: string;
+  readonly enabled: boolean;
+  /** YAML of the whole entry, without secrets. */
+  readonly settings: string;
+}
+
 export function routeFormContent(page: {
-  readonly fields: {
-    readonly id: string;
-    readonly name: string;
-    readonly from: string;
-    readonly to: string;
-    readonly auth: string;
-    readonly enabled: boolean;
-    readonly settings: string;
-  };
+  readonly fields: RouteFields;
   /** Absent: a new route. */
   readonly version?: number;
   /** The type of the stored route, which may be one that only its settings describe. */

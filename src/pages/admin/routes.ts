@@ -23,9 +23,7 @@ export function routesContent(page: {
   readonly mayChange: boolean;
 }): string {
   const { filter } = page;
-  const add = page.mayChange
-    ? '<p><a class="button primary" href="/admin/new-route">New route</a></p>'
-    : "";
+  const add = page.mayChange ? '<p><a class="button primary" href="/admin/new-route">New route</a></p>' : "";
   const states = [
     ["", "Any state"],
     ["enabled", "In force"],
