@@ -13,7 +13,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
 import { serialized } from "../util/single-flight.ts";
-import { AdminError, type AdminRole } from "./access.ts";
+import { type Actor, AdminError, type AdminRole } from "./access.ts";
 import { changedFields } from "./changed-fields.ts";
 import { withoutAliases } from "./field-aliases.ts";
 import { changedEntry, emptySettings, type JsonObject, newEntry, withoutSecrets } from "./route-settings.ts";
@@ -27,13 +27,13 @@ export interface StoredRouteChangesDeps {
   readonly refresh: () => Promise<void>;
 }
 
-/** Creates, changes and deletes stored routes. When a method throws `AdminError`, nothing has changed. */
+/** Creates, changes and deletes stored routes, and records the actor. When a method throws `AdminError`, nothing has changed. */
 export interface StoredRouteChanges {
   /** @returns the new route's id */
-  create(input: JsonObject): Promise<string>;
+  create(actor: Actor, input: JsonObject): Promise<string>;
   /** @param version the version that the change is based on, if the caller names it */
-  change(id: string, input: JsonObject, version: number | undefined): Promise<void>;
-  delete(id: string): Promise<void>;
+  change(actor: Actor, id: string, input: JsonObject, version: number | undefined): Promise<void>;
+  delete(actor: Actor, id: string): Promise<void>;
 }
 
 export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
@@ -129,7 +129,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
   }
 
   return {
-    async create(input) {
+    async create(actor, input) {
       const entry = newEntry(withoutAliases(input));
       rejectEmpty(entry);
       const others = await store.storedRoutes.list();
@@ -145,7 +145,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id }, discovery },
-        { action: "route.created", routeId: id, upstream: route.upstream, detail: { url: route.resource } },
+        {
+          ...{ action: "route.created", actor: actor.name, routeId: id, upstream: route.upstream },
+          detail: { url: route.resource },
+        },
       );
       if (!created) {
         // A route of the same id uses the same registration.
@@ -156,7 +159,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       return id;
     },
 
-    async change(id, written, version) {
+    async change(actor, id, written, version) {
       const input = withoutAliases(written);
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
@@ -179,7 +182,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
         {
-          ...{ action: "route.changed", routeId: id, upstream: route.upstream },
+          ...{ action: "route.changed", actor: actor.name, routeId: id, upstream: route.upstream },
           detail: { changed: changedFields(stored.entry, entry), url: route.resource },
         },
       );
@@ -196,12 +199,13 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       await deps.refresh();
     },
 
-    async delete(id) {
+    async delete(actor, id) {
       const all = await store.storedRoutes.list();
       requireInForce(id, live.tryStoredRoutes(all.filter((one) => one.id !== id)), all);
       const url = live.tryStoredRoutes(all).read.get(id)?.resource;
       const event = {
         action: "route.deleted",
+        actor: actor.name,
         routeId: id,
         ...(url === undefined ? {} : { detail: { url } }),
       } as const;

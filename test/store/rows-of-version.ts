@@ -178,6 +178,18 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   ],
   // Only a new column.
   "0019_audit_actor": async () => [],
+  "0021_admin_page": async (): Promise<WrittenRow[]> => {
+    const of = { session_name: hashedHandle("browser session"), user_id: connection.userId };
+    const at = new Date();
+    return [
+      { table: "admin_code", values: { code_name: hashedHandle("code"), ...of, expires_at: later } },
+      {
+        table: "admin_session",
+        values: { id_name: hashedHandle("id"), ...of, created_at: at, expires_at: later },
+      },
+      { table: "replica", values: { name: "host:1", version: "1.0.0", started_at: at, seen_at: at } },
+    ];
+  },
   "0013_elicitation_session": async () => [
     {
       table: "elicitation_session",
