@@ -30,10 +30,9 @@ const neededTtlMs = 600_000;
 const unknownTtlMs = 30_000;
 
 /** Whether a token's client needs a secret that is missing. A missing header must not keep a token from being revoked. */
-function usesMissingSecret({ mcp, missingSecrets = [] }: Route, { clientId }: UpstreamToken): boolean {
-  const auth = mcp.kind === "server" ? mcp.auth : undefined;
-  const configured = auth !== undefined && "clientId" in auth && auth.clientId === clientId;
-  return configured && missingSecrets.some((path) => /\.(client_secret|private_key)$/.test(path));
+function usesMissingSecret({ mcp, clientSecretMissing }: Route, { clientId }: UpstreamToken): boolean {
+  if (!clientSecretMissing || mcp.kind !== "server") return false;
+  return "clientId" in mcp.auth && mcp.auth.clientId === clientId;
 }
 
 /** The OAuth client of upstreams' authorization servers: wires the parts of this module and logs each failure once. */
