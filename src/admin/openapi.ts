@@ -179,7 +179,7 @@ export function openapi(version: string) {
           operationId: "changeRoute",
           summary: "Change a route (RFC 7396)",
           description:
-            "Omitted fields, secrets included, are unchanged; null removes a field; an empty string clears a secret: requests get 503 until it is set again. Enabling a route that uses OAuth, or changing its upstream, runs discovery again. Setting another upstream authentication method removes the previous one with its secrets.",
+            "Omitted fields, secrets included, are unchanged; null removes a field; an empty string clears a secret: requests get 503 until it is set again. Enabling a route that uses OAuth, or changing its upstream, authorization server or client id, runs discovery again. Setting another upstream authentication method removes the previous one with its secrets.",
           parameters: [
             {
               name: "if-match",

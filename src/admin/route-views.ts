@@ -1,8 +1,9 @@
 import type { LiveConfig } from "../config/live-config.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
+import { unusableProblems } from "../config/stored-routes.ts";
 import type { Store } from "../store/store.ts";
 import type { AdminRole } from "./access.ts";
-import { type RouteView, routeView, unreadableView } from "./stored-route-changes.ts";
+import { type RouteView, routeView, unusableView } from "./stored-route-changes.ts";
 
 export interface RouteViewsDeps {
   readonly routes: CurrentRoutes;
@@ -15,9 +16,10 @@ export async function routeViews(
   { routes, live, store }: RouteViewsDeps,
   role: AdminRole,
 ): Promise<RouteView[]> {
-  const { routes: stored, unreadable } = await store.storedRoutes.listAll();
+  const { routes: stored, unreadable, rejected } = await store.storedRoutes.listAll();
   const ids = new Set(stored.map(({ id }) => id));
   const { read } = live.tryStoredRoutes(stored);
+  const unusable = unusableProblems({ unreadable, rejected });
   const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
   const views = [
     ...inFile.map((route) => routeView(role, { route })),
@@ -28,7 +30,7 @@ export async function routeViews(
         problems: live.storedProblems().get(one.id) ?? live.withoutCredential().get(one.id),
       }),
     ),
-    ...unreadable.map((one) => unreadableView(role, one)),
+    ...[...unreadable, ...rejected].map(({ id }) => unusableView(role, id, unusable.get(id) ?? [])),
   ];
   return role === "admin" ? views : views.filter(({ enabled }) => enabled === true);
 }

@@ -6,15 +6,14 @@ import type { LiveConfig } from "../config/live-config.ts";
 import type { Problem } from "../config/problems.ts";
 import { type CurrentRoutes, createRouteTable } from "../config/route-table.ts";
 import type { StoredRoutesBuilt } from "../config/stored-routes.ts";
-import { consentAuth, type Route, type RouteDiscovery } from "../model/route.ts";
+import type { Route, RouteDiscovery } from "../model/route.ts";
 import type { Store } from "../store/store.ts";
-import type { StoredRoute, UnreadableRoute } from "../store/stored-routes.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { serialized } from "../util/single-flight.ts";
 import { type Actor, AdminError, type AdminRole } from "./access.ts";
 import { changedFields } from "./changed-fields.ts";
+import { discoveryNeed, isDiscovered } from "./discovery-need.ts";
 import { withoutAliases } from "./field-aliases.ts";
 import { changedEntry, emptySettings, type JsonObject, newEntry, withoutSecrets } from "./route-settings.ts";
 
@@ -90,19 +89,19 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
    * Runs discovery, and client registration if the route has no client, before the first user needs them.
    *
    * @returns what to store, and a way to take a registration back if the route is not stored
+   * @throws AdminError if it fails and is `required`
    */
   async function prepare(
     route: Route,
     config: Parameters<typeof createRouteTable>[0],
+    need: "optional" | "required",
   ): Promise<{ readonly discovery?: RouteDiscovery | null; undo(): Promise<void> }> {
-    const auth = consentAuth(route);
-    const undo = async () => {};
-    if (auth === undefined || (auth.endpoint !== undefined && auth.clientId !== undefined))
-      return { discovery: null, undo };
+    if (!isDiscovered(route)) return { ...unprepared, discovery: null };
     // It runs when the route is enabled, or has its secret again.
-    if (!route.enabled || route.missingSecrets) return { undo };
+    if (!route.enabled || route.missingSecrets) return unprepared;
     const found = await deps.upstreamOAuth.prepare(route, createRouteTable(config));
     if (found.ok) return { discovery: found.discovery ?? null, undo: found.undo };
+    if (need === "optional") return unprepared;
     const remedy = adviceFor(found.code, route);
     throw new AdminError(422, found.code, found.message, { remedy });
   }
@@ -132,16 +131,16 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     async create(actor, input) {
       const entry = newEntry(withoutAliases(input));
       rejectEmpty(entry);
-      const others = await store.storedRoutes.list();
+      const { routes: others, unreadable } = await store.storedRoutes.listAll();
       const given = typeof entry.id === "string" ? entry.id : undefined;
       const taken = (id: string) =>
-        routes().byId(id) !== undefined || others.some((other) => other.id === id);
+        routes().byId(id) !== undefined || [...others, ...unreadable].some((other) => other.id === id);
       if (given !== undefined && taken(given))
         throw new AdminError(409, "duplicate", `the id ${given} is already in use`);
       const first = build(given ?? `new-${randomUUID()}`, entry, others);
       const id = given ?? derivedRouteId(first.route.resource);
       const { route, config } = id === first.route.id ? first : build(id, entry, others);
-      const { discovery, undo } = await prepare(route, config);
+      const { discovery, undo } = await prepare(route, config, "required");
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id }, discovery },
@@ -151,8 +150,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         },
       );
       if (!created) {
-        // A route of the same id uses the same registration.
-        if (!(await store.storedRoutes.list()).some((other) => other.id === id)) await undo();
+        await undo();
         throw new AdminError(409, "duplicate", `${id} or ${route.resource} is already in use`);
       }
       await deps.refresh();
@@ -172,12 +170,8 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const others = all.filter((one) => one !== stored);
       const { route, config } = build(id, entry, others, [...others, stored]);
       const before = live.tryStoredRoutes(all).read.get(id);
-      const asksAnew =
-        "mcp" in input ||
-        "from" in input ||
-        before?.upstreamHash !== route.upstreamHash ||
-        before.enabled !== route.enabled;
-      const { discovery, undo } = asksAnew ? await prepare(route, config) : unprepared;
+      const need = discoveryNeed(before, route);
+      const { discovery, undo } = need === "no" ? unprepared : await prepare(route, config, need);
       const outcome = await store.storedRoutes.replace(
         { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
@@ -201,7 +195,14 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
     async delete(actor, id) {
       const all = await store.storedRoutes.list();
-      requireInForce(id, live.tryStoredRoutes(all.filter((one) => one.id !== id)), all);
+      requireInForce(
+        id,
+        live.tryStoredRoutes(
+          all.filter((one) => one.id !== id),
+          id,
+        ),
+        all,
+      );
       const url = live.tryStoredRoutes(all).read.get(id)?.resource;
       const event = {
         action: "route.deleted",
@@ -273,65 +274,9 @@ export function routeView(
   };
 }
 
-/** The view of a stored route whose entry cannot be decrypted. */
-export function unreadableView(role: AdminRole, { id, place }: UnreadableRoute): RouteView {
-  const problem = {
-    path: "",
-    message: `the entry of ${place} cannot be decrypted: requests to this route get 503`,
-    fix: "restore the key that it was written with (encryption.keys), or delete the route and create it again",
-  };
+/** The view of a stored route whose entry cannot be decrypted, or whose row is rejected. */
+export function unusableView(role: AdminRole, id: string, problems: readonly Problem[]): RouteView {
   const view = { id, source: "database", in_force: false };
-  return role === "admin" ? { ...view, problems: [problem] } : view;
+  if (role !== "admin") return view;
+  return { ...view, problems: problems.map(({ path, message, fix }) => ({ path, message, fix })) };
 }
-
-/** Keeps this process's routes in sync with the database. */
-export interface StoredRoutesFollower {
-  /** Resolves once this process serves the routes that are in the database now. */
-  refresh(): Promise<void>;
-  close(): void;
-}
-
-/**
- * Loads the stored routes and follows every change by any replica.
- * @throws StoreUnavailable when the first read fails: serving without the routes would answer 404.
- */
-export async function followStoredRoutes(deps: {
-  readonly store: Pick<Store, "storedRoutes" | "notifications">;
-  readonly live: Pick<LiveConfig, "setStoredRoutes" | "storedProblems" | "withoutCredential">;
-  readonly logger: Logger;
-}): Promise<StoredRoutesFollower> {
-  const { store, live, logger } = deps;
-  let inForce = "[[],[]]";
-
-  async function load(): Promise<void> {
-    const { routes, unreadable } = await store.storedRoutes.listAll();
-    const seen = JSON.stringify([routes.map(({ id, version }) => [id, version]), unreadable]);
-    if (seen === inForce) return;
-    live.setStoredRoutes(routes, unreadable);
-    inForce = seen;
-    for (const [route, problems] of live.storedProblems())
-      logger.error({ route, problems: problems.map(({ path, message }) => ({ path, message })) }, notInForce);
-    for (const [route, problems] of live.withoutCredential())
-      logger.error(
-        { route, problems: problems.map(({ path, message, fix }) => ({ path, message, fix })) },
-        "the credential of a stored route is missing",
-      );
-  }
-  const refresh = serialized(load);
-
-  const unsubscribe = store.notifications.subscribe(({ table }) => {
-    if (table !== "stored_route" && table !== "everything") return;
-    refresh().catch((error: Error) =>
-      logger.warn({ reason: error.message }, "reloading the stored routes failed"),
-    );
-  });
-  try {
-    await refresh();
-  } catch (error) {
-    unsubscribe();
-    throw error;
-  }
-  return { refresh, close: unsubscribe };
-}
-
-const notInForce = "a stored route is not in force";

@@ -8,10 +8,10 @@ import {
   type RefreshToken,
   type UnknownObject,
 } from "oidc-provider";
-import { isSameResource, routeOfResource } from "../config/resources.ts";
+import { isSameResource, reservedResource, routeOfResource } from "../config/resources.ts";
 import type { Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { orUnavailable, temporarilyUnavailable } from "./errors.ts";
+import { orUnavailable, serverUnusable, temporarilyUnavailable } from "./errors.ts";
 import { browserRequest } from "./normalize-requests.ts";
 import type { RefreshRotation } from "./refresh-rotation.ts";
 
@@ -58,6 +58,8 @@ async function checkRefresh(
   // For a reused token, oidc-provider revokes the token family (RFC 9700 section 4.14.2): `refresh-rotation.ts`.
   if ("consumed" in token && token.consumed) return undefined;
   const { resource } = token;
+  const reserved = typeof resource === "string" ? reservedResource(deps.routes(), resource) : undefined;
+  if (reserved) throw serverUnusable(reserved);
   const asked = ctx.oidc.params?.resource;
   if (asked !== undefined && asked !== resource) throw new errors.InvalidTarget();
   const route = typeof resource === "string" ? routeOfResource(deps.routes(), resource) : undefined;

@@ -1,5 +1,6 @@
 import { errors, type KoaContextWithOIDC } from "oidc-provider";
 import { sentence } from "../config/problems.ts";
+import { type ReservedRoute, unusableMessages } from "../config/reserved-routes.ts";
 import { errorPage } from "../pages/error-page.ts";
 import { requestId } from "../server/http/request.ts";
 import { sendPage } from "../server/http/send-page.ts";
@@ -158,6 +159,11 @@ export function temporarilyUnavailable(message: string, cause?: unknown): errors
   error.status = 503;
   error.statusCode = 503;
   return error;
+}
+
+/** For a stored route that cannot be used now: its grants are kept, and clients try again. */
+export function serverUnusable({ reason }: Pick<ReservedRoute, "reason">): errors.OIDCProviderError {
+  return temporarilyUnavailable(unusableMessages[reason]);
 }
 
 /** Awaits store work inside oidc-provider; if the store is unavailable, the client gets 503 instead of 500. */

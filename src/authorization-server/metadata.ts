@@ -1,6 +1,7 @@
 import type { Context } from "koa";
 import type { Config } from "../config/config.ts";
 import { normalizeHost, normalPath, pathFault } from "../config/paths.ts";
+import { unusableMessages, unusableRetrySeconds } from "../config/reserved-routes.ts";
 import { onlyRouteOf } from "../config/resources.ts";
 import type { CurrentRoutes } from "../config/route-table.ts";
 import { requestId } from "../server/http/request.ts";
@@ -73,6 +74,17 @@ export function protectedResourceMetadata(ctx: Context, routes: CurrentRoutes): 
     return;
   }
   const routePath = path === "" ? "/" : path;
+  const reserved = table.reservedAt(ctx.host, routePath);
+  if (reserved?.enabled) {
+    ctx.status = 503;
+    ctx.set("retry-after", String(unusableRetrySeconds));
+    ctx.body = {
+      error: "temporarily_unavailable",
+      error_description: unusableMessages[reserved.reason],
+      request_id: requestId(ctx.req),
+    };
+    return;
+  }
   const found = table.find(ctx.host, routePath);
   const only = found || routePath !== "/" ? undefined : onlyRouteOf(table, normalizeHost(ctx.host) ?? "");
   const route = found ?? only;

@@ -1,8 +1,8 @@
 import { errors, type KoaContextWithOIDC, type ResourceServer } from "oidc-provider";
-import { onlyRouteOf, routeOfResource } from "../config/resources.ts";
+import { onlyRouteOf, reservedResource, routeOfResource } from "../config/resources.ts";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { AuthorizationServerDeps } from "./authorization-server.ts";
-import { orUnavailable } from "./errors.ts";
+import { orUnavailable, serverUnusable } from "./errors.ts";
 import { browserRequest } from "./normalize-requests.ts";
 
 const oidcScopes = new Set(["openid", "offline_access"]);
@@ -26,6 +26,8 @@ export function createResourceServers(deps: Deps) {
       );
     }
     const route = routeOfResource(routes(), resource);
+    const reserved = reservedResource(routes(), resource);
+    if (reserved) throw serverUnusable(reserved);
     // The requested value is not repeated: this may become a page, and the request is untrusted.
     if (!route) throw new errors.InvalidTarget("the requested resource is not an MCP server of this gateway");
     const authorizes = params !== undefined && (endpoint === "authorization" || endpoint === "resume");

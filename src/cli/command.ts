@@ -68,7 +68,8 @@ export async function withStore(
   });
   const store = await openStore({ ...config.database, keys, logger, operationTimeoutMs });
   try {
-    const storedRoutes = buildStoredRoutes(config, await store.storedRoutes.list());
+    const { routes, ...unusable } = await store.storedRoutes.listAll();
+    const storedRoutes = buildStoredRoutes(config, routes, unusable);
     const table = createRouteTable(storedRoutes.config);
     const shared = { routes: () => table, store, logger, metrics: createMetrics() };
     return await work({ config: storedRoutes.config, storedRoutes, ...shared });

@@ -38,7 +38,7 @@ export async function runDoctor(options: DoctorOptions): Promise<0 | 1> {
     await withStore(options, async ({ routes, storedRoutes, store }) => {
       const route = find(routes(), options.route);
       if (route) done = await examine(options, routes(), route, store);
-      else done = notInForce(options, storedRoutes) ?? unknown(options, routes().config);
+      else done = notInForce(options, storedRoutes, routes()) ?? unknown(options, routes().config);
       return done;
     });
   } catch (error) {
@@ -62,8 +62,11 @@ function find(table: RouteTable, wanted: string): Route | undefined {
 function notInForce(
   { err, route: wanted }: DoctorOptions,
   { problems, read }: StoredRoutesBuilt,
+  table: RouteTable,
 ): 1 | undefined {
-  const id = [...problems.keys()].find((one) => one === wanted || read.get(one)?.resource === wanted);
+  const id =
+    [...problems.keys()].find((one) => one === wanted || read.get(one)?.resource === wanted) ??
+    table.reservedOf(wanted)?.id;
   if (id === undefined) return undefined;
   err(`the stored route ${id} is not in force:\n`);
   for (const { path, message, fix } of problems.get(id) ?? [])

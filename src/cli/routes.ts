@@ -7,7 +7,7 @@ import { type Cursor, type Listing, type ListingOptions, printPages } from "./li
 interface Listed {
   readonly id: string;
   readonly source: "file" | "database";
-  /** Undefined if this version cannot read the stored route. */
+  /** Undefined if the stored route cannot be read. */
   readonly route?: Route;
   readonly problems: readonly Problem[];
 }
@@ -46,9 +46,10 @@ export async function runRoutes(options: ListingOptions): Promise<number> {
     await print(options, inFile);
     return 0;
   }
-  return withStore(options, async ({ storedRoutes: { problems, read } }) => {
+  return withStore(options, async ({ storedRoutes: { problems, withoutCredential, read } }) => {
     const stored = [...new Set([...read.keys(), ...problems.keys()])].map((id): Listed => {
-      return { id, source: "database", route: read.get(id), problems: problems.get(id) ?? [] };
+      const found = problems.get(id) ?? withoutCredential.get(id) ?? [];
+      return { id, source: "database", route: read.get(id), problems: found };
     });
     await print(options, [...inFile, ...stored]);
     return 0;

@@ -2,6 +2,7 @@ import { hash } from "node:crypto";
 import { aggregateOf, type Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
+import { namesReserved } from "./reserved-routes.ts";
 import type { ConfigPath } from "./yaml-source.ts";
 
 /** An MCP route behind an aggregated route. */
@@ -96,6 +97,7 @@ function prefixFor({ id }: Route, template: string): string {
  * by the name of a tool. Disabled members count, so that enabling one later breaks nothing.
  */
 export function checkAggregates(
+  { reserved }: Pick<Config, "reserved">,
   routes: readonly { readonly route: Route; readonly path: ConfigPath }[],
   reporter: Pick<Reporter, "error" | "warn">,
 ): void {
@@ -104,7 +106,8 @@ export function checkAggregates(
     const aggregate = aggregateOf(route);
     if (aggregate === undefined) continue;
     const at = [...path, "mcp", "aggregate"];
-    if (aggregate.members !== "all") checkNames(route, aggregate.members, all, [...at, "routes"], reporter);
+    if (aggregate.members !== "all")
+      checkNames(route, aggregate.members, { all, reserved }, [...at, "routes"], reporter);
     else if (!all.some(isServer))
       reporter.warn(
         [...at, "routes"],
@@ -127,11 +130,11 @@ export function checkAggregates(
   }
 }
 
-/** Reports names that are not those of MCP routes, and routes that are named twice. */
+/** Reports names that are not those of MCP routes, reserved ones included, and routes that are named twice. */
 function checkNames(
   route: Route,
   names: readonly string[],
-  all: readonly Route[],
+  { all, reserved }: Pick<Config, "reserved"> & { readonly all: readonly Route[] },
   at: ConfigPath,
   reporter: Pick<Reporter, "error">,
 ): void {
@@ -139,7 +142,8 @@ function checkNames(
   for (const [index, name] of names.entries()) {
     const found = all.find((one) => isNamed(one, name));
     const first = found && seen.get(found);
-    if (found === undefined)
+    if (found === undefined) {
+      if (namesReserved({ reserved }, name)) continue;
       reporter.error(
         [...at, index],
         `there is no route ${inWords(name)}`,
@@ -147,7 +151,7 @@ function checkNames(
           ? "write routes: all, without brackets, for every MCP route"
           : "write the id or `from` of an MCP route",
       );
-    else if (!isServer(found))
+    } else if (!isServer(found))
       reporter.error(
         [...at, index],
         found === route

@@ -201,6 +201,7 @@ export function buildConfig(
     },
     policy,
     routes,
+    reserved: [],
   };
 }
 

@@ -1,29 +1,30 @@
 import { createHash } from "node:crypto";
 import { consentAuth, type Route } from "../model/route.ts";
 import type { Config } from "./config.ts";
+import { reservedOAuthHosts } from "./reserved-routes.ts";
 
-/** Computes something once per list of routes, which never changes. */
-function oncePerRoutes<T extends {}>(
-  compute: (routes: readonly Route[]) => T,
-): (routes: readonly Route[]) => T {
+type AllRoutes = Pick<Config, "routes" | "reserved">;
+
+/** Computes something once per list of routes, which never changes, and belongs to one list of reserved routes. */
+function oncePerRoutes<T extends {}>(compute: (all: AllRoutes) => T): (all: AllRoutes) => T {
   const known = new WeakMap<readonly Route[], T>();
-  return (routes) => {
-    const found = known.get(routes) ?? compute(routes);
-    known.set(routes, found);
+  return (all) => {
+    const found = known.get(all.routes) ?? compute(all);
+    known.set(all.routes, found);
     return found;
   };
 }
 
 /** Hosts with several routes that require upstream consent, enabled or not. */
-const hostsOfSeveral = oncePerRoutes((routes) => {
-  const consenting = routes.filter((route) => consentAuth(route) !== undefined);
-  const byHost = Map.groupBy(consenting, (route) => route.host);
+const hostsOfSeveral = oncePerRoutes((all) => {
+  const consenting = all.routes.flatMap((route) => (consentAuth(route) === undefined ? [] : [route.host]));
+  const byHost = Map.groupBy([...consenting, ...reservedOAuthHosts(all)], (host) => host);
   return new Set([...byHost].flatMap(([host, { length }]) => (length > 1 ? [host] : [])));
 });
 
 /** Whether this host serves the callback and the client document without an id: at most one route can use them. */
-export function hasOneOAuthRoute({ routes }: Pick<Config, "routes">, host: string): boolean {
-  return !hostsOfSeveral(routes).has(host);
+export function hasOneOAuthRoute(config: AllRoutes, host: string): boolean {
+  return !hostsOfSeveral(config).has(host);
 }
 
 /**
@@ -44,7 +45,12 @@ export function isCallbackIdOf(route: Pick<Route, "id">, id: string): boolean {
 const withoutPort = (host: string) => host.replace(/:\d+$/, "");
 /** Hosts of applications, without ports. */
 const applicationHosts = oncePerRoutes(
-  (routes) => new Set(routes.flatMap(({ host, mcp }) => (mcp.kind === "client" ? [withoutPort(host)] : []))),
+  ({ routes, reserved }) =>
+    new Set([
+      ...routes.flatMap(({ host, mcp }) => (mcp.kind === "client" ? [withoutPort(host)] : [])),
+      // One that cannot be read may be an application.
+      ...reserved.flatMap(({ at, kind }) => (at && kind !== "server" ? [withoutPort(at.host)] : [])),
+    ]),
 );
 
 /**
@@ -52,17 +58,15 @@ const applicationHosts = oncePerRoutes(
  * The application's scripts can set every cookie of their host and read the URLs that browsers return to.
  */
 export function connectOrigin(
-  config: Pick<Config, "issuer" | "routes">,
+  config: Pick<Config, "issuer" | "routes" | "reserved">,
   route: Pick<Route, "host" | "origin">,
 ): string {
-  return applicationHosts(config.routes).has(withoutPort(route.host))
-    ? new URL(config.issuer).origin
-    : route.origin;
+  return applicationHosts(config).has(withoutPort(route.host)) ? new URL(config.issuer).origin : route.origin;
 }
 
 /** Host of `connectOrigin`, as in `Route.host`. */
 export function callbackHost(
-  config: Pick<Config, "issuer" | "routes">,
+  config: Pick<Config, "issuer" | "routes" | "reserved">,
   route: Pick<Route, "host" | "origin">,
 ): string {
   return new URL(connectOrigin(config, route)).host;
@@ -93,7 +97,10 @@ export function callbackUri(
 }
 
 /** The redirect URI for manual registration at a route's authorization server, or for a manually published document. */
-export function redirectUriByHand(config: Pick<Config, "issuer" | "paths" | "routes">, route: Route): string {
+export function redirectUriByHand(
+  config: Pick<Config, "issuer" | "paths" | "routes" | "reserved">,
+  route: Route,
+): string {
   const host = callbackHost(config, route);
   const id = host === route.host && hasOneOAuthRoute(config, host) ? undefined : callbackId(route);
   return callbackUri(config, host, id);

@@ -4,6 +4,7 @@ import { callbackHost, hasOneOAuthRoute, redirectUriByHand } from "./callback-ur
 import { checkMembersReachable } from "./check-aggregation.ts";
 import type { Config } from "./config.ts";
 import type { Reporter } from "./reporter.ts";
+import { namesReserved } from "./reserved-routes.ts";
 import { ownPaths } from "./route-table.ts";
 import { checkUpstreamAuth } from "./upstream-auth/upstream-auth.ts";
 import type { ConfigPath } from "./yaml-source.ts";
@@ -11,17 +12,32 @@ import type { ConfigPath } from "./yaml-source.ts";
 /**
  * A host is one trust domain: a script of an application can read and set the cookies of the whole host, on every port (RFC 6265
  * section 8.5). An application must not share the issuer's host, and the host of an MCP route only if the operator accepts it. Of two
- * routes that must not share a host, the later one is reported: routes of the database come after those of the file.
+ * routes that must not share a host, the later one is reported: routes of the database come after those of the file, and reserved ones,
+ * whose entry was in force, between the two.
  */
 export function checkHosts(
-  config: Pick<Config, "issuer">,
+  config: Pick<Config, "issuer" | "reserved">,
   routes: readonly { route: Route; path: ConfigPath }[],
   reporter: Pick<Reporter, "error">,
 ): void {
   const issuer = new URL(config.issuer).hostname;
-  const servers = new Map<string, Route>();
-  const applications = new Map<string, Route>();
+  const servers = new Map<string, Pick<Route, "id">>();
+  const applications = new Map<string, Pick<Route, "id">>();
+  const reserve = () => {
+    for (const { id, at, kind, sharesHost, reason } of config.reserved) {
+      const host = at && URL.parse(`https://${at.host}`)?.hostname;
+      // A forged row must not take routes out of force.
+      if (reason === "route_row_rejected") continue;
+      if (host === undefined || kind !== "client" || sharesHost || servers.has(host)) continue;
+      applications.set(host, { id });
+    }
+  };
+  let isReserved = false;
   for (const { route, path } of routes) {
+    if (path[0] === "stored" && !isReserved) {
+      isReserved = true;
+      reserve();
+    }
     const host = new URL(route.origin).hostname;
     const at = [...path, "from"];
     if (route.mcp.kind === "client") {
@@ -121,21 +137,22 @@ export function checkConflicts(
     }
   }
   checkHosts(config, routes, reporter);
-  checkAggregates(routes, reporter);
+  checkAggregates(config, routes, reporter);
   checkMembersReachable(config, routes, reporter);
   checkClientDocuments(config, reporter);
   for (const { route, path } of routes) {
     announceCallback(config, route, path, reporter);
     checkUpstreamAuth(config, route, path, reporter);
   }
-  for (const { route, path } of routes) checkApplication(route, path, routes, reporter);
+  for (const { route, path } of routes)
+    checkApplication(route, path, { routes, reserved: config.reserved }, reporter);
 }
 
 /** Reports MCP routes that a client route names and its tokens cannot be valid for, or names twice. */
 function checkApplication(
   { mcp }: Route,
   path: ConfigPath,
-  routes: readonly { readonly route: Route }[],
+  { routes, reserved }: Pick<Config, "reserved"> & { readonly routes: readonly { readonly route: Route }[] },
   reporter: Reporter,
 ): void {
   if (mcp.kind !== "client") return;
@@ -143,6 +160,7 @@ function checkApplication(
   for (const [index, name] of (mcp.routes ?? []).entries()) {
     const at = [...path, "mcp", "client", "routes", index];
     const found = routes.find(({ route }) => route.id === name || route.resource === name.replace(/\/$/, ""));
+    if (found === undefined && namesReserved({ reserved }, name)) continue;
     if (found?.route.mcp.kind !== "server")
       reporter.error(
         at,

@@ -1,6 +1,7 @@
 import type { EgressProxies } from "../egress/proxies.ts";
 import type { ClaimHeaders, PolicySource, Route } from "../model/route.ts";
 import type { AdminAccess } from "./admin-access.ts";
+import type { ReservedRoute } from "./reserved-routes.ts";
 
 /** Settings of the file that apply to routes without their own. */
 export type RouteDefaults = Pick<Config, "passIdentityHeaders" | "claimHeaders" | "policy">;
@@ -294,4 +295,6 @@ export interface Config {
   /** Default of routes without a policy. */
   readonly policy?: PolicySource;
   readonly routes: readonly Route[];
+  /** Stored routes that cannot be used; none in the configuration of the file alone. */
+  readonly reserved: readonly ReservedRoute[];
 }

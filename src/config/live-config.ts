@@ -4,14 +4,15 @@ import { buildChecked, type LoadedConfig, loadConfig, type ReferencedFiles } fro
 import { loadOnThread } from "./load-on-thread.ts";
 import { formatProblem, InvalidConfig, type Problem } from "./problems.ts";
 import { fingerprint } from "./referenced-files.ts";
+import { unusableReasons } from "./reserved-routes.ts";
 import { untilRestart } from "./restart-keys.ts";
+import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import {
-  type CurrentRoutes,
-  createRouteTable,
-  type RouteTable,
-  type UnreadableRoute,
-} from "./route-table.ts";
-import { buildStoredRoutes, type StoredEntry, type StoredRoutesBuilt } from "./stored-routes.ts";
+  buildStoredRoutes,
+  type StoredEntry,
+  type StoredRoutesBuilt,
+  type UnusableRows,
+} from "./stored-routes.ts";
 
 /** Debounce of changes, ms: editors write in several steps. */
 const settleMs = 100;
@@ -106,15 +107,18 @@ export interface LiveConfig {
   onProblem(listener: (problem: string) => void): () => void;
   /**
    * Replaces the routes of the database, atomically.
-   * @param unreadable routes whose entry cannot be decrypted
+   * @param unusable rows whose entry cannot be decrypted, and rejected rows
    */
-  setStoredRoutes(entries: readonly StoredEntry[], unreadable?: readonly UnreadableRoute[]): void;
-  /** Why stored routes are not in effect, by id: they conflict with the file, or are invalid in this version. */
+  setStoredRoutes(entries: readonly StoredEntry[], unusable?: UnusableRows): void;
+  /** Why stored routes are not in effect, by id. */
   storedProblems(): ReadonlyMap<string, readonly Problem[]>;
   /** Stored routes that are in effect without their credential, by id: requests get 503. */
   withoutCredential(): ReadonlyMap<string, readonly Problem[]>;
-  /** A dry run of `setStoredRoutes`. */
-  tryStoredRoutes(entries: readonly StoredEntry[]): StoredRoutesBuilt;
+  /**
+   * A dry run of `setStoredRoutes`, beside the unusable rows in effect.
+   * @param removed the id of a row that is deleted
+   */
+  tryStoredRoutes(entries: readonly StoredEntry[], removed?: string): StoredRoutesBuilt;
   /** Problems of the newest file, including warnings. */
   lastProblems(): readonly Problem[];
   /** Why the newest file was rejected; undefined if it is in effect. */
@@ -127,7 +131,7 @@ interface ConfigMetrics {
   readonly configLoads: { inc(labels: { outcome: "loaded" | "rejected" }): void };
   readonly configLastLoadSuccessful: { set(value: number): void };
   readonly routes: { set(labels: { source: "file" | "database" }, value: number): void };
-  readonly routesRejected: { set(value: number): void };
+  readonly routesRejected: { set(labels: { reason: string }, value: number): void };
 }
 
 /**
@@ -152,7 +156,7 @@ export function createLiveConfig(deps: {
   if (!first.ok) throw new InvalidConfig(first.problems);
   let inFile = first.config;
   let stored: readonly StoredEntry[] = [];
-  let unreadable: readonly UnreadableRoute[] = [];
+  let unusable: UnusableRows | undefined;
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
   let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
   let table = buildTable(undefined);
@@ -221,27 +225,38 @@ export function createLiveConfig(deps: {
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
-    const built = buildStoredRoutes(inFile, stored);
-    const { config, problems: rejected } = built;
-    storedProblems = rejected;
+    const built = buildStoredRoutes(inFile, stored, unusable);
+    const { config } = built;
+    storedProblems = built.problems;
     withoutCredential = built.withoutCredential;
     metrics.routes.set({ source: "file" }, inFile.routes.length);
     metrics.routes.set({ source: "database" }, config.routes.length - inFile.routes.length);
-    metrics.routesRejected.set(rejected.size);
-    return createRouteTable(config, before, Date.now(), unreadable);
+    for (const reason of unusableReasons) {
+      const { length } = config.reserved.filter((one) => one.reason === reason);
+      metrics.routesRejected.set({ reason }, length);
+    }
+    metrics.routesRejected.set({ reason: "credential_missing" }, withoutCredential.size);
+    return createRouteTable(config, before, Date.now());
   }
 
   return {
     current: () => table,
-    setStoredRoutes(entries, withoutEntry = []) {
+    setStoredRoutes(entries, rows) {
       stored = entries;
-      unreadable = withoutEntry;
+      unusable = rows;
       table = buildTable(table);
       for (const listener of changes) listener(table, []);
     },
     storedProblems: () => storedProblems,
     withoutCredential: () => withoutCredential,
-    tryStoredRoutes: (entries) => buildStoredRoutes(inFile, entries),
+    tryStoredRoutes(entries, removed) {
+      const ids = new Set([...entries.map(({ id }) => id), removed]);
+      const others = ({ id }: { readonly id: string }) => !ids.has(id);
+      return buildStoredRoutes(inFile, entries, {
+        unreadable: unusable?.unreadable.filter(others) ?? [],
+        rejected: unusable?.rejected.filter(others) ?? [],
+      });
+    },
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(rejectionListeners, listener),
     lastProblems: () => problems,

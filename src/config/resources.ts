@@ -1,5 +1,6 @@
 import type { Route } from "../model/route.ts";
 import { askedAt, pathBelow } from "./paths.ts";
+import { type ReservedRoute, reservedServers } from "./reserved-routes.ts";
 import type { RouteTable } from "./route-table.ts";
 
 /**
@@ -11,6 +12,15 @@ export function routeOfResource(table: RouteTable, resource: string): Route | un
   return route?.enabled && route.mcp.kind === "server"
     ? askedAt(route, pathBelow(route, resource))
     : undefined;
+}
+
+/** The stored route that cannot be used now and that a resource indicator names, or may name. Disabled ones do not count. */
+export function reservedResource(table: RouteTable, resource: string): ReservedRoute | undefined {
+  if (routeOfResource(table, resource) !== undefined) return undefined;
+  const named = table.reservedOf(resource);
+  if (named !== undefined) return named.enabled ? named : undefined;
+  const url = URL.parse(resource);
+  return url?.href === `${url?.origin}/` ? reservedServers(table.config, url?.host)[0] : undefined;
 }
 
 function onlyRouteAt(table: RouteTable, resource: string): Route | undefined {
@@ -31,5 +41,6 @@ export function onlyRouteOf(table: RouteTable, host?: string): Route | undefined
   const candidates = table.config.routes.filter(
     (route) => (host === undefined || route.host === host) && route.enabled && route.mcp.kind === "server",
   );
-  return candidates.length === 1 ? candidates[0] : undefined;
+  const isOnly = candidates.length === 1 && reservedServers(table.config, host).length === 0;
+  return isOnly ? candidates[0] : undefined;
 }

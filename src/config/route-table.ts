@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { Route, WellKnownText } from "../model/route.ts";
 import type { Config } from "./config.ts";
 import { normalizeHost, normalPath, pathFault } from "./paths.ts";
+import type { ReservedRoute } from "./reserved-routes.ts";
 
 /** Routes before their upstream changed, by id, newest first; `until` in ms since the epoch. */
 export type FormerRoutes = ReadonlyMap<string, readonly FormerRoute[]>;
@@ -42,19 +43,15 @@ export function formerRoutes(
   );
 }
 
-/** A stored route whose entry cannot be decrypted. */
-export interface UnreadableRoute {
-  readonly id: string;
-  /** Host and path prefix. */
-  readonly place: string;
-}
-
 /** An immutable index of a loaded configuration, replaced as a whole on reload. */
 export interface RouteTable {
   readonly config: Config;
   /** By id, newest first. */
   readonly former: FormerRoutes;
-  /** The route for `host` (authority as received; port and case are normalized) and `path` (without query): longest prefix. */
+  /**
+   * The route for `host` (authority as received; port and case are normalized) and `path` (without query): longest prefix. Undefined in
+   * the place of a reserved route, too.
+   */
   find(host: string, path: string): Route | undefined;
   /** Whether any route, or the issuer, has this host. */
   hasHost(host: string): boolean;
@@ -73,14 +70,18 @@ export interface RouteTable {
    * @param now ms
    */
   withUpstream(route: Route, upstreamHash: string | undefined, now?: number): Route | undefined;
-  /** The id of the stored route here, if its entry cannot be decrypted. */
-  unreadableAt(host: string, path: string): string | undefined;
-  /** Whether the host of this route has no other route. */
+  /** The reserved route here, where `find` returns nothing. */
+  reservedAt(host: string, path: string): ReservedRoute | undefined;
+  /** Whether the host of this route has no other route, reserved ones included. */
   isOnlyRouteOfHost(route: Pick<Route, "host">): boolean;
   byId(id: string): Route | undefined;
+  /** Undefined for the id of a route in force. */
+  reservedById(id: string): ReservedRoute | undefined;
   /** The route of a resource identifier, or of any URL at or under it (RFC 8707). */
   byResource(resource: string): Route | undefined;
-  /** The same for the same routes and upstreams: replicas may have different ones. */
+  /** The reserved route of a resource identifier, or of any URL at or under it. */
+  reservedOf(resource: string): ReservedRoute | undefined;
+  /** The same for the same routes and upstreams, and the same reserved routes: replicas may have different ones. */
   fingerprint(): string;
 }
 
@@ -112,10 +113,12 @@ export function ownPaths(
   return kind.issuer || kind.route ? paths : [];
 }
 
+type Place = Route | ReservedRoute;
+
 interface HostEntry {
   readonly origin: string;
   /** By prefix: a lookup takes one probe per path segment, regardless of the number of routes. */
-  readonly routes: ReadonlyMap<string, Route>;
+  readonly places: ReadonlyMap<string, Place>;
   /** Longest prefix of the host in segments: longer paths are truncated to it first. */
   readonly depth: number;
   readonly ownExact: ReadonlySet<string>;
@@ -128,37 +131,39 @@ interface HostEntry {
  *
  * @param before the replaced table
  * @param replacedAt ms
- * @param unreadable stored routes that are not in `config`, because they cannot be decrypted
  */
 export function createRouteTable(
   config: Config,
   before?: Pick<RouteTable, "byId" | "former">,
   replacedAt = Date.now(),
-  unreadable: readonly UnreadableRoute[] = [],
 ): RouteTable {
   const former = formerRoutes(before, config, replacedAt);
   const issuer = new URL(config.issuer);
   const issuerHost = issuer.host;
   const byId = new Map(config.routes.map((route) => [route.id, route]));
-  const routesOfHost = new Map<string, Map<string, Route>>([[issuerHost, new Map()]]);
-  for (const route of config.routes) {
-    const routes = routesOfHost.get(route.host) ?? new Map<string, Route>();
-    routesOfHost.set(route.host, routes.set(route.prefix, route));
-  }
+  const reserved = new Map(config.reserved.map((one) => [one.id, one]));
+  const placesOfHost = new Map<string, Map<string, Place>>([[issuerHost, new Map()]]);
+  const put = ({ host, prefix }: Pick<Route, "host" | "prefix">, place: Place) => {
+    const places = placesOfHost.get(host) ?? new Map<string, Place>();
+    placesOfHost.set(host, places.set(prefix, place));
+  };
+  for (const one of config.reserved) if (one.at) put(one.at, one);
+  for (const route of config.routes) put(route, route);
   const hosts = new Map<string, HostEntry>();
-  for (const [host, routes] of routesOfHost) {
-    const own = ownPaths(config, { issuer: host === issuerHost, route: routes.size > 0 });
+  for (const [host, places] of placesOfHost) {
+    const routes = [...places.values()].flatMap((place) => (isReserved(place) ? [] : [place]));
+    const own = ownPaths(config, { issuer: host === issuerHost, route: places.size > 0 });
     const path = (kind: OwnPath["match"]) =>
       own.filter(({ match }) => match === kind).map((entry) => entry.path);
-    const [first] = routes.values();
-    const origin = first?.origin ?? issuer.origin;
+    const origin =
+      routes[0]?.origin ?? (host === issuerHost ? issuer.origin : originOfReserved(host, places.values()));
     const entry = {
       origin,
-      routes,
-      depth: Math.max(0, ...[...routes.keys()].map(segments)),
+      places,
+      depth: Math.max(0, ...[...places.keys()].map(segments)),
       ownExact: new Set(path("exact")),
       ownPrefixes: path("prefix"),
-      texts: textsOf(routes.values()),
+      texts: textsOf(routes),
     };
     hosts.set(host, entry);
     // `Host` may include the default port; `normalizeHost` removes that of https.
@@ -170,9 +175,17 @@ export function createRouteTable(
     const host = normalizeHost(authority);
     return host === undefined ? undefined : hosts.get(host);
   };
-  const find = (authority: string, path: string): Route | undefined => {
+  const placeAt = (authority: string, path: string): Place | undefined => {
     const host = entry(authority);
     return host === undefined || !path.startsWith("/") ? undefined : longestPrefix(host, path);
+  };
+  const find = (authority: string, path: string): Route | undefined => {
+    const place = placeAt(authority, path);
+    return place === undefined || isReserved(place) ? undefined : place;
+  };
+  const reservedAt = (authority: string, path: string): ReservedRoute | undefined => {
+    const place = placeAt(authority, path);
+    return place !== undefined && isReserved(place) ? place : undefined;
   };
 
   let fingerprint: string | undefined;
@@ -181,10 +194,11 @@ export function createRouteTable(
     config,
     former,
     fingerprint() {
-      fingerprint ??= fingerprintOf(config.routes);
+      fingerprint ??= fingerprintOf(config);
       return fingerprint;
     },
     find,
+    reservedAt,
     hasHost: (host) => entry(host) !== undefined,
     originOf: (host) => entry(host)?.origin,
     isOwnPath(authority, path) {
@@ -201,31 +215,41 @@ export function createRouteTable(
       if (upstreamHash === undefined) return answered.length === 0 ? route : undefined;
       return answered.find((one) => one.route.upstreamHash === upstreamHash)?.route;
     },
-    unreadableAt(authority, path) {
-      if (unreadable.length === 0) return undefined;
-      const served = find(authority, path)?.prefix.length ?? -1;
-      const host = normalizeHost(authority);
-      return unreadable.find(({ place }) => {
-        const prefix = place.slice(place.indexOf("/"));
-        if (place.slice(0, place.indexOf("/")) !== host || prefix.length <= served) return false;
-        return prefix === "/" || path === prefix || path.startsWith(`${prefix}/`);
-      })?.id;
-    },
-    isOnlyRouteOfHost: ({ host }) => hosts.get(host)?.routes.size === 1,
+    isOnlyRouteOfHost: ({ host }) => hosts.get(host)?.places.size === 1,
     byId: (id) => byId.get(id),
+    reservedById: (id) => (byId.has(id) ? undefined : reserved.get(id)),
     byResource(resource) {
-      const url = URL.parse(resource);
-      if (url === null || url.username + url.password + url.hash !== "") return undefined;
-      if (pathFault(url.pathname) !== undefined) return undefined;
-      const route = find(url.host, normalPath(url.pathname));
-      return route?.origin === url.origin ? route : undefined;
+      const url = resourceUrl(resource);
+      const route = url && find(url.host, normalPath(url.pathname));
+      return route?.origin === url?.origin ? route : undefined;
+    },
+    reservedOf(resource) {
+      const url = resourceUrl(resource);
+      return url && reservedAt(url.host, normalPath(url.pathname));
     },
   };
 }
 
-function fingerprintOf(routes: readonly Route[]): string {
-  const upstreams = routes.map(({ id, upstream }) => `${id} ${upstream}`).sort();
-  return createHash("sha256").update(JSON.stringify(upstreams)).digest("base64url").slice(0, 16);
+function isReserved(place: Place): place is ReservedRoute {
+  return "reason" in place;
+}
+
+/** https, unless a route there has another scheme. */
+function originOfReserved(host: string, places: Iterable<Place>): string {
+  for (const place of places) if (isReserved(place) && place.route) return place.route.origin;
+  return `https://${host}`;
+}
+
+function resourceUrl(resource: string): URL | undefined {
+  const url = URL.parse(resource);
+  if (url === null || url.username + url.password + url.hash !== "") return undefined;
+  return pathFault(url.pathname) === undefined ? url : undefined;
+}
+
+function fingerprintOf({ routes, reserved }: Config): string {
+  const upstreams = routes.map(({ id, upstream }) => `${id} ${upstream}`);
+  const all = [...upstreams, ...reserved.map(({ id }) => id)].sort();
+  return createHash("sha256").update(JSON.stringify(all)).digest("base64url").slice(0, 16);
 }
 
 function textsOf(routes: Iterable<Route>): HostEntry["texts"] {
@@ -235,14 +259,14 @@ function textsOf(routes: Iterable<Route>): HostEntry["texts"] {
   return texts;
 }
 
-function longestPrefix(host: HostEntry, path: string): Route | undefined {
+function longestPrefix(host: HostEntry, path: string): Place | undefined {
   let candidate = cut(path, host.depth);
   while (candidate !== "") {
-    const route = host.routes.get(candidate);
-    if (route !== undefined) return route;
+    const place = host.places.get(candidate);
+    if (place !== undefined) return place;
     candidate = candidate.slice(0, candidate.lastIndexOf("/"));
   }
-  return host.routes.get("/");
+  return host.places.get("/");
 }
 
 /** The first `depth` segments of a path; a prefix is never longer. */

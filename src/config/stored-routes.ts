@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { isLoopbackName } from "../egress/addresses.ts";
-import type { Route } from "../model/route.ts";
+import { consentAuth, type Route } from "../model/route.ts";
 import { buildRoute } from "./build-route.ts";
 import { checkConflicts } from "./check-conflicts.ts";
 import type { Config, RouteDefaults } from "./config.ts";
@@ -9,6 +9,7 @@ import { parsePolicy } from "./parse-policy.ts";
 import { dropPomeriumKeys } from "./pomerium.ts";
 import type { Problem } from "./problems.ts";
 import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
+import { parsePlace, type ReservedRoute, type UnusableReason } from "./reserved-routes.ts";
 import { routeSchema } from "./route-schema.ts";
 import { trimEntry } from "./trim-entry.ts";
 import { type ConfigPath, configSource } from "./yaml-source.ts";
@@ -90,10 +91,76 @@ function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
+function reservedRoute(
+  { id, entry, place }: StoredEntry,
+  reason: UnusableReason,
+  route: Route | undefined,
+): ReservedRoute {
+  if (route !== undefined) {
+    const { host, prefix, mcp } = route;
+    const sharesHost = mcp.kind === "client" && mcp.sharesHost;
+    const needsConsent = consentAuth(route) !== undefined;
+    return {
+      ...{ id, reason, at: { host, prefix }, kind: mcp.kind },
+      ...{ sharesHost, enabled: route.enabled, needsConsent, route },
+    };
+  }
+  const mcp = isMapping(entry.mcp) ? entry.mcp : {};
+  const kind = mcp.client === undefined ? "server" : "client";
+  const sharesHost = isMapping(mcp.client) && mcp.client.shares_host === true;
+  const otherAuth = isMapping(mcp.server) && mcp.server.upstream_auth !== undefined;
+  const needsConsent = kind === "server" && mcp.aggregate === undefined && !otherAuth;
+  return {
+    ...{ id, reason, at: placeIn(entry) ?? parsePlace(place ?? ""), kind },
+    ...{ sharesHost, enabled: entry.enabled !== false, needsConsent },
+  };
+}
+
+/** The place of an entry that is otherwise invalid. */
+function placeIn({ from, prefix }: StoredEntry["entry"]): ReservedRoute["at"] {
+  if (typeof from !== "string") return undefined;
+  const reporter = createReporter("", configSource("", "{}"));
+  const found = readFrom({ from, prefix: text(prefix) }, [], reporter);
+  return found && { host: found.host, prefix: found.prefix };
+}
+
+/** Routes in force keep their places. */
+function besideRoutes(reserved: readonly ReservedRoute[], routes: readonly Route[]): ReservedRoute[] {
+  const taken = new Set(routes.map(({ host, prefix }) => host + prefix));
+  return reserved.map(({ at, ...one }) =>
+    at === undefined || taken.has(at.host + at.prefix) ? one : { ...one, at },
+  );
+}
+
+const inRoute = (id: string) =>
+  ({ severity: "error", file: `route ${id}`, line: 1, column: 1, path: "" }) as const;
+
+/** Why rows are not used, by id. */
+export function unusableProblems({
+  unreadable,
+  rejected,
+}: UnusableRows): ReadonlyMap<string, readonly Problem[]> {
+  return new Map([
+    ...unreadable.map(({ id, place }): [string, Problem[]] => {
+      const message = `the entry of ${place} cannot be decrypted: requests to this route get 503`;
+      const fix =
+        "restore the key that it was written with (encryption.keys), or delete the route and create it again";
+      return [id, [{ ...inRoute(id), message, fix }]];
+    }),
+    ...rejected.map(({ id }): [string, Problem[]] => {
+      const message =
+        "its row was not written by the gateway, or was changed since: requests to this route get 503";
+      const fix = "find out who can write to the database, then delete the route and create it again";
+      return [id, [{ ...inRoute(id), message, fix }]];
+    }),
+  ]);
+}
+
 /** A secret that an administrator has cleared. */
 function missing(id: string, path: string): Problem {
   return {
-    ...{ severity: "error", file: `route ${id}`, line: 1, column: 1, path },
+    ...inRoute(id),
+    path,
     message: "the credential is missing: requests to this route get 503",
     fix: "set it with PATCH, or remove the setting (null) if the server does not need it",
   };
@@ -105,12 +172,25 @@ export interface StoredEntry {
   readonly entry: Readonly<Record<string, unknown>>;
   /** Absent if it is new: all rules hold. One that is stored may break those that there were not yet when it was stored. */
   readonly version?: number;
+  /** Host and path prefix of its row. */
+  readonly place?: string;
+}
+
+/** Rows of stored routes that are not used. */
+export interface UnusableRows {
+  /** No key decrypts the entry. Id and place are those that the gateway has written. */
+  readonly unreadable: readonly Pick<Required<StoredEntry>, "id" | "place">[];
+  /**
+   * The gateway has not written these rows, or they were changed since; but it has written the entry, for this id. Their place is the one in
+   * the entry: a forged row must not take another.
+   */
+  readonly rejected: readonly Pick<StoredEntry, "id" | "entry">[];
 }
 
 export interface StoredRoutesBuilt {
   /** The configuration of the file with all valid stored routes. */
   readonly config: Config;
-  /** Problems of the others, by id. */
+  /** Problems of the others, by id, including those that cannot be decrypted or whose row is rejected. */
   readonly problems: ReadonlyMap<string, readonly Problem[]>;
   /** Valid routes without their credential, by id: requests get 503. */
   readonly withoutCredential: ReadonlyMap<string, readonly Problem[]>;
@@ -119,39 +199,50 @@ export interface StoredRoutesBuilt {
 }
 
 /**
- * Adds the routes of the database to those of the file. A route that conflicts with an earlier one is left out and reported; the
- * others are not affected.
+ * Adds the routes of the database to those of the file. A route that is invalid or conflicts with an earlier one is reported and
+ * reserved; the others are not affected.
  *
  * @param config of the file only
  */
-export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[]): StoredRoutesBuilt {
-  if (entries.length === 0)
+export function buildStoredRoutes(
+  config: Config,
+  entries: readonly StoredEntry[],
+  { unreadable, rejected }: UnusableRows = { unreadable: [], rejected: [] },
+): StoredRoutesBuilt {
+  if (entries.length + unreadable.length + rejected.length === 0)
     return { config, problems: new Map(), withoutCredential: new Map(), read: new Map() };
   const schemas = { new: routeSchema(literalFields()), stored: routeSchema(literalFields("former")) };
-  const problems = new Map<string, readonly Problem[]>();
-  const stored = entries.flatMap(({ id, entry, version }, index) => {
+  const problems = new Map(unusableProblems({ unreadable, rejected }));
+  const parse = ({ id, entry, version }: StoredEntry) => {
     const schema = version === undefined ? schemas.new : schemas.stored;
     const written = { ...entry, id };
     const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, JSON.stringify(written)));
-    const route = readRoute(written, [], { schema, defaults: config }, reporter);
-    if (route === undefined) problems.set(id, reporter.problems());
-    return route === undefined ? [] : [{ route, path: ["stored", index] }];
+    return { reporter, route: readRoute(written, [], { schema, defaults: config }, reporter) };
+  };
+  const notParsed: ReservedRoute[] = [];
+  const stored = entries.flatMap((one, index) => {
+    const { route, reporter } = parse(one);
+    if (route !== undefined) return [{ route, path: ["stored", index] }];
+    problems.set(one.id, reporter.problems());
+    notParsed.push(reservedRoute(one, "route_invalid", undefined));
+    return [];
   });
+  const unused: readonly ReservedRoute[] = [
+    ...unreadable.map(
+      ({ id, place }): ReservedRoute => ({
+        ...{ id, reason: "route_unreadable", at: parsePlace(place), enabled: true, needsConsent: true },
+      }),
+    ),
+    ...rejected.map((one) => reservedRoute(one, "route_row_rejected", parse(one).route)),
+    ...notParsed,
+  ];
   const inFile = config.routes.map((route, index) => ({ route, path: ["routes", index] }));
-  checkConflicts(config, [...inFile, ...stored], {
+  checkConflicts({ ...config, routes: [...config.routes], reserved: unused }, [...inFile, ...stored], {
     error(path, message, fix) {
       const id = entries[Number(path[1])]?.id;
       if (path[0] !== "stored" || id === undefined) return;
       const at = path.slice(2).join(".");
-      const problem = {
-        severity: "error",
-        file: `route ${id}`,
-        line: 1,
-        column: 1,
-        path: at,
-        message,
-        fix,
-      } as const;
+      const problem = { ...inRoute(id), path: at, message, fix };
       problems.set(id, [...(problems.get(id) ?? []), problem]);
     },
     warn() {},
@@ -159,8 +250,13 @@ export function buildStoredRoutes(config: Config, entries: readonly StoredEntry[
     problems: () => [],
   });
   const valid = stored.map(({ route }) => route).filter(({ id }) => !problems.has(id));
+  const routes = [...config.routes, ...valid];
+  const conflicting = stored.flatMap(({ route }, index) => {
+    const entry = problems.has(route.id) ? entries[index] : undefined;
+    return entry === undefined ? [] : [reservedRoute(entry, "route_invalid", route)];
+  });
   return {
-    config: { ...config, routes: [...config.routes, ...valid] },
+    config: { ...config, routes, reserved: besideRoutes([...unused, ...conflicting], routes) },
     problems,
     withoutCredential: new Map(
       valid.flatMap(({ id, missingSecrets }) =>

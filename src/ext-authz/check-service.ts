@@ -62,7 +62,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
     }
 
     function finish(checked: Checked, requestId: string, page?: string, known?: RequestFacts): void {
-      const { decision, reason, route } = checked;
+      const { decision, reason, route, reservedId } = checked;
       const answerHeaders = route?.mcp.kind === "client" ? [] : cors.answer;
       answer(response(decision, requestId, answerHeaders, page));
       const seconds = (performance.now() - startedAt) / 1000;
@@ -70,7 +70,7 @@ export function createCheckService(deps: CheckDeps): GrpcService {
       trace.getActiveSpan()?.setAttributes({
         "mcp_auth.decision": decision.kind,
         "mcp_auth.reason": reason,
-        "mcp_auth.route": route?.id ?? "",
+        "mcp_auth.route": route?.id ?? reservedId ?? "",
       });
       if (decision.kind !== "allow") deps.onDenial?.(checked, requestId);
       // `consent-required.ts` decides, and records that.

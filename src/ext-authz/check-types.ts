@@ -22,6 +22,8 @@ export interface Checked {
   /** Stable reason code. */
   readonly reason: string;
   readonly route?: Route;
+  /** The id of the stored route that cannot be used, instead of `route`. */
+  readonly reservedId?: string;
   readonly userId?: string;
   /** The MCP client and grant, for the audit trail; set for denials only. */
   readonly clientId?: string;

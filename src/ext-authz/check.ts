@@ -1,5 +1,6 @@
 import { returnedCookies } from "../config/cookies.ts";
 import { readProvenUpstreamPath, upstreamUrl } from "../config/paths.ts";
+import { type ReservedRoute, unusableMessages, unusableRetrySeconds } from "../config/reserved-routes.ts";
 import type { RouteTable } from "../config/route-table.ts";
 import { type Caller, issuedTo, type RejectionReason } from "../external-tokens/external-tokens.ts";
 import type { ProvenMetadata } from "../external-tokens/metadata-proofs.ts";
@@ -41,8 +42,10 @@ export function check(facts: RequestFacts, deps: CheckDeps): Checked | Promise<C
   const found = table.find(facts.host, facts.path);
   const published = table.textAt(facts.host, facts.path);
   if (published && (facts.method === "GET" || facts.method === "HEAD")) return publish(published);
-  if (table.unreadableAt(facts.host, facts.path) !== undefined && !table.isOwnPath(facts.host, facts.path))
-    return deny(undefined, 503, "route_unreadable", routeUnreadable, retryAfter(60));
+  if (found === undefined) {
+    const reserved = table.reservedAt(facts.host, facts.path);
+    if (reserved?.enabled && !table.isOwnPath(facts.host, facts.path)) return denyReserved(reserved);
+  }
   const named = facts.context.route;
   // A client does not recover from a challenge whose documents this Envoy does not serve yet, nor from a 404 for such a document.
   if (named === unmatched && (found?.enabled || table.isOwnPath(facts.host, facts.path)))
@@ -286,8 +289,6 @@ function cookiesToPass({ method, headers }: RequestFacts, full: boolean): AllowM
 const tooManyCallers = "too many callers have come at once; try again later";
 const credentialMissing =
   "the gateway's configuration lacks the credential for this server; its administrator has to set it";
-const routeUnreadable =
-  "the settings of this server cannot be read by the gateway; its administrator has to restore the encryption key, or create the route again";
 const noGrant =
   "its token belongs to no grant of this gateway, which the servers behind this URL need; call each of them at its own URL";
 const upstreamMismatch =
@@ -327,6 +328,13 @@ function deny(
   headers: readonly Header[] = [],
 ): Checked {
   return { decision: { kind: "deny", status, code, message, headers }, reason: code, route };
+}
+
+function denyReserved({ id, reason }: ReservedRoute): Checked {
+  return {
+    ...deny(undefined, 503, reason, unusableMessages[reason], retryAfter(unusableRetrySeconds)),
+    reservedId: id,
+  };
 }
 
 function retryAfter(seconds: number): readonly Header[] {

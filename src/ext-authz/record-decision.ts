@@ -4,7 +4,8 @@ import type { Decision } from "./decision.ts";
 import type { RequestFacts } from "./request.ts";
 
 /** What is counted and logged of a decision. */
-export interface Recorded extends Pick<Checked, "reason" | "route" | "userId" | "tool" | "rule" | "via"> {
+export interface Recorded
+  extends Pick<Checked, "reason" | "route" | "reservedId" | "userId" | "tool" | "rule" | "via"> {
   readonly kind: Decision["kind"];
   /** HTTP status, if the gateway responds. */
   readonly status?: number;
@@ -24,8 +25,9 @@ export function recordDecision(
   recorded: Recorded,
   known?: Pick<RequestFacts, "host" | "method" | "path">,
 ): void {
-  const { kind, status, reason, route, userId, tool, rule, via, requestId } = recorded;
-  metrics.checks.labels(kind, reason, route?.id ?? "").inc();
+  const { kind, status, reason, userId, tool, rule, via, requestId } = recorded;
+  const route = recorded.route?.id ?? recorded.reservedId;
+  metrics.checks.labels(kind, reason, route ?? "").inc();
   // The check before the body is not the decision: the one with the body follows.
   const isShown = !isQuiet(recorded) || (routes().config.log.decisions === "all" && reason !== "headers_ok");
   const level = isShown ? "info" : "debug";
@@ -38,13 +40,13 @@ export function recordDecision(
       decision: kind,
       reason,
       status,
-      route: route?.id,
+      route,
       userId,
       tool: tool?.slice(0, maxToolLength),
       rule,
       via,
     },
-    ...(status === 503 && { [limitedBy]: causeOf(reason, route?.id) }),
+    ...(status === 503 && { [limitedBy]: causeOf(reason, route) }),
   };
   const message =
     kind === "allow" ? "request allowed" : kind === "ask" ? "consent requested" : "request denied";

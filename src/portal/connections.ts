@@ -4,6 +4,7 @@ import { membersOf } from "../config/aggregates.ts";
 import { connectOrigin } from "../config/callback-urls.ts";
 import { hasWithheldGroups } from "../config/claims.ts";
 import { isBelowUpstream } from "../config/paths.ts";
+import type { ReservedRoute } from "../config/reserved-routes.ts";
 import { aggregateOf, consentAuth, needsPersonsConnection } from "../model/route.ts";
 import { type ConnectionsPage, connectionsPage } from "../pages/connections-page.ts";
 import { errorPage } from "../pages/error-page.ts";
@@ -47,13 +48,25 @@ export async function connectionEntries(
     };
   });
   const shown = new Map(listed.map((entry) => [entry.id, entry]));
-  const remaining = tokens.flatMap((token) => {
+  const remaining = tokens.flatMap((token): ConnectionsPage["servers"][number][] => {
     const route = deps.routes().byId(token.routeId);
+    const reserved = deps.routes().reservedById(token.routeId);
+    if (reserved) return [reservedEntry(reserved, token)];
     if (!route || shown.has(route.id) || route.upstream !== token.upstream) return [];
     const { id, name, description, logoUrl, resource: url } = route;
-    return [{ id, name, description, logoUrl, url, state: "not_allowed" as const, ...timesOf(token) }];
+    return [{ id, name, description, logoUrl, url, state: "not_allowed", ...timesOf(token) }];
   });
   return [...listed.map((entry) => ({ ...entry, members: membersIn(deps, entry.id, shown) })), ...remaining];
+}
+
+/** A connection of a stored route that cannot be used now: its user can still disconnect it. */
+function reservedEntry(
+  { id, route, at }: ReservedRoute,
+  token: UpstreamToken,
+): ConnectionsPage["servers"][number] {
+  const place = at === undefined ? "" : `https://${at.host}${at.prefix}`;
+  const { name, description, resource: url } = route ?? { name: id, description: "", resource: place };
+  return { id, name, description, url, state: "unavailable", ...timesOf(token) };
 }
 
 /** The members of an aggregated route that the user may use, with their states; undefined for other routes. */
@@ -139,10 +152,15 @@ export function createConnectionsRouter(deps: Omit<PortalDeps, "externalTokens" 
     const posted = await formOf(ctx);
     if (!posted) return;
     // Also allowed if policy no longer lets the user use the server.
-    const route = routes().byId(posted.form.get("route") ?? "");
-    if (!route) return back(ctx, {});
-    await upstreamTokens.disconnect(posted.person.userId, route);
-    back(ctx, { disconnected: route.id });
+    const id = posted.form.get("route") ?? "";
+    const { userId } = posted.person;
+    const route = routes().byId(id);
+    if (route) await upstreamTokens.disconnect(userId, route);
+    else if (routes().reservedById(id))
+      for (const key of await store.upstreamTokens.list({ userId, routeId: id }))
+        await upstreamTokens.end(key, { reason: "disconnected by the user" });
+    else return back(ctx, {});
+    back(ctx, { disconnected: id });
   });
 
   router.post(`${home}/revoke`, issuerOnly, async (ctx) => {

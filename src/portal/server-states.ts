@@ -40,7 +40,7 @@ export interface PortalDeps {
   >;
   /** The path to append to a server's URL in listings; default: `mcp.server.path`. */
   readonly endpointPath?: UpstreamOAuth["endpointPath"];
-  readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect">;
+  readonly upstreamTokens: Pick<UpstreamTokens, "connectionState" | "disconnect" | "end">;
   /** Whether policy currently allows this user to reach the route. */
   readonly mayReach: (person: Subject, route: Route) => boolean;
   /** Never rejects: an unknown client has only its id. */

@@ -97,9 +97,18 @@ export interface AuditEvent {
 export type AuditCause = Pick<AuditEvent, "reason" | "actor">;
 
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
-export async function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
-  await tx.insertInto("audit_event").values(valuesOf(event)).execute();
-  auditedIn(tx, event);
+export function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {
+  return writeAuditEvents(tx, [event]);
+}
+
+/** The same for several events, at most a few thousand, in one statement. */
+export async function writeAuditEvents(
+  tx: Transaction<Tables>,
+  events: readonly AuditEvent[],
+): Promise<void> {
+  if (events.length === 0) return;
+  await tx.insertInto("audit_event").values(events.map(valuesOf)).execute();
+  for (const event of events) auditedIn(tx, event);
 }
 
 function valuesOf(event: AuditEvent) {

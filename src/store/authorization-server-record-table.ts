@@ -5,11 +5,11 @@ import type {
   AuthorizationServerRecords,
 } from "./authorization-server-records.ts";
 import type { Database } from "./database.ts";
+import { deleteGrants } from "./delete-grants.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { putMembers } from "./granted-members.ts";
 import { grantQueries, unexpired } from "./grants.ts";
 import { hashedHandle } from "./hashed-handle.ts";
-import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
@@ -137,16 +137,13 @@ export function authorizationServerRecords(
 
   async function destroy(model: string, id: string): Promise<void> {
     await database.write("authorization_server_record.destroy", async (tx) => {
-      const rows = await tx
-        .deleteFrom(table)
-        .where("model", "=", model)
-        .where("id_name", "=", hashedHandle(id))
-        .returning("model")
-        .execute();
-      if (model !== "Grant" || rows.length === 0) return;
-      await tx.deleteFrom("aggregate_session").where("grant_id", "=", id).execute();
-      await tx.deleteFrom("granted_member").where("grant_id", "=", id).execute();
-      await notify(tx, { table: "grant", grantId: id });
+      if (model === "Grant") await deleteGrants(tx, [id]);
+      else
+        await tx
+          .deleteFrom(table)
+          .where("model", "=", model)
+          .where("id_name", "=", hashedHandle(id))
+          .execute();
     });
   }
 
@@ -266,22 +263,9 @@ export function authorizationServerRecords(
 
     revokeGrant(grantId, audit) {
       return database.write("authorization_server_record.revoke_grant", async (tx) => {
-        // Same order as a rotation, to avoid deadlocks.
-        await tx
-          .selectFrom(table)
-          .select("model")
-          .where("grant_id", "=", grantId)
-          .orderBy("model")
-          .orderBy("id_name")
-          .forUpdate()
-          .execute();
-        const rows = await tx.deleteFrom(table).where("grant_id", "=", grantId).returning("model").execute();
-        await tx.deleteFrom("delegation").where("grant_id", "=", grantId).execute();
-        await tx.deleteFrom("aggregate_session").where("grant_id", "=", grantId).execute();
-        await tx.deleteFrom("granted_member").where("grant_id", "=", grantId).execute();
-        if (rows.length === 0) return false;
+        const ended = await deleteGrants(tx, [grantId]);
+        if (ended.size === 0) return false;
         await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "grant", grantId });
         return true;
       });
     },

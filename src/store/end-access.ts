@@ -1,7 +1,6 @@
 import { sql } from "kysely";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
-import type { Database } from "./database.ts";
-import { retriedOnDeadlock } from "./deadlocks.ts";
+import { type Database, retriedOnDeadlock } from "./database.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { SigningKey, signingKeys } from "./signing-keys.ts";

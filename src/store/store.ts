@@ -67,8 +67,8 @@ export interface Store {
    */
   endAccess(key: SigningKey, reason: string, actor?: string): Promise<EndedAccess>;
   /**
-   * Ends one person's sign-in record, browser sessions, and grants with all their tokens, in one transaction that notifies every
-   * replica. Connections to upstreams stay.
+   * Ends one person's sign-in record, browser sessions, and grants with all their tokens, and notifies every replica. Connections to
+   * upstreams stay. If it fails, it can be repeated: the sign-in record ends last, together with the last grants.
    * @param audit the event about the person; each grant has one of its own, with its reason and request id
    * @returns false if the person has no sign-in record: someone else has ended it
    */

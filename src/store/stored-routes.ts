@@ -3,7 +3,7 @@ import type { RouteDiscovery } from "../model/route.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
 import type { Database } from "./database.ts";
 import type { Encryption } from "./encryption/encryption.ts";
-import type { DecryptionFailed } from "./errors.ts";
+import { DecryptionFailed } from "./errors.ts";
 import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
@@ -29,11 +29,21 @@ type NewStoredRoute = Pick<StoredRoute, "id" | "place" | "entry"> & {
 
 /** A stored route that no known key decrypts. */
 export type UnreadableRoute = Pick<StoredRoute, "id" | "place">;
+/** A stored route whose row was changed, but whose entry the gateway has written for this id. */
+export type RejectedRoute = Pick<StoredRoute, "id" | "entry">;
 
 export interface StoredRoutes {
+  /** @throws StoreUnavailable also if the key service does not answer */
   list(): Promise<StoredRoute[]>;
-  /** The same, and the routes that no known key decrypts: what is known of them without their entry. */
-  listAll(): Promise<{ readonly routes: StoredRoute[]; readonly unreadable: readonly UnreadableRoute[] }>;
+  /**
+   * The same, and what is known of the routes that cannot be used: a list without them would look complete. A rejected row that no key
+   * decrypts is none of them: it may be forged.
+   */
+  listAll(): Promise<{
+    readonly routes: StoredRoute[];
+    readonly unreadable: readonly UnreadableRoute[];
+    readonly rejected: readonly RejectedRoute[];
+  }>;
   /** False: the id or `place` exists already. */
   create(route: NewStoredRoute, audit: AuditEvent): Promise<boolean>;
   /** Replaces exactly this version. `changed`: it was changed concurrently; `duplicate`: another route has this `place`. */
@@ -59,7 +69,7 @@ export function storedRoutes(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
-  onUnreadable: (id: string, error: DecryptionFailed | Error) => void,
+  onUnreadable: (id: string, error: DecryptionFailed) => void,
 ): StoredRoutes {
   /** Forged rows with this id or `place`: a new route replaces them. */
   async function forgedAt(id: string, place: string): Promise<Pick<Row, "id" | "mac">[]> {
@@ -78,26 +88,45 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
+  /** @throws StoreUnavailable if the key service does not answer: the entry may be readable later */
+  async function decryptEntry({ id, sealed }: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
+    try {
+      return await decrypt<Record<string, unknown>>(table, [id], sealed);
+    } catch (error) {
+      if (error instanceof DecryptionFailed) return error;
+      throw error;
+    }
+  }
+
   async function listAll(): ReturnType<StoredRoutes["listAll"]> {
-    const unreadable: UnreadableRoute[] = [];
     const rows = await database.read("stored_route.list", (db) =>
       db.selectFrom(table).selectAll().orderBy("created_at").orderBy("id").execute(),
     );
-    const routes = await Promise.all(
-      (await macs.filter(table, rows)).map(async (row): Promise<StoredRoute[]> => {
-        try {
-          const entry = await decrypt<Record<string, unknown>>(table, [row.id], row.sealed);
-          const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
-          const discovery = row.discovery ?? undefined;
-          return [{ id, place, version, entry, discovery, createdAt, updatedAt }];
-        } catch (error) {
-          onUnreadable(row.id, error instanceof Error ? error : new Error("unreadable"));
-          unreadable.push({ id: row.id, place: row.place });
-          return [];
-        }
-      }),
+    const all = await Promise.all(
+      rows.map(async (row) => ({
+        row,
+        isAccepted: (await macs.find(table, row)) !== undefined,
+        entry: await decryptEntry(row),
+      })),
     );
-    return { routes: routes.flat(), unreadable };
+    const found = {
+      routes: [] as StoredRoute[],
+      unreadable: [] as UnreadableRoute[],
+      rejected: [] as RejectedRoute[],
+    };
+    for (const { row, isAccepted, entry } of all) {
+      const { id, place, version, created_at: createdAt, updated_at: updatedAt } = row;
+      if (entry instanceof DecryptionFailed) {
+        if (!isAccepted) continue;
+        onUnreadable(id, entry);
+        found.unreadable.push({ id, place });
+      } else if (!isAccepted) found.rejected.push({ id, entry });
+      else {
+        const discovery = row.discovery ?? undefined;
+        found.routes.push({ id, place, version, entry, discovery, createdAt, updatedAt });
+      }
+    }
+    return found;
   }
 
   return {

@@ -66,6 +66,9 @@ export const labelValues = {
   store_duration_seconds: { operation: "operations of the store, such as `upstream_token.find`" },
   config_loads_total: { outcome: ["loaded", "rejected"] },
   routes: { source: ["file", "database"] },
+  routes_rejected: {
+    reason: ["route_unreadable", "route_invalid", "route_row_rejected", "credential_missing"],
+  },
   unauthenticated_calls_total: { listener: ["grpc", "http", "xds"] },
   xds_envoys: { state: ["current", "behind"] },
   xds_responses_total: {

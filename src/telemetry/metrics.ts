@@ -132,8 +132,8 @@ export function createMetrics(options: { readonly process?: boolean } = {}) {
     routes: gauge("routes", "Routes in use, by source (file, database).", ["source"], "max"),
     routesRejected: gauge(
       "routes_rejected",
-      "Routes in the database that are not in use because they contradict the routes file.",
-      [],
+      "Routes in the database that answer 503 instead of being used, by reason (as in checks_total).",
+      ["reason"],
       "max",
     ),
     memberCalls: counter(

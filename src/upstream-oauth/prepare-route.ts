@@ -5,15 +5,13 @@ import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { scopesFor } from "./authorization-request.ts";
 import type { AuthMethods, ClientKeys } from "./client-authentication.ts";
-import { clientUrls } from "./client-metadata.ts";
-import { deleteRegistration } from "./client-registration.ts";
+import { deleteRegistration, notesOf } from "./client-registration.ts";
 import { createClients } from "./clients.ts";
 import { Discovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
 import { checkIssuer, knownAt, ownersOf } from "./issuer-ownership.ts";
 import { createMetadataCache } from "./metadata-cache.ts";
 import type { RouteFetch } from "./route-fetch.ts";
-import { credentialOwner } from "./server-metadata.ts";
 import type { Prepared } from "./upstream-oauth.ts";
 
 interface PrepareDeps {
@@ -52,11 +50,12 @@ export async function prepareRoute(
     const server = await discovery.server(route, { authorizationServerUrl });
     const identity = { ...server.as, named: server.named };
     checkIssuer(table.config, route, auth, identity, await knownAt(store, ownersOf(identity)));
-    const { redirectUri } = clientUrls(table, route, credentialOwner(server));
-    const registration = () => store.clientRegistrations.find(server.as.issuer, redirectUri, true);
-    const before = await registration();
-    undo = async () => takeBack(deps, route, before, await registration());
-    const clients = createClients({ ...planned, store: withoutKeeping(store) });
+    const own = noteOwn(store.clientRegistrations);
+    undo = async () => takeBack(deps, route, own.made());
+    const clients = createClients({
+      ...planned,
+      store: { ...withoutKeeping(store), clientRegistrations: own.registrations },
+    });
     const { scopes } = scopesFor(auth, server);
     const { client } = await clients.forConsent(route, auth, server, scopes);
     return {
@@ -90,14 +89,52 @@ function withoutKeeping(store: Store): Store {
   };
 }
 
-/** Deletes a registration that was made since `before`, here and at its server. */
+/** The same registrations, and the one that was made through them where there was none. Those that replace another one are not noted. */
+function noteOwn(registrations: Store["clientRegistrations"]) {
+  let made: ClientRegistration | undefined;
+  return {
+    made: () => made,
+    registrations: {
+      ...registrations,
+      async getOrRegister(...[issuer, redirectUri, register, insteadOf]: Parameters<GetOrRegister>) {
+        let answered: ClientRegistration | undefined;
+        const registerHere = async () => {
+          answered = await register();
+          return answered;
+        };
+        const found = await registrations.getOrRegister(issuer, redirectUri, registerHere, insteadOf);
+        const isNew = insteadOf === undefined || insteadOf.clientId === made?.clientId;
+        // Another replica may have been faster: its registration is not ours.
+        if (isNew && answered !== undefined && isSame(answered, found)) made = found;
+        return found;
+      },
+    },
+  };
+}
+type GetOrRegister = Store["clientRegistrations"]["getOrRegister"];
+
+/** Some servers return the same client id again. */
+function isSame(one: ClientRegistration, other: ClientRegistration): boolean {
+  return one.clientId === other.clientId && notesOf(one).registeredAt === notesOf(other).registeredAt;
+}
+
+/** Deletes a registration that this call has made, here and at its server, unless a route that is in force may use it. */
 async function takeBack(
   { store, routeFetch }: Pick<PrepareDeps, "store" | "routeFetch">,
   route: Route,
-  before: ClientRegistration | undefined,
-  now: ClientRegistration | undefined,
+  made: ClientRegistration | undefined,
 ): Promise<void> {
-  if (now === undefined || before !== undefined) return;
+  if (made === undefined || (await isInForce(store, route.id))) return;
+  const now = await store.clientRegistrations.find(made.issuer, made.redirectUri, true);
+  if (now === undefined || !isSame(made, now)) return;
   await store.clientRegistrations.delete(now.issuer, now.redirectUri, now.clientId);
   await deleteRegistration(now, routeFetch.fetchFor(route));
+}
+
+/** Asked of the database: another replica may have created or enabled the route just now. One that cannot be read may be in force elsewhere. */
+async function isInForce({ storedRoutes }: Pick<Store, "storedRoutes">, id: string): Promise<boolean> {
+  const { routes, unreadable } = await storedRoutes.listAll();
+  return [...routes.filter(({ entry }) => entry.enabled !== false), ...unreadable].some(
+    (one) => one.id === id,
+  );
 }

@@ -129,7 +129,7 @@ export type Prepared =
   | (Extract<DiscoveryResult, { ok: true }> & {
       /** The authorization server and the client; absent if no token is needed, or nothing was discovered. */
       readonly discovery?: RouteDiscovery;
-      /** Takes back the registration that this call has made, if any: the route is not stored. Never throws. */
+      /** The route is not stored: takes back the registration that this call has made, unless a route in force may use it. Never throws. */
       undo(): Promise<void>;
     })
   | UpstreamFailure;
@@ -180,7 +180,7 @@ export interface UpstreamOAuth {
   discover(route: Route, onStep: (step: DiscoveryStep) => void): Promise<DiscoveryResult>;
   /**
    * Runs discovery and registration for a route that is not served yet. `table` is the route table that would contain it. A failure leaves
-   * no registration behind.
+   * no registration behind, unless a stored route of this id is in force.
    */
   prepare(route: Route, table: RouteTable): Promise<Prepared>;
   /** Revalidates the upstream's metadata and the client registration, since it rejects tokens or names another server. */

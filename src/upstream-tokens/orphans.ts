@@ -37,8 +37,16 @@ export function createOrphans(
   let changedAt = Number.NEGATIVE_INFINITY;
 
   function isKnown({ routeId, upstream }: RouteUpstream): boolean {
-    const route = routes().byId(routeId);
+    const table = routes();
+    // A route that cannot be used has not been removed.
+    if (table.reservedById(routeId)) return true;
+    const route = table.byId(routeId);
     return route !== undefined && (route.upstream === upstream || isBelowUpstream(route, upstream));
+  }
+
+  function isRemoved(routeId: string): boolean {
+    const table = routes();
+    return table.byId(routeId) === undefined && table.reservedById(routeId) === undefined;
   }
 
   /** What follows a page: users name endpoints, so one route may have many upstreams, all known, or all unknown. */
@@ -71,7 +79,7 @@ export function createOrphans(
       await orphanedUpstreams.remove(page.filter(isKnown));
       const end = page.length === pageSize ? page.at(-1) : undefined;
       // Of a removed route, one is enough.
-      after = end && routes().byId(end.routeId) === undefined ? { ...end, upstream: last } : end;
+      after = end && isRemoved(end.routeId) ? { ...end, upstream: last } : end;
     } while (after);
   }
 

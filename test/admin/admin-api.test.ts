@@ -281,7 +281,8 @@ describe("admin API: routes", () => {
       break;
     }
     const metrics = await (await fetch(`${stack.first.url}/metrics`)).text();
-    expect(metrics).toMatch(/^envoy_mcp_auth_routes_rejected 1$/m);
+    expect(metrics).toMatch(/^envoy_mcp_auth_routes_rejected\{reason="route_invalid"\} 1$/m);
+    expect(metrics).toMatch(/^envoy_mcp_auth_routes_rejected\{reason="route_unreadable"\} 0$/m);
     await call("DELETE", "/routes/claimed");
   });
 });

@@ -133,6 +133,77 @@ describe("discovery", () => {
   });
 });
 
+describe("a change, while the authorization server is down,", () => {
+  const oauth = (more: object) => ({ mcp: { server: { upstream_oauth2: more } } });
+  const server = (more: object) => ({ mcp: { server: more } });
+  const down = () => {
+    upstream.off("/.well-known/oauth-protected-resource/mcp");
+    upstream.off("/.well-known/oauth-authorization-server");
+  };
+
+  it("asks nothing, and is stored, if discovery does not depend on it", async () => {
+    registering();
+    for (const [id, client] of [
+      ["configured", byHand],
+      ["registered", {}],
+    ] as const) {
+      const { body } = await call("POST", "/routes", route(id, {}, client));
+      const { discovery } = body;
+      expect(discovery).toMatchObject({ issuer: upstream.url });
+      const asked = upstream.seen.length;
+      down();
+      for (const change of [
+        ...[{ tools: { deny: ["delete"] } }, server({ request_headers: { set: { "x-a": "b" } } })],
+        ...[server({ max_request_bytes: 2048 }), { name: "N", enabled: true, to: upstream.mcp }],
+        ...(id === "configured"
+          ? [oauth({ client_secret: "NEW" }), { from: "https://configured-2.test" }]
+          : []),
+      ])
+        expect(await call("PATCH", `/routes/${id}`, change), JSON.stringify(change)).toMatchObject({
+          status: 200,
+          body: { discovery },
+        });
+      expect(upstream.seen.length).toBe(asked);
+      await upstream.close();
+      upstream = await scriptedUpstream();
+      registering();
+    }
+  });
+
+  it("fails if discovery depends on it", async () => {
+    expect((await call("POST", "/routes", route("depends", {}, byHand))).status).toBe(201);
+    down();
+    for (const change of [
+      { to: `${upstream.mcp}/v2` },
+      server({ authorization_server_url: upstream.url }),
+      server({ expected_issuer: "https://as.test" }),
+      server({ path: "/sse" }),
+      oauth({ client_id: "another" }),
+    ])
+      expect((await call("PATCH", "/routes/depends", change)).status, JSON.stringify(change)).toBe(422);
+    expect((await call("PATCH", "/routes/depends", { enabled: false })).status).toBe(200);
+    expect((await call("PATCH", "/routes/depends", { enabled: true })).status).toBe(422);
+  });
+
+  it("is stored, and what was discovered is kept, if only what is shown of it would differ", async () => {
+    const { body } = await call("POST", "/routes", route("shown", {}, byHand));
+    const asked = () => upstream.seen.length;
+    down();
+    for (const [change, asks] of [
+      [oauth({ scopes: ["read"] }), true],
+      [oauth({ client_secret: "" }), false],
+      [oauth({ client_secret: "NEW" }), true],
+    ] as const) {
+      const before = asked();
+      expect(await call("PATCH", "/routes/shown", change)).toMatchObject({
+        status: 200,
+        body: { discovery: body.discovery },
+      });
+      expect(asked() > before).toBe(asks);
+    }
+  });
+});
+
 describe("a creation that fails", () => {
   it("after the server has registered a client takes the registration back, also at the server", async () => {
     // A secret that is about to expire is replaced at once, which fails.
@@ -171,5 +242,37 @@ describe("a creation that fails", () => {
     expect(both.map(({ status }) => status).toSorted()).toEqual([201, 409]);
     expect(deleted).toEqual([]);
     expect(await rows()).toEqual({ registrations: 1, issuers: 0 });
+  });
+});
+
+describe("a client that was registered for a route is not taken back", () => {
+  const soon = () => ({ client_secret_expires_at: Math.floor(Date.now() / 1000) + 30 });
+  const clear = () =>
+    connected(stack.env.DATABASE_URL, (client) => client.query("delete from client_registration"));
+
+  it("by a change that fails, of a route in force: its users may use the client already", async () => {
+    const answers = [{}, soon(), undefined];
+    const { deleted } = registering((count) => answers[count - 1]);
+    expect((await call("POST", "/routes", route("used"))).status).toBe(201);
+    await clear();
+    // The new client is to be replaced at once, which fails.
+    const { status, body } = await call("PATCH", "/routes/used", { from: "https://used-elsewhere.test" });
+    expect([status, body.error]).toEqual([422, "server_error"]);
+    expect(deleted).toEqual([]);
+    expect(await rows()).toEqual({ registrations: 1, issuers: 0 });
+  });
+
+  it("by a creation whose id is that of a route that cannot be decrypted", async () => {
+    const { deleted } = registering();
+    expect((await call("POST", "/routes", route("unreadable"))).status).toBe(201);
+    await connected(stack.env.DATABASE_URL, (client) =>
+      client.query("update stored_route set sealed = 'x' where id = 'unreadable'"),
+    );
+    // Has the routes read again.
+    expect((await call("POST", "/routes", route("another"))).status).toBe(201);
+    await clear();
+    const { status, body } = await call("POST", "/routes", route("unreadable"));
+    expect([status, body.error]).toEqual([409, "duplicate"]);
+    expect(deleted).toEqual([]);
   });
 });

@@ -128,7 +128,7 @@ export async function startAuthorizationServer(
     const { endpointPath } = stack.upstreamOAuth;
     app.use(createPortal({ ...stack, mayReach, describeClient, endpointPath }).routes());
   } else {
-    const upstreamTokens = { connectionState, disconnect: async () => false };
+    const upstreamTokens = { connectionState, disconnect: async () => false, end: async () => undefined };
     const portal = { ...stack, mayReach, describeClient, upstreamTokens };
     app.use(createConnectionsRouter(portal).routes()).use(createServersRouter(portal).routes());
     // Without the portal's connect page, which the stand-in below replaces.

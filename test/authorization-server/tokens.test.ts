@@ -207,6 +207,48 @@ describe("refresh tokens", () => {
   });
 });
 
+describe("refresh tokens and authorizations of a stored route that cannot be used", () => {
+  const unreadable = { id: "stored", place: "one.test/stored" };
+  const entry = {
+    ...{ from: "https://one.test/stored", to: "https://stored.internal" },
+    mcp: { server: { upstream_auth: "none" } },
+  };
+  const ways = {
+    "cannot be decrypted": () => stack.useStored([], { unreadable: [unreadable], rejected: [] }),
+    "is invalid": () => stack.useStored([{ ...unreadable, entry: { ...entry, newer: 1 } }]),
+    "has a rejected row": () => stack.useStored([], { unreadable: [], rejected: [{ id: "stored", entry }] }),
+  };
+  const resource = "https://one.test/stored";
+
+  test.each(Object.keys(ways) as (keyof typeof ways)[])(
+    "are 503 if it %s, and valid again later",
+    async (way) => {
+      await stack.reload((yaml) => yaml);
+      stack.useStored([{ id: "stored", entry }]);
+      const tokens = await app.tokens(stack.browser(), "alice", { resource });
+      const authorization = await codeOf(app, { resource });
+
+      await stack.reload((yaml) => yaml);
+      ways[way]();
+      for (const spelling of [undefined, resource, `${resource}/`])
+        expect(await problem(await app.refresh(tokens.refresh_token, { resource: spelling }))).toMatchObject({
+          ...{ status: 503, error: "temporarily_unavailable" },
+        });
+      const { code, verifier } = authorization;
+      expect(await problem(await app.exchange(code, verifier, { resource }))).toMatchObject({ status: 503 });
+      const { params } = await app.authorize(stack.browser(), "alice", { resource });
+      expect(params.get("error")).toBe("temporarily_unavailable");
+      const metadata = await stack.fetch("https://one.test/.well-known/oauth-protected-resource/stored");
+      expect([metadata.status, metadata.headers.get("retry-after")]).toEqual([503, "60"]);
+
+      await stack.reload((yaml) => yaml);
+      stack.useStored([{ id: "stored", entry }]);
+      expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+      await stack.reload((yaml) => yaml);
+    },
+  );
+});
+
 describe("each refresh rechecks the user at the provider", () => {
   test("policy sees changed groups with every token of the user", async () => {
     const seen = async ({ access_token }: Tokens) => {

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { withStore } from "../../src/cli/command.ts";
 import { runDoctor } from "../../src/cli/doctor.ts";
@@ -574,6 +575,17 @@ describe("doctor", () => {
           /^the stored route stored is not in force:\n {2}from: https:\/\/stored.test is already claimed by routes\[0\]\n {4}fix: /,
         ),
       });
+      const client = new pg.Client({ connectionString: database.url });
+      await client.connect();
+      await client.query("update stored_route set version = 7");
+      await client.end();
+      for (const route of ["stored", "https://stored.test/mcp"])
+        expect(await doctor({}, { route, env })).toEqual({
+          code: 1,
+          output: expect.stringMatching(
+            /^the stored route stored is not in force:\n {2}its row was not written/,
+          ),
+        });
       const { output } = await doctor({}, { env });
       expect(output).toContain("registered there as we, with a secret that expires on 2099-05-06");
       expect(output).toContain("Notes\n  the secret of this gateway's registration expires on 2099-05-06");
@@ -794,7 +806,9 @@ describe("doctor", () => {
 
       What to do
         The server's metadata points to an address that is not public https. If the host is yours, add it
-        to upstream_oauth.allowed_private_hosts; otherwise do not connect the server.
+        to upstream_oauth.allowed_private_hosts, or name it on the route
+        (mcp.server.authorization_server_url), which needs no such entry; otherwise do not connect the
+        server.
       "
     `);
     expect(code).toBe(1);

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { withStore } from "../../src/cli/command.ts";
 import { runRoutes } from "../../src/cli/routes.ts";
@@ -41,9 +42,21 @@ beforeAll(async () => {
     const none = { server: { upstream_auth: "none" } };
     await create("added", { from: "https://added.test", to: "https://added.internal", mcp: none });
     await create("clash", { from: "https://files.test", to: "https://other.internal", mcp: none });
+    const auth = { server: { upstream_auth: { api_key: { header: "x-key", value: "" } } } };
+    await create("keyless", { from: "https://keyless.test", to: "https://k.internal", mcp: auth });
+    await create("lost", { from: "https://lost.test", to: "https://l.internal", mcp: none });
+    await create("changed", { from: "https://changed.test", to: "https://c.internal", mcp: none });
     await create("newer", { from: "https://newer.test", to: "https://x.test", mcp: none, unknown_key: 1 });
     return 0;
   });
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  // Of another row, and another version.
+  await client.query(
+    "update stored_route set sealed = (select sealed from stored_route where id = 'added') where id = 'lost'",
+  );
+  await client.query("update stored_route set version = 7 where id = 'changed'");
+  await client.end();
 });
 afterAll(async () => {
   await database?.close();
@@ -79,6 +92,10 @@ it("routes list: the routes of the file and of the database, and why one is not 
     },
     expect.objectContaining({ id: "all", source: "file", auth: "aggregate", to: [], in_force: true }),
     expect.objectContaining({ id: "app", source: "file", kind: "client", enabled: false }),
+    {
+      ...{ id: "changed", source: "database", in_force: false, cursor: expect.any(String) },
+      problems: [expect.objectContaining({ message: expect.stringContaining("not written by the gateway") })],
+    },
     expect.objectContaining({
       ...{ id: "clash", source: "database", in_force: false },
       problems: [
@@ -91,6 +108,14 @@ it("routes list: the routes of the file and of the database, and why one is not 
     }),
     expect.objectContaining({ id: "files", source: "file", auth: "oauth", enabled: true }),
     expect.objectContaining({
+      ...{ id: "keyless", source: "database", url: "https://keyless.test", in_force: false },
+      problems: [expect.objectContaining({ path: "mcp.server.upstream_auth.api_key.value" })],
+    }),
+    {
+      ...{ id: "lost", source: "database", in_force: false, cursor: expect.any(String) },
+      problems: [expect.objectContaining({ fix: expect.stringContaining("encryption.keys") })],
+    },
+    expect.objectContaining({
       ...{ id: "newer", source: "database", in_force: false },
       problems: [expect.objectContaining({ message: 'unknown key "unknown_key"' })],
     }),
@@ -98,7 +123,7 @@ it("routes list: the routes of the file and of the database, and why one is not 
   const lines = (await list()).split("\n");
   expect(lines[0]).toMatch(/^ROUTE +SOURCE +URL +TO +KIND +AUTH +ENABLED +IN FORCE +PROBLEMS$/);
   expect(lines[3]).toMatch(/^app +file +https:\/\/app.test +http:\/\/app.internal +client +- +no +yes +-$/);
-  expect(lines[4]).toMatch(/^clash +database .* yes +no +from: https:\/\/files.test is already claimed/);
+  expect(lines[5]).toMatch(/^clash +database .* yes +no +from: https:\/\/files.test is already claimed/);
 });
 
 it("routes list: continues after a cursor", async () => {
@@ -125,7 +150,7 @@ it("service accounts: a stored route is known, also as a member of an aggregated
     runServiceAccounts({ kind: "create", name, routeIds, lifetime: 60 }, options());
   expect(await create("a", ["added"])).toBe(0);
   expect(await create("b", ["all"])).toBe(0);
-  expect(written.err).toContain("members of aggregated routes that it may use: files, added\n");
+  expect(written.err).toContain("members of aggregated routes that it may use: files, added, keyless\n");
   expect(await create("c", ["nope"])).toBe(1);
-  expect(written.err).toContain("no such server route: nope; known routes: files, all, added\n");
+  expect(written.err).toContain("no such server route: nope; known routes: files, all, added, keyless\n");
 });

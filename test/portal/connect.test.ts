@@ -2,6 +2,7 @@ import { parse } from "node-html-parser";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { callbackId } from "../../src/config/callback-urls.ts";
 import { discoveryFaults, documentedFaults } from "../compatibility/discovery-faults.ts";
+import { audit, upstreamToken } from "../store/samples.ts";
 import { rowsOf } from "../support/rows-of.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { alice } from "../upstream-oauth/start-oauth-client.ts";
@@ -204,6 +205,22 @@ describe("connecting in the browser", () => {
       expect([code, said]).toEqual([code, code in other ? other[code] : words]);
       await faulty.close();
     }
+  });
+
+  it("the portal shows the connection of a stored route that cannot be used, and disconnects it", async () => {
+    const portal = "https://auth.test/.pomerium/routes";
+    const { store } = stack;
+    const kept = upstreamToken({ userId: alice, routeId: "stored", upstream: upstream.mcp });
+    await store.upstreamTokens.put(kept, audit("upstream_token.obtained"));
+    stack.useStored([], { unreadable: [{ id: "stored", place: "stored.test/" }], rejected: [] });
+    const browser = await stack.browser(alice);
+    const page = await browser.open(portal);
+    const row = parse(page.body).querySelector("#server-stored");
+    expect(row?.querySelector("h3")?.text.trim()).toBe("stored Unavailable");
+    await browser.press(portal, { ...page, body: row?.toString() ?? "" }, "allow");
+    expect(await store.upstreamTokens.list({ userId: alice })).toEqual([]);
+    const [event] = await store.auditEvents({ limit: 10, action: "upstream_token.disconnected" });
+    expect(event).toMatchObject({ userId: alice, routeId: "stored", reason: "disconnected by the user" });
   });
 
   it("signs in first; a flow of the authorization server only accepts the session that started it", async () => {

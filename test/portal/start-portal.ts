@@ -117,7 +117,11 @@ export async function startPortal(routesYaml: string, options: Pick<StackOptions
         const form = parse(page.body).querySelector("form");
         const csrf = form?.querySelector("[name=csrf]")?.getAttribute("value") ?? "";
         const action = new URL(form?.getAttribute("action")?.replaceAll("&amp;", "&") ?? "", url);
-        return go(action, new URLSearchParams({ csrf, decision }));
+        const hidden = (form?.querySelectorAll("input[type=hidden]") ?? []).map((field): [string, string] => [
+          field.getAttribute("name") ?? "",
+          field.getAttribute("value") ?? "",
+        ]);
+        return go(action, new URLSearchParams({ ...Object.fromEntries(hidden), csrf, decision }));
       }
       return {
         cookies,

@@ -102,6 +102,20 @@ describe("keys in a cloud key service", () => {
       expect(await store.upstreamTokens.find(connection)).toMatchObject(found);
     });
 
+    it.each([
+      ["empty", ""],
+      ["longer than any", "A".repeat(10_000)],
+      ["no ciphertext of the service", "AAAA"],
+    ])(
+      "are not that of a row whose wrapped key is %s: whoever wrote it must not make the service look down",
+      async (_, wrapped) => {
+        const keys = await load(source());
+        await expect(
+          keys.decryptionKey({ alg: "dir", enc: "A256GCM", kid, wrapped }),
+        ).resolves.toBeUndefined();
+      },
+    );
+
     it("do not decrypt another application's ciphertext with the same key, nor a ciphertext of another row", async () => {
       const store = await openStore(source());
       await put(store);

@@ -62,6 +62,7 @@ export async function startLocalAwsKms(): Promise<LocalAwsKms> {
       }
       case "Decrypt": {
         const blob = Buffer.from(String(body.CiphertextBlob), "base64");
+        if (blob.length === 0 || blob.length > 6144) return "ValidationException";
         const plaintext = unwrap(blob, body.EncryptionContext);
         if (!plaintext) return "InvalidCiphertextException";
         return {

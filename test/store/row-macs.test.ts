@@ -281,6 +281,18 @@ describe("an attacker with write access to the database forges a row", () => {
     expect(await storedRoutes.list()).toMatchObject([moved]);
   });
 
+  it("a changed route is listed with its entry, not with the place in its row; one that no key decrypts is not", async () => {
+    await backend.query("update stored_route set place = 'b.test/'");
+    const { id, entry } = route;
+    expect(await store.storedRoutes.listAll()).toEqual({
+      routes: [],
+      unreadable: [],
+      rejected: [{ id, entry }],
+    });
+    await backend.query("update stored_route set id = 'forged'");
+    expect(await store.storedRoutes.listAll()).toEqual({ routes: [], unreadable: [], rejected: [] });
+  });
+
   it("a forged route neither precedes the others at an authorization server, nor is it accepted there", async () => {
     await backend.query(`insert into route_issuer (route_id, upstream, issuer, accepted, mac)
       select 'evil', '${otherUpstream}', issuer, true, mac from route_issuer`);

@@ -176,7 +176,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   "0018_row_pass": async () => [
     { table: "row_pass", values: { kind: "rotate_keys", target: "{}", position: null } },
   ],
-  // Only a new column.
+  // Only new columns.
   "0019_audit_actor": async () => [],
   "0021_admin_page": async (): Promise<WrittenRow[]> => {
     const of = { session_name: hashedHandle("browser session"), user_id: connection.userId };
@@ -190,6 +190,7 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
       { table: "replica", values: { name: "host:1", version: "1.0.0", started_at: at, seen_at: at } },
     ];
   },
+  "0020_stored_route_discovery": async () => [],
   "0013_elicitation_session": async () => [
     {
       table: "elicitation_session",

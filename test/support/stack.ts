@@ -5,6 +5,7 @@ import { type Components, compose, type Foundation } from "../../src/compose.ts"
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
+import { buildStoredRoutes, type StoredEntry, type UnusableRows } from "../../src/config/stored-routes.ts";
 import { migrateOldRecord } from "../../src/sign-in/providers.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
@@ -40,6 +41,8 @@ export interface Stack extends Replica {
   query(statement: string): Promise<Record<string, unknown>[]>;
   /** Loads another or a changed routes file. */
   reload(yaml: string | ((current: string) => string)): Promise<void>;
+  /** Adds stored routes to those of the routes file, until it is loaded again. */
+  useStored(...stored: [entries: readonly StoredEntry[], unusable?: UnusableRows]): void;
   /** Another replica on the same database. */
   replica(): Promise<Replica>;
   /** Closes all replicas, the newest first, and deletes everything that the stack created. */
@@ -126,6 +129,9 @@ async function start(
       const wanted = typeof next === "string" ? next : next(text);
       table = await load(file, wanted, table);
       text = wanted;
+    },
+    useStored(...stored) {
+      table = createRouteTable(buildStoredRoutes(table.config, ...stored).config, table);
     },
     replica,
     close,

@@ -389,6 +389,32 @@ describe("discovery", () => {
     expect(stack.upstreamOAuth.needed(stack.route())).toBe(true);
   });
 
+  it("what is undone of a new route is not the client that a user has registered at the same time", async () => {
+    const [asked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    upstream.on("/register", async () => {
+      asked.resolve();
+      await answered.promise;
+      return { status: 201, body: { client_id: "of-the-user" } };
+    });
+    const user = begin();
+    await asked.promise;
+    const before = upstream.paths().filter((path) => path === rfc8414).length;
+    const preparing = stack.upstreamOAuth.prepare(stack.route(), stack.routes());
+    await expect
+      .poll(() => upstream.paths().filter((path) => path === rfc8414).length, { timeout: 60_000 })
+      .toBe(before + 1);
+    answered.resolve();
+    const prepared = await preparing;
+    expect(prepared).toMatchObject({ ok: true, discovery: { client_id: "of-the-user" } });
+    if (prepared.ok) await prepared.undo();
+    const begun = await user;
+    const { searchParams } = new URL(begun.ok ? begun.location : "about:blank");
+    const [issuer, redirectUri] = [upstream.url, searchParams.get("redirect_uri") ?? ""];
+    expect(await stack.store.clientRegistrations.find(issuer, redirectUri)).toMatchObject({
+      clientId: "of-the-user",
+    });
+  });
+
   it("probes and registrations for new routes are counted by outcome", async () => {
     await stack.upstreamOAuth.needed(stack.route());
     upstream.on("/register", { status: 503, body: "down" });

@@ -217,6 +217,20 @@ describe("in the background", () => {
       expect(await end()).toBe(1);
     });
 
+    it("are kept while their stored route cannot be used, and end when it is deleted", async () => {
+      await stack.reconfigure(other);
+      stack.useStored([], { unreadable: [{ id: "files", place: "mcp.test/" }], rejected: [] });
+      for (let day = 0; day < 2; day++) {
+        expect(await end()).toBe(0);
+        await aDayOn();
+      }
+      expect(await stack.query("select * from orphaned_upstream")).toEqual([]);
+      await stack.reconfigure(other);
+      expect(await end()).toBe(0);
+      await aDayOn();
+      expect(await end()).toBe(1);
+    });
+
     it("marks of an earlier version's replica without the route are cleared", async () => {
       await stack.query("update upstream_token set orphaned_at = now()");
       await end();

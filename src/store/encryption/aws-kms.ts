@@ -23,8 +23,13 @@ export interface ProxyEnvironment {
 }
 
 const timeoutMs = 2_000;
-/** AWS's errors for a ciphertext of another key. */
-const notOurs = new Set(["InvalidCiphertextException", "IncorrectKeyException", "NotFoundException"]);
+/** AWS's errors for a ciphertext of another key, or something that is not a ciphertext: rows may be forged. */
+const notOurs = new Set([
+  "InvalidCiphertextException",
+  "IncorrectKeyException",
+  "NotFoundException",
+  "ValidationException",
+]);
 /** Errors that a retry does not fix. */
 const wrong = new Set([
   "AccessDeniedException",

@@ -148,8 +148,6 @@ export interface KeyService {
 }
 
 const keyBytes = 32;
-const wrongLength = () =>
-  new StoreUnavailable("key service", new Error(`the data key is not ${keyBytes} bytes long`));
 
 /** Maximum number of unwrapped data keys in memory, which avoid a call when a row is read again. */
 const maxDataKeys = 20_000;
@@ -161,7 +159,8 @@ export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
     newest: () => service.newest(),
     async encryptionKey() {
       const { kid, key, wrapped } = await service.make();
-      if (key.length !== keyBytes) throw wrongLength();
+      if (key.length !== keyBytes)
+        throw new StoreUnavailable("key service", new Error(`the data key is not ${keyBytes} bytes long`));
       dataKeys.set(wrapped, key);
       return { header: { alg: "dir", enc: "A256GCM", kid, wrapped }, key };
     },
@@ -170,8 +169,8 @@ export function keyServiceKeys(service: KeyService): KeyEncryptionKeys {
       const known = dataKeys.get(wrapped);
       if (known) return known;
       const key = await service.unwrap(wrapped);
-      if (!key) return undefined;
-      if (key.length !== keyBytes) throw wrongLength();
+      // Not a data key of ours: whoever can write rows must not make the service look unavailable.
+      if (key?.length !== keyBytes) return undefined;
       dataKeys.set(wrapped, key);
       return key;
     },

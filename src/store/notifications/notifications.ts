@@ -95,10 +95,22 @@ const maxPayloadBytes = 7_900;
 
 /** Notifies every replica of `change` when `tx` commits. */
 export async function notify(tx: Transaction<Tables>, change: Change): Promise<void> {
+  await sql`select pg_notify(${changeChannel}, ${payloadOf(change)})`.execute(tx);
+}
+
+/** The same for several changes, in one statement. */
+export async function notifyAll(tx: Transaction<Tables>, changes: readonly Change[]): Promise<void> {
+  if (changes.length === 0) return;
+  const payloads = JSON.stringify(changes.map(payloadOf));
+  await sql`select pg_notify(${changeChannel}, payload) from jsonb_array_elements_text(${payloads}::jsonb) as payload`.execute(
+    tx,
+  );
+}
+
+function payloadOf(change: Change): string {
   const payload = JSON.stringify(change);
   const fits = Buffer.byteLength(payload) <= maxPayloadBytes;
-  const sent = fits ? payload : JSON.stringify({ table: "everything" } satisfies Change);
-  await sql`select pg_notify(${changeChannel}, ${sent})`.execute(tx);
+  return fits ? payload : JSON.stringify({ table: "everything" } satisfies Change);
 }
 
 /** The change of a connection; caches drop it. */

@@ -1,0 +1,85 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { followStoredRoutes, type StoredRoutesFollower } from "../../src/admin/follow-stored-routes.ts";
+import { createLiveConfig, type LiveConfig } from "../../src/config/live-config.ts";
+import { StoreUnavailable } from "../../src/store/errors.ts";
+import type { Store } from "../../src/store/store.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { configFile } from "../config/config-file.ts";
+import { type Backend, backends, makeKeys } from "../store/backends.ts";
+import { audit } from "../store/samples.ts";
+
+const file = `issuer: https://auth.test
+sign_in: {providers: [{issuer: https://id.test, client_id: c}]}
+policy: {allow: {and: [{accept: true}]}}
+routes: []
+`;
+const log: string[] = [];
+const logger = createLogger({ level: "info", destination: { write: (line) => void log.push(line) } });
+let backend: Backend;
+let writer: Store;
+let reader: Store;
+let live: LiveConfig;
+let follower: StoredRoutesFollower | undefined;
+/** Whether the key service answers the reader. */
+let answers: boolean;
+
+beforeEach(async () => {
+  log.length = 0;
+  answers = true;
+  backend = await backends.postgres();
+  writer = await backend.open();
+  const keys = await makeKeys("k1");
+  reader = await backend.open({
+    keys: {
+      ...keys,
+      async decryptionKey(header) {
+        if (!answers) throw new StoreUnavailable("key service", new Error("no answer"));
+        return keys.decryptionKey(header);
+      },
+    },
+  });
+  live = createLiveConfig({ file: configFile(file), env: {}, metrics: createMetrics() });
+  await create("first");
+});
+afterEach(async () => {
+  follower?.close();
+  follower = undefined;
+  live?.close();
+  await reader?.close();
+  await writer?.close();
+  await backend?.close();
+});
+
+const create = (id: string) =>
+  writer.storedRoutes.create(
+    {
+      ...{ id, place: `${id}.test/` },
+      entry: {
+        ...{ from: `https://${id}.test`, to: "https://u.internal" },
+        mcp: { server: { upstream_auth: "none" } },
+      },
+    },
+    audit("route.created"),
+  );
+const follow = () => followStoredRoutes({ store: reader, live, logger });
+const inForce = () => live.current().config.routes.map(({ id }) => id);
+
+it("does not start without a key service that the stored routes need: they would be out of force", async () => {
+  await reader.storedRoutes.list();
+  answers = false;
+  await expect(follow()).rejects.toThrow(StoreUnavailable);
+  expect(live.current().config.reserved).toEqual([]);
+});
+
+it("keeps the routes in force while the key service does not answer, and loads the others as soon as it does", async () => {
+  follower = await follow();
+  expect(inForce()).toEqual(["first"]);
+  answers = false;
+  await create("second");
+  await expect.poll(() => log.join(""), { timeout: 60_000 }).toContain("reloading the stored routes failed");
+  expect([inForce(), live.current().config.reserved]).toEqual([["first"], []]);
+  await expect(follower.refresh()).rejects.toThrow(StoreUnavailable);
+  answers = true;
+  await expect.poll(inForce, { timeout: 60_000 }).toEqual(["first", "second"]);
+});

@@ -1,0 +1,166 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Store } from "../../src/store/store.ts";
+import { connected } from "../support/database-pool.ts";
+import { type Backend, backends } from "./backends.ts";
+import { inSeconds, signIn } from "./samples.ts";
+
+const userId = "company/alice";
+const other = "company/bob";
+const rejected = { action: "person.rejected", reason: "rejected by the sign-in provider" } as const;
+const tables = ["authorization_server_record", "delegation", "granted_member", "aggregate_session"] as const;
+
+/** A grant with one row of everything that can belong to it. */
+async function grant(store: Store, id: string, accountId: string): Promise<void> {
+  const payload = { accountId, clientId: "client" };
+  const expiresAt = inSeconds(3600);
+  const records = store.authorizationServerRecords;
+  const members = [{ routeId: "notes", upstream: "https://notes.example/mcp" }];
+  const requested = { account: "service-account/a", ownerId: accountId, routeIds: ["notes"], expiresAt };
+  await records.upsert({ model: "Grant", id, payload, expiresAt }, undefined, requested, members);
+  for (const model of ["AccessToken", "RefreshToken"])
+    await records.upsert({ model, id: `${model} ${id}`, payload: { ...payload, grantId: id }, expiresAt });
+  const session = { handle: `session of ${id}`, userId: accountId, grantId: id, routeId: "notes" };
+  await store.aggregateSessions.create({ ...session, expiresAt, state: {} }, 10);
+}
+
+async function signedIn(store: Store, person: string): Promise<void> {
+  await store.signInSessions.put(signIn(person));
+  const session = { id: `of ${person}`, host: "gateway.example", userId: person };
+  await store.browserSessions.create({ ...session, createdAt: new Date(), expiresAt: inSeconds(3600) });
+}
+
+/** Adds copies of the grant `g` and of its rows, the copies of a name sorting after it. One statement: each starts the embedded database. */
+const copies = (count: number) =>
+  `with numbered as (select n::text as n from generate_series(1, ${count}) n),
+  delegations as (insert into delegation (grant_id, route_id, account, owner_id, expires_at)
+    select grant_id || n, route_id, account, owner_id, expires_at from delegation, numbered where grant_id = 'g'),
+  members as (insert into granted_member (grant_id, route_id, upstream, expires_at)
+    select grant_id || n, route_id, upstream, expires_at from granted_member, numbered where grant_id = 'g'),
+  sessions as (insert into aggregate_session (handle_name, user_id, grant_id, route_id, version, sealed, key_id, expires_at)
+    select handle_name || n, user_id, grant_id || n, route_id, version, sealed, key_id, expires_at
+    from aggregate_session, numbered where grant_id = 'g')
+  insert into authorization_server_record (model, id_name, grant_id, user_id, client_id, sealed, key_id, expires_at)
+    select model, id_name || n, grant_id || n, user_id, client_id, sealed, key_id, expires_at
+    from authorization_server_record, numbered where grant_id = 'g'`;
+
+/** The grants with rows, per table. */
+async function left(backend: Pick<Backend, "query">) {
+  const each = tables.map((table) => `select distinct '${table}' as name, grant_id from ${table}`);
+  const rows = await backend.query(`${each.join(" union all ")} order by grant_id`);
+  const of = (table: string) => rows.filter(({ name }) => name === table).map((row) => row.grant_id);
+  return Object.fromEntries(tables.map((table) => [table, of(table)]));
+}
+const onlyIn = (...ids: string[]) => Object.fromEntries(tables.map((table) => [table, ids]));
+
+async function eventsOf(store: Store) {
+  const events = await store.auditEvents({ limit: 10_000, userId });
+  const revoked = events.filter(({ action }) => action === "grant.revoked");
+  return {
+    revoked: revoked.length,
+    grants: new Set(revoked.map(({ grantId }) => grantId)).size,
+    about: [...new Set(revoked.map(({ clientId, reason }) => `${clientId}: ${reason}`))],
+    others: events.filter((event) => !revoked.includes(event)).map(({ action }) => action),
+  };
+}
+const eventsFor = (count: number) => ({
+  ...{ revoked: count, grants: count, about: [`client: ${rejected.reason}`], others: ["person.rejected"] },
+});
+
+describe.each(["postgres", "embedded"] as const)("the end of a person's access, on %s", (kind) => {
+  it("ends 2,000 grants with everything that belongs to them, each with its event, and nobody else's", async () => {
+    const backend = await backends[kind]();
+    try {
+      const before = await backend.open();
+      await signedIn(before, userId);
+      await signedIn(before, other);
+      await grant(before, "g", userId);
+      await grant(before, "bob's", other);
+      await before.close();
+      await backend.query(copies(1_999));
+      const store = await backend.open();
+      try {
+        expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
+        expect(await store.endAccessOfPerson(userId, rejected)).toBe(false);
+        expect(await store.signInSessions.find(userId)).toBeUndefined();
+        expect(await store.browserSessions.find(`of ${userId}`)).toBeUndefined();
+        expect(await eventsOf(store)).toEqual(eventsFor(2_000));
+        expect(await store.signInSessions.find(other)).toBeDefined();
+        expect(await store.browserSessions.find(`of ${other}`)).toBeDefined();
+      } finally {
+        await store.close();
+      }
+      expect(await left(backend)).toEqual(onlyIn("bob's"));
+    } finally {
+      await backend.close();
+    }
+  });
+});
+
+describe("the end of a person's access", () => {
+  let backend: Awaited<ReturnType<typeof backends.postgres>>;
+  let store: Store;
+  beforeEach(async () => {
+    backend = await backends.postgres();
+    store = await backend.open();
+    await signedIn(store, userId);
+    await grant(store, "g", userId);
+  });
+  afterEach(async () => {
+    await store?.close();
+    await backend?.close();
+  });
+
+  it("that is interrupted keeps what it has ended, and the sign-in, so that the next one continues", async () => {
+    await backend.query(copies(499));
+    await connected(backend.url, async (writer) => {
+      await writer.query(`begin; select from authorization_server_record
+        where model = 'Grant' order by id_name desc limit 1 for update`);
+      await expect(store.endAccessOfPerson(userId, rejected)).rejects.toMatchObject({
+        code: "store_unavailable",
+      });
+      expect((await left(backend)).authorization_server_record).toHaveLength(100);
+      expect(await store.signInSessions.find(userId)).toBeDefined();
+      await writer.query("rollback");
+    });
+    expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
+    expect(await left(backend)).toEqual(onlyIn());
+    expect(await eventsOf(store)).toEqual(eventsFor(500));
+  });
+
+  it("passes rows that the gateway has not written: grants without an id, however many", async () => {
+    await backend.query(`insert into authorization_server_record (model, id_name, user_id, sealed, key_id)
+      select 'Grant', '!' || n, '${userId}', '', 'k' from generate_series(1, 401) n`);
+    expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
+    expect(await left(backend)).toEqual(onlyIn());
+    expect(await eventsOf(store)).toEqual(eventsFor(1));
+  });
+
+  it("also ends the refresh token that a rotation inserts at that moment", async () => {
+    await connected(backend.url, async (rotation) => {
+      await rotation.query(
+        "begin; select from authorization_server_record where model = 'RefreshToken' for update",
+      );
+      const ending = store.endAccessOfPerson(userId, rejected);
+      const waiting = () =>
+        backend.query(
+          "select 1 as lock from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+        );
+      await expect.poll(waiting, { timeout: 60_000 }).toHaveLength(1);
+      await rotation.query(`insert into authorization_server_record (model, id_name, grant_id, user_id, sealed, key_id)
+        select model, 'successor', grant_id, user_id, sealed, key_id
+        from authorization_server_record where model = 'RefreshToken'`);
+      await rotation.query("commit");
+      expect(await ending).toBe(true);
+    });
+    expect(await left(backend)).toEqual(onlyIn());
+  });
+
+  it("by two replicas at once writes one event for each grant", async () => {
+    await backend.query(copies(49));
+    const there = await backend.open();
+    const ended = await Promise.all([store, there].map((one) => one.endAccessOfPerson(userId, rejected)));
+    await there.close();
+    expect(ended.toSorted()).toEqual([false, true]);
+    expect(await eventsOf(store)).toEqual(eventsFor(50));
+  });
+});
