@@ -1,7 +1,11 @@
 import type { Socket } from "node:net";
+import { hostname } from "node:os";
 import type Koa from "koa";
 import { createAdminApi } from "./admin/admin-api.ts";
 import { followStoredRoutes } from "./admin/follow-stored-routes.ts";
+import { createAdminPage } from "./admin/page/admin-page.ts";
+import { createCodePage } from "./admin/page/code-page.ts";
+import { createPeopleRoles } from "./admin/people-roles.ts";
 import { keepAuditRecord } from "./audit-trail/audit-record.ts";
 import { type Components, compose } from "./compose.ts";
 import { databaseExposure } from "./config/database.ts";
@@ -26,8 +30,10 @@ import { loadKeyEncryptionKeys } from "./store/encryption/load-keys.ts";
 import { openStore } from "./store/open-store.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
+import { createRecentProblems, type RecentProblems } from "./telemetry/recent-problems.ts";
 import { inSpan, startTracing, type Tracing, tracedHttp, tracedService } from "./telemetry/tracing.ts";
 import { reportUnhandledRejections } from "./telemetry/unhandled-rejections.ts";
+import { productVersion } from "./util/package.ts";
 import { collectStartupGarbage } from "./workers/heap-shape.ts";
 import type { Worker } from "./workers/worker.ts";
 import { serveXds } from "./xds/serve-xds.ts";
@@ -117,7 +123,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     onProven: unproven.remove,
   });
   const privateApp = createPrivateApp(components, {
-    ...{ live, refresh: storedRoutes.refresh },
+    ...{ live, refresh: storedRoutes.refresh, recentProblems: foundation.recentProblems },
     accepting: () => accepting,
     metricsOfAll: worker?.metricsOfAll,
   });
@@ -136,7 +142,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     ...{ setting: "listen.http", config, metrics, unproven, tls, shared },
   });
   const admin = await listen(privateApp, address.admin, {
-    ...{ setting: "listen.admin", config, metrics },
+    ...{ setting: "listen.admin", config, metrics, tls: config.listen.adminTls },
     // All workers serve it: the kernel gives a connection to one of them.
     shared: worker !== undefined,
   });
@@ -149,6 +155,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
     // The body of an answer is of no use: a collector must not be able to keep a request open with it.
     fetch: createTrustedFetch({ limits: () => live.current().config.upstreamOAuth, body: "discard" }),
   });
+  const stopReportingReplica = reportReplica(components);
   store.indexes.buildInBackground();
   logger.info(
     {
@@ -169,6 +176,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       accepting = false;
       grpc.setServing(false);
       clearInterval(housekeeping);
+      await stopReportingReplica();
       await Promise.all([
         grpc.drain(drainMs),
         readiness.drain(healthNoticeMs).then(() => {
@@ -198,7 +206,9 @@ async function openFoundation({ file, env, listen: listeners = {}, workers, work
   const live = createLiveConfig({ file, env, metrics, listeners, workers });
   const routes = live.current;
   const { config } = routes();
+  const recentProblems = createRecentProblems();
   const logger = createLogger({
+    problems: recentProblems,
     level: config.log.level,
     linesPerMinute: () => routes().config.limits.logLines,
     onDrop: () => metrics.limitsReached.inc({ limit: "log_lines" }),
@@ -232,6 +242,7 @@ async function openFoundation({ file, env, listen: listeners = {}, workers, work
   const onRoutesChanged = live.onChange;
   return {
     ...{ live, routes, onRoutesChanged, store, logger, metrics, tracing, trustedFetch, storedRoutes },
+    recentProblems,
     sharedLimits: worker?.limits,
   };
 }
@@ -296,7 +307,12 @@ function createPublicApp(
   // A call's body has limits of its own: beyond them, the call is challenged.
   app.use(consentRequired.routes());
   app.use(limitBodies({ routes, metrics })).use(limitRequests({ routes, metrics }));
-  app.use(signIn.router.routes()).use(portal.routes()).use(authorizationServer.middleware);
+  const codePage = createCodePage({ ...components, roleOf: createPeopleRoles(routes) });
+  app
+    .use(signIn.router.routes())
+    .use(codePage.routes())
+    .use(portal.routes())
+    .use(authorizationServer.middleware);
   return app;
 }
 
@@ -308,6 +324,7 @@ function createPrivateApp(
     readonly refresh: () => Promise<void>;
     readonly accepting: () => boolean;
     readonly metricsOfAll?: (() => Promise<string>) | undefined;
+    readonly recentProblems: RecentProblems;
   },
 ): Koa {
   const { store, routes, logger, metrics } = components;
@@ -319,9 +336,36 @@ function createPrivateApp(
     metricsOfAll: own.metricsOfAll,
   });
   const adminApi = createAdminApi({ ...components, live: own.live, refresh: own.refresh });
+  const { live, refresh, recentProblems } = own;
+  const adminPage = createAdminPage({
+    ...{ ...components, live, refresh, recentProblems },
+    roleOf: createPeopleRoles(routes),
+  });
   const app = createApp(logger);
-  app.use(health.routes()).use(limitBodies({ routes, metrics })).use(adminApi.routes());
+  app.use(health.routes()).use(limitBodies({ routes, metrics }));
+  app.use(adminApi.routes()).use(adminPage.routes());
   return app;
+}
+
+/** How often a process reports itself for the admin page, ms. */
+const heartbeatMs = 30_000;
+
+/** Reports this process until the returned function is called, which removes it. Failures are logged: nothing depends on it. */
+function reportReplica({ store, logger }: Components): () => Promise<void> {
+  const replica = { name: `${hostname()}:${process.pid}`, version: productVersion(), startedAt: new Date() };
+  const quietly = (work: Promise<void>) =>
+    work.catch((error: Error) => logger.debug({ reason: error.message }, "reporting this replica failed"));
+  const report = () => quietly(store.replicas.report(replica));
+  let last = report();
+  const timer = setInterval(() => {
+    last = report();
+  }, heartbeatMs);
+  timer.unref();
+  return async () => {
+    clearInterval(timer);
+    await last;
+    await quietly(store.replicas.remove(replica.name));
+  };
 }
 
 /**

@@ -1,22 +1,28 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { Config } from "../config/config.ts";
+import type { AdminAccess, AdminToken } from "../config/admin-access.ts";
 import type { Problem } from "../config/problems.ts";
 
-/** `admin` reads and changes everything; `viewer` sees a redacted view of the routes. */
+/** `admin` reads and changes everything; `viewer` sees a redacted view of the enabled routes. */
 export type AdminRole = "admin" | "viewer";
 
-/** The role of an `Authorization` header's token, if any. Compares in constant time. */
-export function adminRole(
+/** Who uses the admin API or the admin page. */
+export interface Actor {
+  readonly role: AdminRole;
+  /** As in audit events and log lines: `token:NAME` or `user:PROVIDER/SUBJECT`. */
+  readonly name: string;
+}
+
+/** The actor of an `Authorization` header's token, if any. Compares with every token, in constant time. */
+export function tokenActor(
   authorization: string | undefined,
-  tokens: Config["adminApi"],
-): AdminRole | undefined {
+  access: Pick<AdminAccess, "adminTokens" | "viewerTokens">,
+): Actor | undefined {
   const presented = digest(/^Bearer +([\x21-\x7e]+) *$/i.exec(authorization ?? "")?.[1] ?? "");
-  const matches = (known: readonly string[]) =>
-    known.reduce((found, token) => timingSafeEqual(digest(token), presented) || found, false);
-  const admin = matches(tokens.adminTokens);
-  const viewer = matches(tokens.viewerTokens);
-  if (admin) return "admin";
-  return viewer ? "viewer" : undefined;
+  const matching = (known: readonly AdminToken[]) =>
+    known.filter(({ token }) => timingSafeEqual(digest(token), presented))[0];
+  const [admin, viewer] = [matching(access.adminTokens), matching(access.viewerTokens)];
+  if (admin) return { role: "admin", name: `token:${admin.name}` };
+  return viewer && { role: "viewer", name: `token:${viewer.name}` };
 }
 
 function digest(text: string): Buffer {

@@ -1,22 +1,20 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
-import { unusableProblems } from "../config/stored-routes.ts";
 import { queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { productVersion } from "../util/package.ts";
-import { AdminError, type AdminRole, adminRole } from "./access.ts";
+import { type Actor, AdminError, type AdminRole, tokenActor } from "./access.ts";
 import { openapi } from "./openapi.ts";
 import { isJsonObject, type JsonObject } from "./route-settings.ts";
+import { routeViews } from "./route-views.ts";
 import {
   createStoredRouteChanges,
   type RouteView,
-  routeView,
   type StoredRouteChangesDeps,
-  unusableView,
 } from "./stored-route-changes.ts";
 
 export interface AdminApiDeps extends StoredRouteChangesDeps {
@@ -27,7 +25,7 @@ export interface AdminApiDeps extends StoredRouteChangesDeps {
 
 /** `/admin/v1` of the private port: bearer-protected, described by its own `openapi.json`. */
 export function createAdminApi(deps: AdminApiDeps): Router {
-  const { routes, live, store, logger } = deps;
+  const { routes, store, logger } = deps;
   const changes = createStoredRouteChanges(deps);
   // Generated on the first request: it takes a tenth of the startup time.
   let document: ReturnType<typeof openapi> | undefined;
@@ -42,76 +40,59 @@ export function createAdminApi(deps: AdminApiDeps): Router {
     }
   });
 
-  async function views(role: AdminRole): Promise<RouteView[]> {
-    const { routes: stored, unreadable, rejected } = await store.storedRoutes.listAll();
-    const ids = new Set(stored.map(({ id }) => id));
-    const { read } = live.tryStoredRoutes(stored);
-    const unusable = unusableProblems({ unreadable, rejected });
-    const inFile = routes().config.routes.filter(({ id }) => !ids.has(id));
-    return [
-      ...inFile.map((route) => routeView(role, { route })),
-      ...stored.map((one) =>
-        routeView(role, {
-          route: read.get(one.id),
-          stored: one,
-          problems: live.storedProblems().get(one.id) ?? live.withoutCredential().get(one.id),
-        }),
-      ),
-      ...[...unreadable, ...rejected].map(({ id }) => unusableView(role, id, unusable.get(id) ?? [])),
-    ];
-  }
+  const views = (role: AdminRole) => routeViews(deps, role);
   async function view(role: AdminRole, id: string | undefined): Promise<RouteView> {
     const found = (await views(role)).find((one) => one.id === id);
     if (found === undefined) throw new AdminError(404, "not_found", `there is no route ${id}`);
     return found;
   }
   /** @throws AdminError when the caller may not do this */
-  function roleOf(ctx: Context, needed: AdminRole): AdminRole {
-    const role = adminRole(ctx.get("authorization"), routes().config.adminApi);
-    if (role === undefined) throw new AdminError(401, "unauthorized", "an admin_api token is required");
-    if (needed === "admin" && role !== "admin")
+  function actorOf(ctx: Context, needed: AdminRole): Actor {
+    const actor = tokenActor(ctx.get("authorization"), routes().config.adminApi);
+    if (actor === undefined) throw new AdminError(401, "unauthorized", "an admin_api token is required");
+    if (needed === "admin" && actor.role !== "admin")
       throw new AdminError(403, "forbidden", "an admin token is required; this is a viewer token");
-    return role;
+    return actor;
   }
 
   router.get("/openapi.json", (ctx) => {
-    roleOf(ctx, "viewer");
+    actorOf(ctx, "viewer");
     document ??= openapi(productVersion());
     ctx.body = document;
   });
   router.get("/routes", async (ctx) => {
-    ctx.body = page(await views(roleOf(ctx, "viewer")), {
+    ctx.body = page(await views(actorOf(ctx, "viewer").role), {
       after: queryParameter(ctx, "after"),
       limit: wholeNumber(ctx, "limit"),
     });
   });
   router.post("/routes", async (ctx) => {
-    const role = roleOf(ctx, "admin");
-    const id = await changes.create(await readJson(ctx));
-    logger.info({ route: id }, "a route was created");
+    const actor = actorOf(ctx, "admin");
+    const id = await changes.create(actor, await readJson(ctx));
+    logger.info({ route: id, actor: actor.name }, "a route was created");
     ctx.status = 201;
     ctx.set("location", `/admin/v1/routes/${encodeURIComponent(id)}`);
-    ctx.body = await view(role, id);
+    ctx.body = await view(actor.role, id);
   });
   router.get("/routes/:id", async (ctx) => {
-    ctx.body = await view(roleOf(ctx, "viewer"), ctx.params.id);
+    ctx.body = await view(actorOf(ctx, "viewer").role, ctx.params.id);
   });
   router.patch("/routes/:id", async (ctx) => {
-    const role = roleOf(ctx, "admin");
+    const actor = actorOf(ctx, "admin");
     const id = ctx.params.id ?? "";
-    await changes.change(id, await readJson(ctx), versionOf(ctx.get("if-match")));
-    logger.info({ route: id }, "a route was changed");
-    ctx.body = await view(role, id);
+    await changes.change(actor, id, await readJson(ctx), versionOf(ctx.get("if-match")));
+    logger.info({ route: id, actor: actor.name }, "a route was changed");
+    ctx.body = await view(actor.role, id);
   });
   router.delete("/routes/:id", async (ctx) => {
-    roleOf(ctx, "admin");
+    const actor = actorOf(ctx, "admin");
     const id = ctx.params.id ?? "";
-    await changes.delete(id);
-    logger.info({ route: id }, "a route was deleted");
+    await changes.delete(actor, id);
+    logger.info({ route: id, actor: actor.name }, "a route was deleted");
     ctx.status = 204;
   });
   router.get("/audit", async (ctx) => {
-    roleOf(ctx, "admin");
+    actorOf(ctx, "admin");
     const events = await store.auditEvents(auditFilter(ctx));
     ctx.type = "application/jsonl";
     ctx.body = events.map((event) => `${JSON.stringify(auditRecord(event))}\n`).join("");

@@ -11,7 +11,7 @@ import type { Store } from "../store/store.ts";
 import type { StoredRoute } from "../store/stored-routes.ts";
 import { adviceFor } from "../upstream-oauth/operator-advice.ts";
 import type { UpstreamOAuth } from "../upstream-oauth/upstream-oauth.ts";
-import { AdminError, type AdminRole } from "./access.ts";
+import { type Actor, AdminError, type AdminRole } from "./access.ts";
 import { changedFields } from "./changed-fields.ts";
 import { discoveryNeed, isDiscovered } from "./discovery-need.ts";
 import { withoutAliases } from "./field-aliases.ts";
@@ -26,13 +26,13 @@ export interface StoredRouteChangesDeps {
   readonly refresh: () => Promise<void>;
 }
 
-/** Creates, changes and deletes stored routes. When a method throws `AdminError`, nothing has changed. */
+/** Creates, changes and deletes stored routes, and records the actor. When a method throws `AdminError`, nothing has changed. */
 export interface StoredRouteChanges {
   /** @returns the new route's id */
-  create(input: JsonObject): Promise<string>;
+  create(actor: Actor, input: JsonObject): Promise<string>;
   /** @param version the version that the change is based on, if the caller names it */
-  change(id: string, input: JsonObject, version: number | undefined): Promise<void>;
-  delete(id: string): Promise<void>;
+  change(actor: Actor, id: string, input: JsonObject, version: number | undefined): Promise<void>;
+  delete(actor: Actor, id: string): Promise<void>;
 }
 
 export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
@@ -128,7 +128,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
   }
 
   return {
-    async create(input) {
+    async create(actor, input) {
       const entry = newEntry(withoutAliases(input));
       rejectEmpty(entry);
       const { routes: others, unreadable } = await store.storedRoutes.listAll();
@@ -144,7 +144,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id }, discovery },
-        { action: "route.created", routeId: id, upstream: route.upstream, detail: { url: route.resource } },
+        {
+          ...{ action: "route.created", actor: actor.name, routeId: id, upstream: route.upstream },
+          detail: { url: route.resource },
+        },
       );
       if (!created) {
         await undo();
@@ -154,7 +157,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       return id;
     },
 
-    async change(id, written, version) {
+    async change(actor, id, written, version) {
       const input = withoutAliases(written);
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
@@ -173,7 +176,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
         {
-          ...{ action: "route.changed", routeId: id, upstream: route.upstream },
+          ...{ action: "route.changed", actor: actor.name, routeId: id, upstream: route.upstream },
           detail: { changed: changedFields(stored.entry, entry), url: route.resource },
         },
       );
@@ -190,7 +193,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       await deps.refresh();
     },
 
-    async delete(id) {
+    async delete(actor, id) {
       const all = await store.storedRoutes.list();
       requireInForce(
         id,
@@ -203,6 +206,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const url = live.tryStoredRoutes(all).read.get(id)?.resource;
       const event = {
         action: "route.deleted",
+        actor: actor.name,
         routeId: id,
         ...(url === undefined ? {} : { detail: { url } }),
       } as const;

@@ -1,5 +1,6 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
+import { endGrants } from "../store/end-grants.ts";
 import type { Store } from "../store/store.ts";
 import { cliActor, withStore } from "./command.ts";
 import { type Listing, type ListingOptions, printPages } from "./listing.ts";
@@ -44,13 +45,11 @@ export function runGrants(
     const everything = !which.grantId && !which.clientId;
     let any = everything && which.userId !== undefined && (await signOut(store, which.userId, reason));
     if (any) out(`signed out ${which.userId}\n`);
-    for await (const grants of records.grantPages(which))
-      for (const { grantId, userId, clientId } of grants) {
-        const audit = { actor: cliActor, userId, clientId, grantId, reason };
-        await records.revokeGrant(grantId, { action: "grant.revoked", ...audit });
-        out(`revoked ${grantId} of ${userId} (${clientId})\n`);
-        any = true;
-      }
+    const cause = { actor: cliActor, reason };
+    for await (const { grantId, userId, clientId } of endGrants(store, which, cause)) {
+      out(`revoked ${grantId} of ${userId} (${clientId})\n`);
+      any = true;
+    }
     if (any) return 0;
     err("no such grant; nothing was revoked\n");
     return 1;

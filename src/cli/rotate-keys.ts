@@ -1,7 +1,8 @@
 import type { Config } from "../config/config.ts";
 import { createMetadataProofs } from "../external-tokens/metadata-proofs.ts";
-import { createServiceAccounts, type ServiceAccounts } from "../external-tokens/service-accounts.ts";
-import { createSigningKeys, type SigningPurpose } from "../external-tokens/signing-keys.ts";
+import { rotateSigningKey } from "../external-tokens/rotate-signing-key.ts";
+import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
+import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { type RotationProgress, RotationUnfinished } from "../store/encryption/rotate.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { SigningKeyPurpose } from "../store/signing-keys.ts";
@@ -9,15 +10,6 @@ import type { Store } from "../store/store.ts";
 import { counted } from "../util/counted.ts";
 import { type CommandOptions, cliActor, withStore } from "./command.ts";
 import { untilInterrupted } from "./interruption.ts";
-
-/** How long upstreams' authorization servers may cache our JWKS, seconds. */
-const upstreamClientKeepSeconds = 86_400;
-/** Identity assertions are valid for five minutes; servers may cache the JWKS for up to an hour. */
-const assertionKeepSeconds = 3_600;
-/** Checkpoints are verified for as long as somebody keeps them: a hundred years. */
-const auditKeepSeconds = 100 * 365 * 86_400;
-/** Tokens of browser sessions are valid for at most an hour. */
-const sessionTokensSeconds = 3_600;
 
 /**
  * The commands `rotate-keys`, which re-encrypts stored secrets with the first key, and `rotate-signing-key` (`signing`), which creates
@@ -39,28 +31,30 @@ export function runRotateKeys(
     if (signing === undefined) {
       return rotateEncryptionKeys(context, options);
     }
-    if (signing === "check_metadata") return rotateMetadataKey(context, options);
     if (signing === "audit" && options.revokeOld) {
       options.err("--revoke-old would make the audit trail unverifiable: rotate the key without it\n");
       return 1;
     }
     const keys = await createSigningKeys(context);
+    const metadataProofs = await createMetadataProofs(context);
     try {
-      const publish = options.revokeOld ? 0 : options.publish;
       const accounts = createServiceAccounts({ ...context, keys, issuer: context.config.issuer });
-      const keep = options.revokeOld ? 0 : await keepSeconds(signing, context.config, accounts);
-      const kid = await keys.rotate(signing, publish, keep, cliActor);
-      out(`new ${signing} key ${kid}, signs ${publish === 0 ? "now" : `in ${publish} s`}\n`);
+      const { publish, revokeOld } = options;
+      const rotation = { purpose: signing, publish, revokeOld, actor: cliActor };
+      const done = await rotateSigningKey({ keys, metadataProofs, accounts, ...context }, rotation);
+      out(`new ${signing} key ${done.kid}, signs ${done.publish === 0 ? "now" : `in ${done.publish} s`}\n`);
+      if (done.keep === undefined) return 0;
       out(
-        options.revokeOld
+        revokeOld
           ? "older keys and everything they have signed are revoked\n"
           : signing === "audit"
             ? "older keys still verify the checkpoints that they have signed\n"
-            : `older keys stay published for ${Math.ceil((publish + keep) / 3600)} h, until everything they have signed has expired\n`,
+            : `older keys stay published for ${Math.ceil((done.publish + done.keep) / 3600)} h, until everything they have signed has expired\n`,
       );
       return 0;
     } finally {
       keys.close();
+      metadataProofs.close();
     }
   });
 }
@@ -128,33 +122,3 @@ const duration = (seconds: number) =>
     : seconds < 5_400
       ? `${Math.ceil(seconds / 60)} min`
       : `${(seconds / 3_600).toFixed(1)} h`;
-
-/** Older keys are kept for the longest time that a request may wait for its upstream. */
-async function rotateMetadataKey(
-  context: Parameters<typeof createMetadataProofs>[0],
-  { publish, revokeOld, out }: { publish: number; revokeOld: boolean; out: (text: string) => void },
-): Promise<number> {
-  const proofs = await createMetadataProofs(context);
-  try {
-    const kid = await proofs.rotate(revokeOld ? 0 : publish, revokeOld, cliActor);
-    out(`new check_metadata key ${kid}, signs ${revokeOld || publish === 0 ? "now" : `in ${publish} s`}\n`);
-    return 0;
-  } finally {
-    proofs.close();
-  }
-}
-
-/** The longest lifetime of anything that the older keys have signed. */
-async function keepSeconds(
-  purpose: SigningPurpose,
-  { externalTokens: { ttl, leeway } }: Config,
-  accounts: Pick<ServiceAccounts, "list">,
-): Promise<number> {
-  if (purpose === "audit") return auditKeepSeconds;
-  if (purpose === "assertion") return assertionKeepSeconds;
-  if (purpose === "upstream_client") return upstreamClientKeepSeconds;
-  let longest = Math.max(ttl, sessionTokensSeconds);
-  for await (const page of accounts.list())
-    for (const { expiresAt } of page) longest = Math.max(longest, (expiresAt.getTime() - Date.now()) / 1000);
-  return Math.ceil(longest) + leeway;
-}

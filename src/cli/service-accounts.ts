@@ -1,8 +1,8 @@
-import { membersOf } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
+import { requestedAccount } from "../external-tokens/requested-account.ts";
 import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
-import { aggregateOf, needsPersonsConnection, type Route } from "../model/route.ts";
+import { aggregateOf, needsPersonsConnection } from "../model/route.ts";
 import { cliActor, withStore } from "./command.ts";
 import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
@@ -44,23 +44,13 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Listin
     try {
       switch (action.kind) {
         case "create": {
-          const found = action.routeIds.map((id) => ({ id, route: context.routes().byId(id) }));
-          const unknown = found.filter(({ route }) => route?.mcp.kind !== "server").map(({ id }) => id);
-          if (unknown.length > 0) {
-            const known = context.config.routes
-              .filter(({ mcp }) => mcp.kind === "server")
-              .map(({ id }) => id);
-            err(`no such server route: ${unknown.join(", ")}; known routes: ${known.join(", ")}\n`);
-            return 1;
-          }
           const { name, ownerId, lifetime } = action;
-          const fault = ownerId === undefined ? undefined : ownerFault(ownerId, context.config);
-          if (fault) {
-            err(`${fault}\n`);
+          const asked = requestedAccount(context.routes().config, action);
+          if (!asked.ok) {
+            err(`${asked.fault === "invalid_owner" ? "--owner " : ""}${asked.message}\n`);
             return 1;
           }
-          const routes = found.flatMap(({ route }) => (route ? [route] : []));
-          const members = usableMembers(context.config, routes);
+          const { routes, members } = asked;
           const wanted = { name, routes, members, ownerId, lifetime };
           const { account, tokens } = await accounts.create({ ...wanted, actor: cliActor });
           for (const [routeId, token] of tokens)
@@ -94,28 +84,6 @@ export function runServiceAccounts(action: ServiceAccountAction, options: Listin
       keys.close();
     }
   });
-}
-
-/**
- * The members of aggregated routes that a new account may use: those among its own routes, so that an operator can narrow it; if none of
- * a route's members is, all that the route has now. A member that is added later needs a new account.
- */
-function usableMembers(config: Config, routes: readonly Route[]): readonly Route[] {
-  const named = new Set(routes);
-  const members = routes.flatMap((route) => {
-    const all = membersOf(config, route).map((member) => member.route);
-    const own = all.filter((member) => named.has(member));
-    return own.length > 0 ? own : all;
-  });
-  return [...new Set(members)];
-}
-
-/** An owner must be a user who can sign in: only users have connections. */
-function ownerFault(ownerId: string, { signIn }: Config): string | undefined {
-  const providers = signIn.providers.map(({ id }) => id);
-  if (providers.some((id) => ownerId.startsWith(`${id}/`) && ownerId.length > id.length + 1))
-    return undefined;
-  return `--owner ${ownerId}: not the id of a user; write PROVIDER/SUBJECT as in "connections list", with PROVIDER one of: ${providers.join(", ")}`;
 }
 
 function delegationHint(routeIds: readonly string[], ownerId: string | undefined, config: Config): string {

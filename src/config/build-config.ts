@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import { type EgressProxies, isInternal, proxyFor } from "../egress/proxies.ts";
 import type { PolicySource, Route } from "../model/route.ts";
+import { type AdminAccess, adminAccess } from "./admin-access.ts";
 import { claimHeaders } from "./claim-headers.ts";
 import type { Config, KeySource, SignInProvider } from "./config.ts";
 import type { configSchema } from "./config-schema.ts";
@@ -10,12 +11,18 @@ import type { ConfigPath } from "./yaml-source.ts";
 
 type TopInput = z.output<ReturnType<typeof configSchema>>;
 
+/** The policies of the file, which are not in its schema. */
+export interface Policies {
+  readonly policy: PolicySource | undefined;
+  readonly admin: Pick<AdminAccess, "admins" | "viewers">;
+}
+
 /** Builds the configuration from its validated parts, environment overrides and remaining defaults. */
 export function buildConfig(
   file: string,
   input: TopInput,
   env: Readonly<Record<string, string | undefined>>,
-  policy: PolicySource | undefined,
+  { policy, admin: adminPolicies }: Policies,
   routes: readonly Route[],
   askedWorkers: AskedWorkers = input.workers,
 ): Config {
@@ -44,6 +51,7 @@ export function buildConfig(
             },
           }),
       ...(listen.http_tls === undefined ? {} : { httpTls: listen.http_tls }),
+      ...(listen.admin_tls === undefined ? {} : { adminTls: listen.admin_tls }),
       ...(listen.xds === undefined ? {} : { xds: xdsListener(listen.xds) }),
     },
     workers: askedWorkers,
@@ -126,7 +134,7 @@ export function buildConfig(
       toolListBytes: input.limits.tool_list_bytes,
       tokenCacheBytes: input.limits.token_cache_bytes,
     },
-    adminApi: { adminTokens: input.admin_api.admin_tokens, viewerTokens: input.admin_api.viewer_tokens },
+    adminApi: adminAccess(input.admin_api, adminPolicies, listen.admin),
     audit: {
       retention: input.audit.retention,
       ...(input.audit.export.http && { http: auditDestination(input.audit.export.http) }),

@@ -82,6 +82,7 @@ export function buildRoute(
     }),
     mcp,
     ...(missing.length === 0 ? {} : { missingSecrets: missing }),
+    ...(lacksClientSecret(mcp) ? { clientSecretMissing: true } : {}),
     ...(policy === undefined ? {} : { policy }),
     passIdentityHeaders: input.pass_identity_headers ?? defaults.passIdentityHeaders,
     ...(claims.headers === undefined ? {} : { claimHeaders: claims.headers }),
@@ -122,6 +123,12 @@ function clearedSecrets({ mcp }: RouteInput): readonly string[] {
     ...emptyIn(mcp.upstream_oauth2 && oauth(mcp.upstream_oauth2), "mcp.upstream_oauth2"),
     ...emptyIn(headers?.set, "mcp.server.request_headers.set"),
   ];
+}
+
+/** Whether the secret or the key of its client is among them. */
+function lacksClientSecret(mcp: RouteMcp): boolean {
+  if (mcp.kind !== "server" || !("clientId" in mcp.auth)) return false;
+  return mcp.auth.clientSecret === "" || mcp.auth.privateKey === "";
 }
 
 /** Largest request body of an aggregated route, bytes. */

@@ -137,9 +137,9 @@ function checkAudiences(config: Config, issuer: TrustedIssuer, path: ConfigPath,
         );
 }
 
-function policiesOf({ policy, routes }: Config): PolicyNode[] {
+function policiesOf({ policy, routes, adminApi }: Config): PolicyNode[] {
   const sources = [
-    ...(policy ? [policy] : []),
+    ...[policy, adminApi.admins, adminApi.viewers].flatMap((one) => (one ? [one] : [])),
     ...routes.flatMap((route) => (route.policy ? [route.policy] : [])),
   ];
   return sources.flatMap((rules) => rules.map(({ when }) => when));

@@ -116,6 +116,14 @@ export function configSchema(f: Fields) {
     error: "a token of the admin API is too short, or has characters that are not valid in a header",
     params: { fix: "generate one: openssl rand -base64 33" },
   });
+  const adminToken = z.union([bearer, z.strictObject({ name: f.identifier(), token: bearer })]);
+  const hostName = z
+    .string()
+    .regex(/^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])$/, {
+      error: (issue) =>
+        `${JSON.stringify(issue.input)} is not a host name: write it without scheme, port and path`,
+    })
+    .toLowerCase();
   const envOrFile = { env: f.text().optional(), file: f.path().optional() };
   const vault = z.strictObject({
     address: f.url(),
@@ -188,6 +196,7 @@ export function configSchema(f: Fields) {
         .optional(),
       envoy_secret: f.oneOrMore(envoySecret).optional(),
       http_tls: z.strictObject({ certificate: f.path(), key: f.path() }).optional(),
+      admin_tls: z.strictObject({ certificate: f.path(), key: f.path() }).optional(),
       xds: z
         .strictObject({
           address: networkAddress,
@@ -285,8 +294,12 @@ export function configSchema(f: Fields) {
       token_cache_bytes: f.size(kib * kib, 1024 * kib * kib).default(64 * kib * kib),
     }),
     admin_api: f.section({
-      admin_tokens: z.array(bearer).default([]),
-      viewer_tokens: z.array(bearer).default([]),
+      admin_tokens: z.array(adminToken).default([]),
+      viewer_tokens: z.array(adminToken).default([]),
+      // Parsed by `readAdminPolicies`.
+      admins: z.unknown().optional(),
+      viewers: z.unknown().optional(),
+      hosts: z.array(hostName).min(1).optional(),
     }),
     audit: f.section({
       retention: f.duration(3600).default(365 * day),

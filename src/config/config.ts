@@ -1,5 +1,6 @@
 import type { EgressProxies } from "../egress/proxies.ts";
 import type { ClaimHeaders, PolicySource, Route } from "../model/route.ts";
+import type { AdminAccess } from "./admin-access.ts";
 import type { ReservedRoute } from "./reserved-routes.ts";
 
 /** Settings of the file that apply to routes without their own. */
@@ -109,6 +110,8 @@ export interface Config {
     readonly socketMode: number;
     /** TLS on the HTTP port: PEM files; absent: plain text. */
     readonly httpTls?: { readonly certificate: string; readonly key: string };
+    /** TLS on the private port: PEM files; absent: plain text. */
+    readonly adminTls?: { readonly certificate: string; readonly key: string };
     /** Where Envoys fetch listeners, routes and clusters, over TLS (PEM files); one of `secrets` authenticates them. */
     readonly xds?: {
       readonly address: string;
@@ -209,8 +212,8 @@ export interface Config {
     /** A list of tools that policy filters, or an event of a stream that may contain lists. */
     readonly toolListBytes: number;
   };
-  /** Bearer tokens of the admin API; without any, the admin API is disabled. */
-  readonly adminApi: { readonly adminTokens: readonly string[]; readonly viewerTokens: readonly string[] };
+  /** Without a token the admin API is disabled, without a policy the admin page. */
+  readonly adminApi: AdminAccess;
   readonly audit: {
     /** Older events are removed, seconds. */
     readonly retention: number;

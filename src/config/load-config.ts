@@ -4,6 +4,7 @@ import { dirname, resolve } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import type { Route } from "../model/route.ts";
 import { serviceAccountId } from "../model/subject.ts";
+import { checkAdminTokens, readAdminPolicies } from "./admin-access.ts";
 import { buildConfig, checkEgressProxies } from "./build-config.ts";
 import { checkAggregation } from "./check-aggregation.ts";
 import { checkConflicts, checkSharedSecrets } from "./check-conflicts.ts";
@@ -213,6 +214,7 @@ function* readInSteps(
   const top = reportIssues(topSchema, adopted, [], reporter);
   const sharedPolicy = policy === undefined ? undefined : readSharedPolicy(policy, reporter);
   const globalClaims = claimHeaders(top?.jwt_claims_headers);
+  const adminPolicies = readAdminPolicies(adopted.admin_api, reporter);
   const routes: { route: Route; path: ConfigPath }[] = [];
   // An empty list is valid: all routes are in the database.
   if (!Array.isArray(entries)) {
@@ -251,7 +253,7 @@ function* readInSteps(
     file,
     top,
     context.env,
-    sharedPolicy,
+    { policy: sharedPolicy, admin: adminPolicies },
     routes.map(({ route }) => route),
     context.workers,
   );
@@ -272,6 +274,7 @@ function* readInSteps(
     checkConflicts(config, routes, reporter);
     checkSharedSecrets({ ...adopted, routes: entries }, reporter);
     checkIssuers(config, reporter);
+    checkAdminTokens(config.adminApi, reporter);
     checkIdentities(config, reporter);
   };
   return { config, check };

@@ -13,6 +13,7 @@ export const restartKeys: Readonly<Record<string, (config: Config) => unknown>> 
   "listen.socket_mode": ({ listen }) => listen.socketMode,
   "listen.grpc_tls": ({ listen }) => listen.grpcTls,
   "listen.http_tls": ({ listen }) => listen.httpTls,
+  "listen.admin_tls": ({ listen }) => listen.adminTls,
   "listen.xds": ({ listen }) => listen.xds,
   workers: ({ workers }) => workers,
   "database.url": ({ database }) => database.url,

@@ -164,6 +164,8 @@ export interface Route {
   readonly mcp: RouteMcp;
   /** Paths of secrets that an administrator has cleared: until they are set again, no request reaches the upstream. */
   readonly missingSecrets?: readonly string[];
+  /** One of them is the secret or the key of the route's client at its authorization server. */
+  readonly clientSecretMissing?: true;
   readonly policy?: PolicySource;
   /** Whether the upstream gets the identity assertion headers, and those of `claimHeaders`. */
   readonly passIdentityHeaders: boolean;

@@ -4,8 +4,14 @@ import { stylesheet } from "./stylesheet.ts";
 /** The logo: a gate with an arrow through it. */
 const emblem = `<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2.2" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="M4 21V10a8 8 0 0 1 16 0v11"/><path d="M8 15h8m-3-3 3 3-3 3"/></svg>`;
 
-/** An HTML document; `content` is HTML, `title` is text. `wide` is for lists. */
-export function layout(page: { title: string; content: string; wide?: boolean; footer?: string }): string {
+/** An HTML document; `content` is HTML, `title` is text. `wide` is for lists; `style` is added to the stylesheet. */
+export function layout(page: {
+  title: string;
+  content: string;
+  wide?: boolean;
+  footer?: string;
+  style?: string;
+}): string {
   const width = page.wide ? "wide" : "narrow";
   return html`<!doctype html>
 <html lang="en">
@@ -14,7 +20,7 @@ export function layout(page: { title: string; content: string; wide?: boolean; f
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
 <title>${page.title}</title>
-<style>!${stylesheet.css}</style>
+<style>!${stylesheet.css}</style>!${page.style ? html`<style>!${page.style}</style>` : ""}
 </head>
 <body>
 <header class="${width}">!${emblem}<span>MCP gateway</span></header>

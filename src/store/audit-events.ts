@@ -55,6 +55,8 @@ export const auditActions = [
   "route.created",
   "route.changed",
   "route.deleted",
+  "admin.signed_in",
+  "admin.signed_out",
   "audit.pruned",
 ] as const;
 export type AuditAction = (typeof auditActions)[number];

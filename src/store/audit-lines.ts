@@ -32,6 +32,8 @@ const messages: Readonly<Record<AuditAction, string | undefined>> = {
   "route.created": undefined,
   "route.changed": undefined,
   "route.deleted": undefined,
+  "admin.signed_in": "signed in on the admin page",
+  "admin.signed_out": "signed out of the admin page",
   "audit.pruned": "expired audit events removed",
 };
 

@@ -123,6 +123,9 @@ function expiredKinds(database: Database, at: Date): readonly Kind[] {
     before("aggregate_session", "expires_at", at),
     before("replica_message", "expires_at", at),
     before("elicitation_session", "expires_at", at),
+    before("admin_code", "expires_at", at),
+    before("admin_session", "expires_at", at),
+    before("replica", "seen_at", ago(1)),
     before("used_value", "expires_at", at),
     before("signing_key", "expires_at", at),
   ];

@@ -20,7 +20,13 @@ export function tablesOf({ bound, tables = firstTables }: MacKey): BoundTable[] 
 }
 
 /** Tables that are newer than MACs: no version has written rows without one. */
-const alwaysBound: readonly BoundTable[] = ["granted_member", "aggregate_session", "elicitation_session"];
+const alwaysBound: readonly BoundTable[] = [
+  "granted_member",
+  "aggregate_session",
+  "elicitation_session",
+  "admin_code",
+  "admin_session",
+];
 
 /** Tables whose rows carry a MAC. */
 export type BoundTable = keyof typeof boundColumns;
@@ -75,6 +81,8 @@ export const boundColumns = {
     columns: ["handle_name", "user_id", "grant_id", "route_id", "version", "expires_at"],
   },
   elicitation_session: { keys: 1, columns: ["session_name", "user_name", "expires_at"] },
+  admin_code: { keys: 1, columns: ["code_name", "session_name", "user_id", "expires_at"] },
+  admin_session: { keys: 1, columns: ["id_name", "session_name", "user_id", "created_at", "expires_at"] },
 } as const satisfies { [T in keyof Tables]?: { keys: number; columns: readonly (keyof Tables[T])[] } };
 
 /** The covered columns of a row, as read or as written. */

@@ -2,6 +2,7 @@ import { sql } from "kysely";
 import type { Logger } from "pino";
 import { withDeadline } from "../util/deadline.ts";
 import { systemReason } from "../util/unusable-setting.ts";
+import { adminSessions } from "./admin-sessions.ts";
 import { aggregateSessions } from "./aggregate-sessions.ts";
 import { auditTrail } from "./audit-batches.ts";
 import { type AuditEvent, readAuditEvents, writeAuditEvent } from "./audit-events.ts";
@@ -34,6 +35,7 @@ import { serverIndexes } from "./postgres/build-indexes.ts";
 import { listenPostgres } from "./postgres/listener.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
 import { replicaMessages } from "./replica-messages.ts";
+import { replicas } from "./replicas.ts";
 import { rowMacs } from "./row-macs.ts";
 import { type SignInSession, signInSessions } from "./sign-in-sessions.ts";
 import { signingKeys } from "./signing-keys.ts";
@@ -109,6 +111,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     grantedMembers: grantedMembers(database, macs),
     browserSessions: browserSessions(database, macs),
     signInSessions: signInSessions(database, encryptor, macs, options.migratePerson),
+    adminSessions: adminSessions(database, macs),
+    replicas: replicas(database),
     signingKeys: keys,
     storedRoutes: storedRoutes(database, encryptor, macs, (id, error) =>
       logger.error(

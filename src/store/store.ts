@@ -1,3 +1,4 @@
+import type { AdminSessions } from "./admin-sessions.ts";
 import type { AggregateSessions } from "./aggregate-sessions.ts";
 import type { AuditTrail } from "./audit-batches.ts";
 import type { AuditEvent, AuditFilter, RecordedAuditEvent } from "./audit-events.ts";
@@ -17,6 +18,7 @@ import type { UsedValues } from "./one-time-values.ts";
 import type { OrphanedUpstreams } from "./orphaned-upstreams.ts";
 import type { PendingAuthorizations } from "./pending-authorizations.ts";
 import type { ReplicaMessages } from "./replica-messages.ts";
+import type { Replicas } from "./replicas.ts";
 import type { SignInSessions } from "./sign-in-sessions.ts";
 import type { SigningKey, SigningKeys } from "./signing-keys.ts";
 import type { StoredRoutes } from "./stored-routes.ts";
@@ -34,6 +36,8 @@ export interface Store {
   readonly grantedMembers: StoredGrantedMembers;
   readonly browserSessions: BrowserSessions;
   readonly signInSessions: SignInSessions;
+  readonly adminSessions: AdminSessions;
+  readonly replicas: Replicas;
   readonly signingKeys: SigningKeys;
   readonly storedRoutes: StoredRoutes;
   readonly aggregateSessions: AggregateSessions;

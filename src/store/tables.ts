@@ -177,6 +177,25 @@ export interface Tables {
     user_name: string;
     expires_at: Date;
   };
+  admin_code: Bound & {
+    code_name: string;
+    session_name: string;
+    user_id: string;
+    expires_at: Date;
+  };
+  admin_session: Bound & {
+    id_name: string;
+    session_name: string;
+    user_id: string;
+    created_at: Date;
+    expires_at: Date;
+  };
+  replica: {
+    name: string;
+    version: string;
+    started_at: Date;
+    seen_at: Date;
+  };
   used_value: {
     kind: string;
     name: string;

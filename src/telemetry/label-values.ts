@@ -24,6 +24,7 @@ export const labelValues = {
   },
   limits_reached_total: {
     limit: [
+      ...["admin_code_attempts", "admin_codes"],
       ...["aggregated_list_bytes", "aggregated_requests_per_session", "aggregated_requests_per_user"],
       ...["aggregated_sessions_per_user", "aggregation_notifications", "aggregation_parked_calls"],
       ...[

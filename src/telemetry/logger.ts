@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import { boundedCache } from "../util/bounded-cache.ts";
+import type { RecentProblems } from "./recent-problems.ts";
 
 const minuteMs = 60_000;
 /** Messages are few, but some contain an untrusted host name. */
@@ -68,6 +69,8 @@ const secretFields = [
 const errorCode = /^(?:[a-z]{2,24}(?:_[a-z]{1,24}){0,5}|[A-Z]{2,24}(?:_[A-Z0-9]{1,24}){0,5})$/;
 
 const info = 30;
+const warn = 40;
+const error = 50;
 
 /** In the fields of a line whose number is limited although its user is known, by this cause: an outage affects all users at once. */
 export const limitedBy = Symbol("limited by");
@@ -89,6 +92,8 @@ export function createLogger(options: {
   destination?: DestinationStream;
   linesPerMinute?: () => number;
   onDrop?: () => void;
+  /** Gets every warning and error. */
+  problems?: Pick<RecentProblems, "add">;
   /** In every line: which of several workers writes it. */
   worker?: number;
 }): Logger {
@@ -108,6 +113,7 @@ export function createLogger(options: {
           const cause = isObject && limitedBy in fields ? (fields[limitedBy] as LineCause) : undefined;
           const known = cause === undefined && isObject && "userId" in fields && fields.userId;
           const text = typeof message === "string" ? message : typeof fields === "string" ? fields : "";
+          if (level >= warn) options.problems?.add(level >= error ? "error" : "warning", text, fields);
           if (
             level < info ||
             known ||

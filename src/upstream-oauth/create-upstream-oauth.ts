@@ -11,7 +11,7 @@ import { clientMetadataDocument } from "./client-metadata.ts";
 import { createClients } from "./clients.ts";
 import { Discovery } from "./discovery.ts";
 import { doctor } from "./doctor.ts";
-import { UpstreamOAuthError } from "./errors.ts";
+import { requireCredential, UpstreamOAuthError, withoutCredential } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
 import { createMetadataCache, failureMs } from "./metadata-cache.ts";
 import { obtainNonInteractive } from "./non-interactive/non-interactive.ts";
@@ -29,23 +29,10 @@ const neededTtlMs = 600_000;
 /** The same for an inconclusive probe, ms. Until then, calls go to the upstream without a token. */
 const unknownTtlMs = 30_000;
 
-/** Without the secret, an authorization server would reject the client, and some end its tokens then. */
-const withoutCredential = { retryAfterSeconds: 60, reason: "credential_missing" } as const;
-
-/** @throws UpstreamOAuthError `credential_missing` */
-function requireCredential({ id, missingSecrets }: Route): void {
-  if (missingSecrets)
-    throw new UpstreamOAuthError(
-      "credential_missing",
-      `the credential of route ${id} is missing: set ${missingSecrets.join(", ")}`,
-    );
-}
-
 /** Whether a token's client needs a secret that is missing. A missing header must not keep a token from being revoked. */
-function usesMissingSecret({ mcp, missingSecrets = [] }: Route, { clientId }: UpstreamToken): boolean {
-  const auth = mcp.kind === "server" ? mcp.auth : undefined;
-  const configured = auth !== undefined && "clientId" in auth && auth.clientId === clientId;
-  return configured && missingSecrets.some((path) => /\.(client_secret|private_key)$/.test(path));
+function usesMissingSecret({ mcp, clientSecretMissing }: Route, { clientId }: UpstreamToken): boolean {
+  if (!clientSecretMissing || mcp.kind !== "server") return false;
+  return "clientId" in mcp.auth && mcp.auth.clientId === clientId;
 }
 
 /** The OAuth client of upstreams' authorization servers: wires the parts of this module and logs each failure once. */
@@ -168,7 +155,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     async refresh(token, route) {
-      if (route.missingSecrets) return { kind: "unavailable", ...withoutCredential };
+      if (route.missingSecrets) return withoutCredential;
       const { error, ...outcome } = await refresh(parts, token, route);
       if (error) failed("refresh", error, { userId: token.userId, route: route.id });
       else if (outcome.kind === "refreshed") succeeded("refresh");
@@ -178,7 +165,7 @@ export function createUpstreamOAuth(deps: UpstreamOAuthDeps): UpstreamOAuth {
     },
 
     async grant(route, subject) {
-      if (route.missingSecrets) return { kind: "unavailable", ...withoutCredential };
+      if (route.missingSecrets) return withoutCredential;
       try {
         const token = await obtainNonInteractive(parts, route, subject);
         succeeded("obtain");

@@ -14,7 +14,7 @@ import { clientAuth, configuredClient } from "./client-authentication.ts";
 import { clientUrls, documentClientId, publishedClientUrls } from "./client-metadata.ts";
 import { notesOf } from "./client-registration.ts";
 import type { Discovery } from "./discovery.ts";
-import { UpstreamOAuthError } from "./errors.ts";
+import { requireCredential, UpstreamOAuthError } from "./errors.ts";
 import type { FailureCode } from "./failures.ts";
 import { checkIssuer, checkNamedIssuer } from "./issuer-ownership.ts";
 import { grantOf } from "./non-interactive/non-interactive.ts";
@@ -71,11 +71,7 @@ function inWords({ needed, issuer }: Found, route: Route): string {
 
 async function examine(deps: DoctorDeps, route: Route, onStep: OnStep): Promise<Found> {
   const auth = upstreamAuth(route);
-  if (route.missingSecrets)
-    throw new UpstreamOAuthError(
-      "credential_missing",
-      `the route's credential is missing: set ${route.missingSecrets.join(", ")}`,
-    );
+  requireCredential(route);
   switch (auth?.mode) {
     case undefined:
       return { ok: true, needed: false, scopes: [] };

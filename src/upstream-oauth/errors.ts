@@ -1,4 +1,5 @@
 import { SafeFetchError } from "../egress/errors.ts";
+import type { Route } from "../model/route.ts";
 import {
   errorWord,
   type FailureCode,
@@ -123,4 +124,24 @@ export class UpstreamOAuthError extends Error {
       retryAfterSeconds: this.retryAfterSeconds,
     };
   }
+}
+
+/**
+ * The result while a secret of the route is missing. Nothing is sent without it, and no token is renewed: an authorization server would reject
+ * the client, and some end its tokens then.
+ */
+export const withoutCredential = {
+  kind: "unavailable",
+  retryAfterSeconds: 60,
+  reason: "credential_missing",
+  fault: "credential_missing",
+} as const;
+
+/** @throws UpstreamOAuthError `credential_missing` if an administrator has cleared a secret of the route */
+export function requireCredential({ id, missingSecrets }: Route): void {
+  if (missingSecrets)
+    throw new UpstreamOAuthError(
+      withoutCredential.reason,
+      `the credential of route ${id} is missing: set ${missingSecrets.join(", ")}`,
+    );
 }

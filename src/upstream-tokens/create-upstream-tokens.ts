@@ -9,6 +9,7 @@ import {
   servesEndpoint,
   upstreamConnection,
 } from "../upstream-oauth/endpoint-connection.ts";
+import { withoutCredential } from "../upstream-oauth/errors.ts";
 import { readFailureCode } from "../upstream-oauth/failures.ts";
 import type { Revocation, TokenSubject } from "../upstream-oauth/upstream-oauth.ts";
 import { startRefreshingAhead } from "./background-refresh.ts";
@@ -39,7 +40,6 @@ import {
   type UpstreamRejection,
   type UpstreamTokens,
   type UpstreamTokensDeps,
-  withoutCredential,
 } from "./upstream-tokens.ts";
 import { createUsage, type Usage } from "./usage.ts";
 import { UpstreamVerification } from "./verification.ts";

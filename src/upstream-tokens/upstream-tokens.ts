@@ -53,14 +53,6 @@ export function staticCredential(route: Route): Ready | undefined {
   return credential;
 }
 
-/** The result while the route's own credential is missing. Nothing is sent without it, and no token is renewed. */
-export const withoutCredential: Credential = {
-  kind: "unavailable",
-  retryAfterSeconds: 60,
-  reason: "credential_missing",
-  fault: "credential_missing",
-};
-
 export function missing(scopes: readonly string[], reason: string): Extract<Credential, { kind: "missing" }> {
   return { kind: "missing", scopes, reason };
 }

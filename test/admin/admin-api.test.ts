@@ -16,7 +16,7 @@ import {
   scriptedServer,
 } from "../upstream-oauth/scripted-server.ts";
 import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
-import { startAdmin } from "./start-admin.ts";
+import { type AdminAnswer, startAdmin } from "./start-admin.ts";
 
 let stack: Awaited<ReturnType<typeof startAdmin>>;
 let authorizationServer: UpstreamAuthorizationServer;
@@ -66,6 +66,30 @@ describe("admin API: authentication", () => {
     expect((await call("PATCH", "/routes/seen", {}, as)).status).toBe(403);
     expect((await call("DELETE", "/routes/seen", undefined, as)).status).toBe(403);
     expect((await call("GET", "/audit", undefined, as)).status).toBe(403);
+  });
+
+  it("shows viewers enabled routes only", async () => {
+    await call("POST", "/routes", open("hidden", { enabled: false }));
+    const as = { token: stack.tokens.viewer };
+    const ids = ({ body }: AdminAnswer) => (body.routes as { id: string }[]).map(({ id }) => id);
+    expect(ids(await call("GET", "/routes"))).toContain("hidden");
+    expect(ids(await call("GET", "/routes", undefined, as))).toContain("in-file");
+    expect(ids(await call("GET", "/routes", undefined, as))).not.toContain("hidden");
+    expect((await call("GET", "/routes/hidden", undefined, as)).status).toBe(404);
+  });
+
+  it("records in the audit trail whose token created, changed and deleted a route", async () => {
+    const byName = { token: stack.tokens.named };
+    await call("POST", "/routes", open("owned"));
+    await call("PATCH", "/routes/owned", { name: "Owned" }, byName);
+    await call("DELETE", "/routes/owned", undefined, byName);
+    const { text } = await call("GET", "/audit?route_id=owned&until=2100-01-01T00:00:00Z");
+    const events = text.trim().split("\n");
+    expect(events.map((line) => JSON.parse(line)).map(({ action, actor }) => [action, actor])).toEqual([
+      ["route.created", "token:admin_tokens[0]"],
+      ["route.changed", "token:pipeline"],
+      ["route.deleted", "token:pipeline"],
+    ]);
   });
 });
 

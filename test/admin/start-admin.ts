@@ -29,7 +29,8 @@ export interface AdminReplica {
 export async function startAdmin(options: { replicas?: number; settings?: object } = {}) {
   const folder = await mkdtemp(join(tmpdir(), "admin-"));
   const database = await createTestDatabase();
-  const tokens = { admin: randomBytes(32).toString("hex"), viewer: randomBytes(32).toString("hex") };
+  const [admin, named, viewer] = [randomToken(), randomToken(), randomToken()];
+  const tokens = { admin, named, viewer };
   const file = join(folder, "routes.yaml");
   const anyPort = "127.0.0.1:0";
   const config = {
@@ -37,7 +38,7 @@ export async function startAdmin(options: { replicas?: number; settings?: object
     listen: { grpc: anyPort, http: anyPort, admin: anyPort, grpc_authentication: "none" },
     sign_in: { providers: [{ issuer: "https://id.test", client_id: "c" }] },
     upstream_oauth: { allowed_private_hosts: ["127.0.0.1"], timeout: "3s" },
-    admin_api: { admin_tokens: [tokens.admin], viewer_tokens: [tokens.viewer] },
+    admin_api: { admin_tokens: [admin, { name: "pipeline", token: named }], viewer_tokens: [viewer] },
     policy: { allow: { or: [{ accept: true }] } },
     routes: [{ id: "in-file", from: "https://file.test", to: "http://127.0.0.1:1/mcp", mcp: { server: {} } }],
     log: { level: "error" },
@@ -84,4 +85,8 @@ export async function startAdmin(options: { replicas?: number; settings?: object
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+function randomToken(): string {
+  return randomBytes(32).toString("hex");
 }

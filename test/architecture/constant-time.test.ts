@@ -1,7 +1,7 @@
 import crypto from "node:crypto";
 import { syncBuiltinESMExports } from "node:module";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { adminRole } from "../../src/admin/access.ts";
+import { tokenActor } from "../../src/admin/access.ts";
 import { registeredApp } from "../authorization-server/mcp-app.ts";
 import {
   type AuthorizationServerStack,
@@ -59,7 +59,8 @@ test.each([
   [`Bearer ${"b".repeat(32)}`, undefined],
   [`Bearer ${"a".repeat(32)}`, "admin"],
 ])("the admin API compares %j with every token, in constant time", (authorization, role) => {
-  const tokens = { adminTokens: ["a".repeat(32), "c".repeat(32)], viewerTokens: ["d".repeat(32)] };
-  expect(adminRole(authorization, tokens)).toBe(role);
+  const named = (...names: string[]) => names.map((name) => ({ name, token: name.repeat(32) }));
+  const tokens = { adminTokens: named("a", "c"), viewerTokens: named("d") };
+  expect(tokenActor(authorization, tokens)?.role).toBe(role);
   expect(compared).toBe(3);
 });

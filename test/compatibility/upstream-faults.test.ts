@@ -1,6 +1,6 @@
 import { parse } from "node-html-parser";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { doctor } from "../../src/cli/doctor.ts";
+import { doctorReport } from "../../src/upstream-oauth/doctor-report.ts";
 import { type McpApp, onTheWeb, registeredApp } from "../authorization-server/mcp-app.ts";
 import {
   type AuthorizationServerStack,
@@ -186,7 +186,7 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       if (!flow) expect(await connectInPortal()).toBe(`Files was not connected: ${row.words} (${code}).`);
 
       let output = "";
-      const report = await doctor(route(), {
+      const report = await doctorReport(route(), {
         discover: stack.upstreamOAuth.discover,
         redirectUri: "https://mcp.test/callback",
         write: (text) => {
@@ -256,13 +256,13 @@ describe("a fault of an upstream, or of its configuration, is reported as such",
       redirectUri: "https://mcp.test/callback",
       write,
     };
-    expect((await doctor(route(), deps)).usable).toBe(true);
+    expect((await doctorReport(route(), deps)).usable).toBe(true);
     expect(output.replace(/\s+/g, " ")).toContain("mcp.server.resource: exact rejects that");
     expect(output).not.toContain("Nothing to do");
     // Nor is unusable metadata that a challenge names, if the well-known URLs have it.
     upstream.on("/mcp", { status: 401, headers: { "www-authenticate": 'Bearer resource_metadata="/gone"' } });
     output = "";
-    expect((await doctor(route(), deps)).usable).toBe(true);
+    expect((await doctorReport(route(), deps)).usable).toBe(true);
     expect(output.replace(/\s+/g, " ")).toContain("that the server's challenge names is not usable");
   });
 });

@@ -3,6 +3,7 @@ import { secretPaths } from "../../src/admin/route-settings.ts";
 import { createRouteTable, type RouteTable } from "../../src/config/route-table.ts";
 import { buildStoredRoutes } from "../../src/config/stored-routes.ts";
 import { createCurrentPolicies } from "../../src/policy/route-policy.ts";
+import { upstreamToken } from "../store/samples.ts";
 import { issuer, startChecks } from "./start-checks.ts";
 
 const url = "https://as.test/token";
@@ -83,6 +84,31 @@ routes: []
     expect(await upstreamOAuth.grant(route, { userId: "idp/alice" })).toMatchObject({
       ...{ kind: "unavailable", reason: "credential_missing" },
     });
+  });
+
+  it("does not revoke a token at its authorization server without the client's secret", async () => {
+    const revoked = async (entry: Record<string, unknown>, clientId = "c") => {
+      const [route] = (await ask(entry)).built.config.routes;
+      if (!route) throw new Error("no route");
+      const { revocationEndpoint: _none, ...sample } = upstreamToken({ routeId: "r", clientId });
+      const token = { ...sample, version: 1, connectedAt: new Date(), updatedAt: new Date() };
+      return checks.upstreamOAuth.revoke(token, route);
+    };
+    const rejected = { revoked: false, reason: "credential_missing" };
+    // A token without a revocation endpoint: what fails for another reason would have been sent.
+    const sent = { revoked: false, reason: "it has no revocation endpoint" };
+    const clients = paths.filter((path) => /\.(client_secret|private_key)$/.test(path));
+    expect(clients).toHaveLength(10);
+    for (const path of clients) expect(await revoked(entryWithout(path)), path).toMatchObject(rejected);
+    const [anyClient = ""] = clients;
+    expect(await revoked(entryWithout(anyClient), "earlier")).toMatchObject(sent);
+    const header = {
+      ...{ from: "https://mcp.test", to: "http://u.internal" },
+      mcp: {
+        server: { upstream_oauth2: { endpoint, ...client }, request_headers: { set: { client_secret: "" } } },
+      },
+    };
+    expect(await revoked(header)).toMatchObject(sent);
   });
 
   it("is served again when it is set", async () => {

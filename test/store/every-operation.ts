@@ -21,6 +21,7 @@ export async function runEveryOperation(
   await authorizationServer(store);
   await serviceAccounts(store);
   await sessions(store);
+  await administrators(store);
   await configuration(store);
   await lists(store);
   await background(store, routes);
@@ -207,6 +208,19 @@ async function sessions(store: Store): Promise<void> {
   await replicaMessages.broadcast("to all");
   await received[1].promise;
   stop();
+}
+
+async function administrators({ adminSessions, replicas }: Store): Promise<void> {
+  const ofBrowser = { sessionName: "browser", userId, expiresAt: inSeconds(600) };
+  await adminSessions.addCode({ code: "code", ...ofBrowser });
+  await adminSessions.takeCode("code");
+  await adminSessions.create({ id: "former", ...ofBrowser }, audit("admin.signed_in"));
+  await adminSessions.create({ id: "id", ...ofBrowser }, audit("admin.signed_in"), "former");
+  await adminSessions.find("id");
+  await adminSessions.end("id", audit("admin.signed_out"));
+  await replicas.report({ name: "host:1", version: "1.0.0", startedAt: new Date() });
+  await replicas.list();
+  await replicas.remove("host:1");
 }
 
 async function configuration(store: Store): Promise<void> {

@@ -80,6 +80,10 @@ describeStore("bounded tables", (store) => {
 
     expect(await store().usedValues.take("logout_token", "j", inSeconds(60))).toBe(true);
     await store().elicitationSessions.record({ ...connection, sessionId: "s" });
+    const ofBrowser = { sessionName: "browser", userId: connection.userId, expiresAt: inSeconds(60) };
+    await store().adminSessions.addCode({ code: "code", ...ofBrowser });
+    await store().adminSessions.create({ id: "id", ...ofBrowser }, { action: "admin.signed_in" });
+    await store().replicas.report({ name: "host:1", version: "1.0.0", startedAt: new Date() });
 
     const { userId } = connection;
     await store().aggregateSessions.create(
@@ -104,6 +108,9 @@ describeStore("bounded tables", (store) => {
       aggregate_session: 1,
       replica_message: 1,
       elicitation_session: 1,
+      admin_code: 1,
+      admin_session: 1,
+      replica: 1,
       used_value: 1,
     });
     const left = await store().upstreamTokens.listForUser(connection.userId);

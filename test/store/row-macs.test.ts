@@ -93,6 +93,9 @@ async function fill(): Promise<void> {
     10,
   );
   await store.elicitationSessions.record({ userId, routeId, sessionId: "s" });
+  const ofBrowser = { sessionName: "b", userId, expiresAt: inSeconds(600) };
+  await store.adminSessions.addCode({ code: "code", ...ofBrowser });
+  await store.adminSessions.create({ id: "id", ...ofBrowser }, audit("admin.signed_in"));
 }
 
 /** What is read of each table; undefined if the row counts as absent. */
@@ -117,6 +120,13 @@ const reads = {
   aggregate_session: () => store.aggregateSessions.find("session", "store"),
   elicitation_session: async () =>
     (await store.elicitationSessions.has({ userId, routeId, sessionId: "s" })) || undefined,
+  // Using a code deletes it.
+  async admin_code() {
+    const found = await store.adminSessions.takeCode("code");
+    if (found) await store.adminSessions.addCode({ code: "code", ...found });
+    return found;
+  },
+  admin_session: () => store.adminSessions.find("id"),
 } as const;
 type Table = keyof typeof reads;
 
@@ -163,6 +173,11 @@ const tampered: readonly (readonly [Table, string])[] = [
   ["aggregate_session", "expires_at = now() + interval '1 year'"],
   ["elicitation_session", "expires_at = now() + interval '1 year'"],
   ["elicitation_session", "user_name = 'another'"],
+  ["admin_code", "user_id = 'company/bob'"],
+  ["admin_code", "session_name = 'another'"],
+  ["admin_session", "user_id = 'company/bob'"],
+  ["admin_session", "session_name = 'another'"],
+  ["admin_session", "expires_at = now() + interval '1 year'"],
 ];
 
 describe("an attacker with write access to the database forges a row", () => {

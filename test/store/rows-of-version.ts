@@ -178,6 +178,18 @@ const brought: Readonly<Record<string, (encrypt: Encryption["encrypt"]) => Promi
   ],
   // Only new columns.
   "0019_audit_actor": async () => [],
+  "0021_admin_page": async (): Promise<WrittenRow[]> => {
+    const of = { session_name: hashedHandle("browser session"), user_id: connection.userId };
+    const at = new Date();
+    return [
+      { table: "admin_code", values: { code_name: hashedHandle("code"), ...of, expires_at: later } },
+      {
+        table: "admin_session",
+        values: { id_name: hashedHandle("id"), ...of, created_at: at, expires_at: later },
+      },
+      { table: "replica", values: { name: "host:1", version: "1.0.0", started_at: at, seen_at: at } },
+    ];
+  },
   "0020_stored_route_discovery": async () => [],
   "0022_audit_record": async (): Promise<WrittenRow[]> => [
     {

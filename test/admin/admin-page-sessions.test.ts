@@ -1,0 +1,190 @@
+import { randomBytes } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { request as plainRequest } from "node:http";
+import { request as tlsRequest } from "node:https";
+import { networkInterfaces } from "node:os";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parse, stringify } from "yaml";
+import { newCode } from "../../src/admin/page/one-time-code.ts";
+import { type CommandContext, withStore } from "../../src/cli/command.ts";
+import { hashedHandle } from "../../src/store/hashed-handle.ts";
+import { certificates } from "../support/certificates.ts";
+import { startAdmin } from "./start-admin.ts";
+
+type Stack = Awaited<ReturnType<typeof startAdmin>>;
+
+const anyPort = "127.0.0.1:0";
+const listen = { grpc: anyPort, http: anyPort, admin: "0.0.0.0:0", grpc_authentication: "none" };
+const access = { admins: { allow: { or: [{ groups: { has: "platform" } }] } } };
+const settings = { listen, admin_api: access };
+
+/** The first address of this machine that is not loopback: how a peer on the network reaches it. */
+const networkAddress = Object.values(networkInterfaces())
+  .flatMap((addresses) => addresses ?? [])
+  .find(({ internal, family }) => !internal && family === "IPv4")?.address;
+
+interface Answer {
+  readonly status: number;
+  readonly cookie: string;
+  readonly text: string;
+}
+function send(
+  url: string,
+  options: { ca?: string; cookie?: string; form?: Record<string, string>; host?: string } = {},
+): Promise<Answer> {
+  const target = new URL(url);
+  const { ca, cookie, form, host = target.host } = options;
+  const body = form && new URLSearchParams(form).toString();
+  const headers = {
+    host,
+    ...(cookie && { cookie }),
+    ...(body && {
+      origin: `${target.protocol}//${host}`,
+      "content-type": "application/x-www-form-urlencoded",
+      "content-length": String(body.length),
+    }),
+  };
+  return new Promise((resolve, reject) => {
+    const make = ca === undefined ? plainRequest : tlsRequest;
+    const sent = make(url, { method: body ? "POST" : "GET", headers, ...(ca && { ca }) }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          cookie: [response.headers["set-cookie"] ?? []].flat().join(),
+          text: Buffer.concat(chunks).toString(),
+        }),
+      );
+    });
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+/** Works on the store as another replica does. */
+async function inStore(stack: Stack, work: (context: CommandContext) => Promise<void>): Promise<void> {
+  const command = { file: stack.file, env: stack.env, out: () => {}, err: () => {} };
+  await withStore(command, async (context) => {
+    await work(context);
+    return 0;
+  });
+}
+
+/** Somebody who is signed in at the gateway, and a code that their browser shows. */
+async function shownCode(stack: Stack, expiresAt = new Date(Date.now() + 300_000)): Promise<string> {
+  const code = newCode();
+  await inStore(stack, async ({ store }) => {
+    const userId = "company/carol";
+    const checkedAt = new Date();
+    const person = { userId, providerId: "id.test", subject: "carol", groups: ["platform"], claims: {} };
+    await store.signInSessions.put({ ...person, tokensAt: checkedAt.getTime(), checkedAt });
+    const id = randomBytes(32).toString("base64url");
+    const inAnHour = new Date(Date.now() + 3_600_000);
+    const session = { id, host: "auth.test", userId, createdAt: checkedAt, expiresAt: inAnHour };
+    await store.browserSessions.create(session);
+    await store.adminSessions.addCode({ code, sessionName: hashedHandle(id), userId, expiresAt });
+  });
+  return code;
+}
+const portOf = (stack: Stack, index = 0) => new URL(stack.replicas[index]?.url ?? "").port;
+const cookieIn = ({ cookie }: Answer) => cookie.split(";")[0] ?? "";
+
+describe("the admin page without TLS", () => {
+  let stack: Stack;
+  let local: string;
+  beforeAll(async () => {
+    stack = await startAdmin({ replicas: 2, settings });
+    local = `http://127.0.0.1:${portOf(stack)}`;
+  });
+  afterAll(() => stack?.close());
+  const signIn = async () =>
+    cookieIn(await send(`${local}/admin/sign-in`, { form: { code: await shownCode(stack) } }));
+
+  test.skipIf(networkAddress === undefined)(
+    "answers a peer on the network with an explanation only, also under an accepted host name",
+    async () => {
+      const remote = `http://${networkAddress}:${portOf(stack)}/admin/sign-in`;
+      for (const host of ["localhost", new URL(remote).host]) {
+        const answer = await send(remote, { host });
+        expect(answer.status).toBe(403);
+        expect(answer.text).toContain("insecure_connection");
+        expect(answer.text).not.toContain("<form");
+      }
+      expect((await send(`${local}/admin/sign-in`, { host: "LOCALHOST:1234" })).status).toBe(200);
+    },
+  );
+
+  test("an expired code is rejected", async () => {
+    const code = await shownCode(stack, new Date(Date.now() - 1000));
+    expect(await send(`${local}/admin/sign-in`, { form: { code } })).toMatchObject({
+      status: 403,
+      cookie: "",
+    });
+  });
+
+  test("any replica answers for a session", async () => {
+    const cookie = await signIn();
+    const other = `http://127.0.0.1:${portOf(stack, 1)}/admin/`;
+    expect((await send(other, { cookie })).text).toContain("Administrator");
+  });
+
+  test("a person whom the provider no longer reports in the group is out at the next request", async () => {
+    const cookie = await signIn();
+    expect((await send(`${local}/admin/`, { cookie })).status).toBe(200);
+    await inStore(stack, async ({ store }) => {
+      const person = await store.signInSessions.find("company/carol");
+      if (person) await store.signInSessions.put({ ...person, groups: [] });
+    });
+    expect((await send(`${local}/admin/`, { cookie })).status).toBe(302);
+  });
+
+  test("a person whose sign-in was ended is out at the next request", async () => {
+    const cookie = await signIn();
+    await inStore(stack, ({ store }) => store.browserSessions.endForUser("company/carol"));
+    expect((await send(`${local}/admin/`, { cookie })).status).toBe(302);
+  });
+
+  test("a code and a session give the role of the policy of now, not of when the code was shown", async () => {
+    const code = await shownCode(stack);
+    const cookie = await signIn();
+    const changed = { ...parse(await readFile(stack.file, "utf8")) };
+    changed.admin_api = { viewers: access.admins };
+    await writeFile(stack.file, stringify(changed));
+    for (;;) {
+      const { text } = await send(`${local}/admin/`, { cookie });
+      if (text.includes('<span class="tag plain">Viewer</span>')) break;
+    }
+    const late = cookieIn(await send(`${local}/admin/sign-in`, { form: { code } }));
+    expect((await send(`${local}/admin/`, { cookie: late })).text).toContain("Viewer</span>");
+    expect((await send(`${local}/admin/keys`, { cookie: late })).status).toBe(403);
+  });
+});
+
+describe("the admin page with listen.admin_tls", () => {
+  let files: Awaited<ReturnType<typeof certificates>>;
+  let stack: Stack;
+  beforeAll(async () => {
+    files = await certificates();
+    const { certificate, key } = files.ours.files;
+    const hosts = ["localhost"];
+    stack = await startAdmin({
+      settings: { listen: { ...listen, admin_tls: { certificate, key } }, admin_api: { ...access, hosts } },
+    });
+  });
+  afterAll(async () => {
+    await stack?.close();
+    await files?.close();
+  });
+
+  test("sets a Secure cookie with the prefix __Host-, and answers under the names of admin_api.hosts only", async () => {
+    const { ca } = files.ours;
+    const url = `https://localhost:${portOf(stack)}`;
+    expect((await send(`${url}/livez`, { ca })).status).toBe(200);
+    expect((await send(`${url}/admin/sign-in`, { ca, host: "127.0.0.1" })).text).toContain("unknown_host");
+    const { cookie } = await send(`${url}/admin/sign-in`, { ca, form: { code: await shownCode(stack) } });
+    expect(cookie).toMatch(
+      /^__Host-mcp_admin=[\w-]{43}; path=\/; expires=.*; samesite=strict; secure; httponly$/i,
+    );
+  });
+});
