@@ -38,14 +38,14 @@ export class DecryptionFailed extends Error {
   }
 }
 
-/** SQLSTATE classes that do not depend on the statement: connection, resources, operator, internal; read-only after a failover. */
-const unavailable = /^(08|53|57|58|XX|25006|40001|40P01|55P03|25P0[34])/;
+/** SQLSTATE classes that do not depend on the statement: connection, login, resources, operator, internal; read-only after a failover. */
+const unavailable = /^(08|28|3D|53|57|58|XX|25006|40001|40P01|55P03|25P0[34])/;
 const socket =
   /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|ENOSPC|EIO)/;
 /** The server's certificate could not be verified. */
 const tls = /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|^ERR_(TLS|SSL)/;
 const driver =
-  /Connection (terminated|ended)|connection timeout|timeout exceeded when trying to connect|not queryable|has been discarded|Client has encountered|pool after calling end|connection held too long|PGlite is clos|driver has already been destroyed|password authentication|does not support SSL/i;
+  /Connection (terminated|ended)|connection timeout|timeout exceeded when trying to connect|not queryable|has been discarded|Client has encountered|pool after calling end|connection held too long|PGlite is clos|driver has already been destroyed|not currently accepting connections|password authentication|does not support SSL/i;
 
 /** Whether a connection failed because of its TLS settings. */
 export function isTlsFailure(error: unknown): boolean {
