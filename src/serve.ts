@@ -176,7 +176,8 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
       accepting = false;
       grpc.setServing(false);
       clearInterval(housekeeping);
-      await stopReportingReplica();
+      // Not before draining starts: load balancers must notice at once, also while the database does not answer.
+      const unreported = stopReportingReplica();
       await Promise.all([
         grpc.drain(drainMs),
         readiness.drain(healthNoticeMs).then(() => {
@@ -186,7 +187,7 @@ export async function serve(options: ServeOptions): Promise<Sidecar> {
         xds?.close(drainMs),
       ]);
       await (adminClosed ?? admin.close(0));
-      await auditRecord.close();
+      await Promise.all([unreported, auditRecord.close()]);
       await components.close();
       storedRoutes.close();
       live.close();
