@@ -22,7 +22,8 @@ ENV NODE_ENV=production ENVOY_MCP_AUTH_CONFIG=/etc/envoy-mcp-auth/routes.yaml PA
 # Needs no writable file system: state is in Postgres. The embedded database needs a volume at database.dir.
 USER 65532:65532
 EXPOSE 50051 8080 9090
+# The private port, or the public one: with listen.admin_tls, the private one answers https only.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-  CMD ["/opt/envoy-mcp-auth/lib/node", "-e", "fetch('http://127.0.0.1:9090/readyz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["/opt/envoy-mcp-auth/lib/node", "-e", "const ready = async (port) => { if (!(await fetch('http://127.0.0.1:' + port + '/readyz')).ok) throw port; }; Promise.any([9090, 8080].map(ready)).then(() => process.exit(0), () => process.exit(1))"]
 ENTRYPOINT ["envoy-mcp-auth"]
 CMD ["serve"]

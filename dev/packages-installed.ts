@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 
@@ -30,7 +30,10 @@ function packagesInstalled(folder: string): boolean {
       isDeepStrictEqual(asked(root), asked(manifest)) &&
       Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
         const there = installed[path];
-        return there ? there.version === version && there.integrity === integrity : optional === true;
+        if (!there) return optional === true;
+        // A package that was removed by hand is still listed.
+        const exists = existsSync(join(folder, path, "package.json"));
+        return exists && there.version === version && there.integrity === integrity;
       })
     );
   } catch {

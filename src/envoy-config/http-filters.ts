@@ -25,11 +25,13 @@ export const ownBodyFilter = "envoy_mcp_auth.own_body";
 export const earlyBytes = 64 * 1024;
 /** The tool of a `tools/call`, for the access log. */
 const toolOfCall = ["params", "name"] as const;
+/** Filter state: what the client has asked for, before Envoy rewrites host and path for the upstream. */
+const requestedUrl = "envoy_mcp_auth.requested";
 /** Above any `limits.body_bytes`, so that the sidecar rejects a longer body, with a reason. Bytes. */
 export const ownBodyBytes = 64 * 1024;
 
 /**
- * The HTTP filters, in order. Headers that only the gateway may set (`x-pomerium-*`) are removed. ext_authz calls the sidecar;
+ * The HTTP filters, in order. Headers that only the gateway may set (`x-pomerium-*`) are removed, and what the client asks for is kept for the access log. ext_authz calls the sidecar;
  * routes that inspect bodies make one more call before the body. The MCP filter records method and tool for the access log, after
  * ext_authz, so that bodies are only parsed for authenticated callers. The challenge filter sees the upstream's response before
  * ext_authz adds its headers, because responses pass the filters in reverse order.
@@ -53,6 +55,22 @@ export function httpFilters(config: Config): Json[] {
           // Trailers are not checked, and some servers treat them as headers.
           request_trailers_mutations: [{ remove_on_match: { key_matcher: { safe_regex: { regex: ".+" } } } }],
         },
+      },
+    },
+    {
+      name: "envoy_mcp_auth.requested",
+      typed_config: {
+        "@type": typeUrl("extensions.filters.http.set_filter_state.v3.Config"),
+        on_request_headers: [
+          {
+            object_key: requestedUrl,
+            factory_key: "envoy.string",
+            format_string: {
+              text_format_source: { inline_string: "%REQ(:AUTHORITY)%%PATH(NQ:PATH)%" },
+              omit_empty_values: true,
+            },
+          },
+        ],
       },
     },
     {
@@ -144,6 +162,8 @@ export function accessLog(): Json {
           request_id: "%REQ(X-REQUEST-ID)%",
           traceparent: "%REQ(TRACEPARENT)%",
           method: "%REQ(:METHOD)%",
+          // The router removes Envoy's header with the original path, so that upstreams do not see it.
+          requested: `%FILTER_STATE(${requestedUrl}:PLAIN)%`,
           authority: "%REQ(:AUTHORITY)%",
           path: "%PATH(NQ:ORIG_OR_PATH)%",
           protocol: "%PROTOCOL%",

@@ -97,7 +97,7 @@ function insideTheContainer(
 
   it("its health check passes while it is ready, and fails where nothing listens", async () => {
     const checked = (port: string | number) =>
-      runProgram(inImage(healthCheck().map((word) => word.replace(":9090/", `:${port}/`))));
+      runProgram(inImage(healthCheck().map((word) => word.replace("[9090, 8080]", `[${port}]`))));
     await checked(new URL(running().adminUrl).port);
     await expect(checked(await freePort())).rejects.toMatchObject({ code: 1 });
   });

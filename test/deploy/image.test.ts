@@ -1,16 +1,18 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { parse } from "yaml";
 import { loadConfig } from "../../src/config/load-config.ts";
 import { formatProblem } from "../../src/config/problems.ts";
 import { composeErrors } from "../support/compose-errors.ts";
 import { buildContext, copyCheckout } from "./checkout-copy.ts";
-import { execForm, parseCopy, parseDockerfile } from "./dockerfile.ts";
+import { execForm, parseCopy, parseDockerfile, type Stage } from "./dockerfile.ts";
 
 const root = join(import.meta.dirname, "../..");
 const stages = parseDockerfile(readFileSync(join(root, "Dockerfile"), "utf8"));
@@ -20,11 +22,16 @@ const copied = stages
   .map(({ text }) => parseCopy(text))
   .flatMap(({ from, sources }) => (from === undefined ? sources : []));
 
+function lastStage(): Stage {
+  const last = stages.at(-1);
+  if (!last) throw new Error("the Dockerfile is empty");
+  return last;
+}
+
 describe("the image", () => {
   it("is built in two stages; the last runs no shell, as an unprivileged user, with a health check", () => {
     expect(stages.length).toBe(2);
-    const [, last] = stages;
-    if (!last) throw new Error("no second stage");
+    const last = lastStage();
     const written = (name: string) =>
       last.instructions.filter((one) => one.name === name).map(({ text }) => text);
     expect(written("RUN")).toEqual([]);
@@ -34,6 +41,34 @@ describe("the image", () => {
     expect(execForm(last, "CMD")).toEqual(["serve"]);
     expect(execForm(last, "HEALTHCHECK").join(" ")).toContain("/readyz");
     expect(JSON.stringify(stages)).not.toMatch(/SECRET|TOKEN|PASSWORD/);
+  });
+
+  it("is healthy while either port reports readiness, such as the public one if the private one answers https only", async () => {
+    const statuses = [503, 503];
+    const ports = await Promise.all(
+      statuses.map(async (_, index) => {
+        const server = createServer((request, response) => {
+          response.statusCode = request.url === "/readyz" ? (statuses[index] ?? 500) : 404;
+          response.end();
+        });
+        await once(server.listen(0, "127.0.0.1"), "listening");
+        onTestFinished(() => void server.close());
+        return Object(server.address()).port;
+      }),
+    );
+    const [, ...args] = execForm(lastStage(), "HEALTHCHECK").map((word) =>
+      word.replace("[9090, 8080]", JSON.stringify(ports)),
+    );
+    const healthy = () =>
+      promisify(execFile)(process.execPath, args).then(
+        () => true,
+        () => false,
+      );
+    expect(await healthy()).toBe(false);
+    statuses[1] = 200;
+    expect(await healthy()).toBe(true);
+    statuses.reverse();
+    expect(await healthy()).toBe(true);
   });
 
   it("is built with the Node.js of the tests", () => {

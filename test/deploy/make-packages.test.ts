@@ -13,7 +13,7 @@ const packages = {
 const elsewhere = { "node_modules/c": { version: "3.0.0", integrity: "sha512-c", optional: true } };
 
 /** Runs the Makefile's prerequisite of every target. @returns whether it has run `npm ci` */
-function installs(given: { installed?: object; manifest?: object; node?: string }): boolean {
+function installs(given: { installed?: object; manifest?: object; node?: string; gone?: string }): boolean {
   const folder = mkdtempSync(join(tmpdir(), "make-"));
   const json = (file: string, content: object) => writeFileSync(join(folder, file), JSON.stringify(content));
   for (const file of ["Makefile", "dev/packages-installed.ts"]) cpSync(join(root, file), join(folder, file));
@@ -21,6 +21,11 @@ function installs(given: { installed?: object; manifest?: object; node?: string 
   json("package.json", { type: "module", ...(given.manifest ?? manifest) });
   json("package-lock.json", { packages: { "": manifest, ...packages, ...elsewhere } });
   if (given.installed) json("node_modules/.package-lock.json", { packages: given.installed });
+  for (const path of Object.keys(given.installed ?? {})) {
+    if (path === given.gone) continue;
+    mkdirSync(join(folder, path));
+    json(`${path}/package.json`, {});
+  }
   symlinkSync(given.node ?? process.execPath, join(folder, "node_modules/.bin/node"));
   mkdirSync(join(folder, "path"));
   writeFileSync(join(folder, "path/npm"), '#!/bin/sh\necho "$1" >> npm-has-run\n');
@@ -43,6 +48,7 @@ describe("a make target installs the npm packages", () => {
   it.each([
     ["there are none, or an installation was stopped", {}],
     ["one is missing", { installed: { "node_modules/a": packages["node_modules/a"] } }],
+    ["the folder of one was removed", { installed: packages, gone: "node_modules/b" }],
     ["one has another version", { installed: { ...packages, "node_modules/a": { version: "1.0.1" } } }],
     ["package.json asks for another version", { installed: packages, manifest: { dependencies: {} } }],
     ["the Node.js of the packages does not run", { installed: packages, node: "/nowhere" }],

@@ -17,9 +17,10 @@ afterAll(() => e2e?.close());
 async function send(
   body: string,
   authorization = `Bearer ${token}`,
+  query = "",
 ): Promise<{ status: number; id: string }> {
   const headers = { "content-type": "application/json", accept: "application/json, text/event-stream" };
-  const response = await e2e.fetch(e2e.urls.open, {
+  const response = await e2e.fetch(`${e2e.urls.open}${query}`, {
     method: "POST",
     headers: authorization === "" ? headers : { ...headers, authorization },
     body,
@@ -59,6 +60,16 @@ test("a call is logged with its user, client and tool, without arguments and wit
     { status: 401, tool: null, user: null, mcp_client: null },
   ]);
   for (const secret of [hidden, token]) expect(lines.join()).not.toContain(secret);
+});
+
+test("a line says what the client has asked for, and what the upstream got, both without the query", async () => {
+  const body = '{"jsonrpc":"2.0","id":1,"method":"tools/list"}';
+  const [line = ""] = await linesOf([await send(body, undefined, `?secret=${hidden.replaceAll(" ", "-")}`)]);
+  const { authority, path, requested } = JSON.parse(line);
+  const { host } = new URL(e2e.urls.open);
+  expect({ requested, path }).toEqual({ requested: `${host}/`, path: "/v1/tools" });
+  expect(authority).not.toBe(host);
+  expect(line).not.toContain("secret=");
 });
 
 test("a call whose name comes after many KiB of arguments, or not at all, reaches the server all the same", async () => {
