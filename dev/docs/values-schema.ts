@@ -91,6 +91,7 @@ export function valuesSchema(): object {
       serviceMonitor: strict({
         enabled: flag,
         interval: { type: "string", pattern: "^\\d+(s|m)$" },
+        tlsConfig: { type: "object" },
         labels: texts,
         annotations: texts,
         relabelings: openList,

@@ -228,9 +228,10 @@ const delayOption = (flags: string) =>
     .argParser(parseSeconds);
 
 const revokeOldOption = () =>
-  new Option("--revoke-old", "revoke the older keys and everything they have signed immediately").default(
-    false,
-  );
+  new Option(
+    "--revoke-old",
+    "revoke the older keys and everything they have signed immediately; not for audit",
+  ).default(false);
 
 /** The options of commands that list. */
 interface ListArguments {

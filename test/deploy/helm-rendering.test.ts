@@ -193,6 +193,22 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     expect(one(all, "PrometheusRule").metadata.labels).toMatchObject({ role: "alerts" });
   });
 
+  it("probes, tests and scrapes the private port over https where the routes file sets its certificate", async () => {
+    const admin_tls = { certificate: "/admin/tls.crt", key: "/admin/tls.key" };
+    const all = await render("production.yaml", {
+      config: { listen: { admin_tls } },
+      readinessProbe: { httpGet: { path: "/readyz", port: "private", scheme: "HTTP" } },
+    });
+    const [container] = podOf(all).containers;
+    expect(container.livenessProbe.httpGet).toEqual({ path: "/livez", port: "private", scheme: "HTTPS" });
+    expect(container.startupProbe.httpGet.scheme).toBe("HTTPS");
+    expect(container.readinessProbe.httpGet.scheme).toBe("HTTP");
+    expect(one(all, "Pod", "-test").spec.containers[0].args[0]).toContain("https://");
+    expect(one(all, "ServiceMonitor").spec.endpoints).toMatchObject([
+      { scheme: "https", tlsConfig: { insecureSkipVerify: true } },
+    ]);
+  });
+
   it("serves gRPC with TLS and named client certificates, in addition to the secret", async () => {
     const all = await render("deployment.yaml", {
       grpcTls: { secret: "grpc", clientNames: ["DNS:envoy.example.com"] },

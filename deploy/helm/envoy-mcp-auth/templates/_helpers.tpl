@@ -185,3 +185,17 @@ Where the current chart has created one, the other is not public because of this
 {{- else }}maxUnavailable: {{ $budget.maxUnavailable | default 1 }}
 {{- end }}
 {{- end }}
+
+{{- /* Whether the routes file sets TLS on the private port: "true" or nothing. */}}
+{{- define "envoy-mcp-auth.privateTls" -}}
+{{- if (((.Values).config).listen).admin_tls }}true{{ end }}
+{{- end }}
+
+{{- /* A probe (list of root and probe), over https where the private port has TLS; a scheme of its own wins. */}}
+{{- define "envoy-mcp-auth.probe" -}}
+{{- $probe := deepCopy (index . 1) }}
+{{- if and (include "envoy-mcp-auth.privateTls" (index . 0)) $probe.httpGet }}
+{{- $_ := set $probe "httpGet" (merge $probe.httpGet (dict "scheme" "HTTPS")) }}
+{{- end }}
+{{- toYaml $probe }}
+{{- end }}
