@@ -12,7 +12,7 @@ import { createReporter, type Reporter, reportIssues } from "./reporter.ts";
 import { parsePlace, type ReservedRoute, type UnusableReason } from "./reserved-routes.ts";
 import { routeSchema } from "./route-schema.ts";
 import { trimEntry } from "./trim-entry.ts";
-import { type ConfigPath, configSource } from "./yaml-source.ts";
+import { type ConfigPath, type ConfigSource, configSource } from "./yaml-source.ts";
 
 /** Parses a route's `from`, and Pomerium's `prefix`. Reports problems. @returns undefined if there are any */
 export function readFrom(
@@ -198,6 +198,28 @@ export interface StoredRoutesBuilt {
   readonly read: ReadonlyMap<string, Route>;
 }
 
+interface ParsedEntry {
+  readonly id: string;
+  readonly isNew: boolean;
+  readonly defaults: Config;
+  readonly route: Route | undefined;
+  readonly problems: readonly Problem[];
+}
+/** One change among thousands of routes must not parse all of them again, while checks wait. */
+const parsedEntries = new WeakMap<StoredEntry["entry"], ParsedEntry>();
+
+/** An entry as a source of positions. It is valid by itself; only a problem needs it as text, whose parsing takes most of the time. */
+function sourceOf(name: string, value: unknown): ConfigSource {
+  let source: ConfigSource | undefined;
+  return {
+    ...{ value, syntaxProblems: [] },
+    position(path, at) {
+      source ??= configSource(name, JSON.stringify(value));
+      return source.position(path, at);
+    },
+  };
+}
+
 /**
  * Adds the routes of the database to those of the file. A route that is invalid or conflicts with an earlier one is reported and
  * reserved; the others are not affected.
@@ -213,17 +235,23 @@ export function buildStoredRoutes(
     return { config, problems: new Map(), withoutCredential: new Map(), read: new Map() };
   const schemas = { new: routeSchema(literalFields()), stored: routeSchema(literalFields("former")) };
   const problems = new Map(unusableProblems({ unreadable, rejected }));
-  const parse = ({ id, entry, version }: StoredEntry) => {
-    const schema = version === undefined ? schemas.new : schemas.stored;
+  const parse = ({ id, entry, version }: StoredEntry): ParsedEntry => {
+    const known = parsedEntries.get(entry);
+    const isNew = version === undefined;
+    if (known?.id === id && known.isNew === isNew && known.defaults === config) return known;
     const written = { ...entry, id };
-    const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, JSON.stringify(written)));
-    return { reporter, route: readRoute(written, [], { schema, defaults: config }, reporter) };
+    const reporter = createReporter(`route ${id}`, sourceOf(`route ${id}`, written));
+    const schema = isNew ? schemas.new : schemas.stored;
+    const route = readRoute(written, [], { schema, defaults: config }, reporter);
+    const parsed = { id, isNew, defaults: config, route, problems: reporter.problems() };
+    parsedEntries.set(entry, parsed);
+    return parsed;
   };
   const notParsed: ReservedRoute[] = [];
   const stored = entries.flatMap((one, index) => {
-    const { route, reporter } = parse(one);
+    const { route, problems: found } = parse(one);
     if (route !== undefined) return [{ route, path: ["stored", index] }];
-    problems.set(one.id, reporter.problems());
+    problems.set(one.id, found);
     notParsed.push(reservedRoute(one, "route_invalid", undefined));
     return [];
   });

@@ -88,8 +88,12 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
+  /** What `listAll` has decrypted: a change of one route must not ask the key service about all the others. */
+  let decrypted = new Map<string, { readonly sealed: string; readonly entry: StoredRoute["entry"] }>();
   /** @throws StoreUnavailable if the key service does not answer: the entry may be readable later */
   async function decryptEntry({ id, sealed }: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
+    const known = decrypted.get(id);
+    if (known?.sealed === sealed) return known.entry;
     try {
       return await decrypt<Record<string, unknown>>(table, [id], sealed);
     } catch (error) {
@@ -108,6 +112,11 @@ export function storedRoutes(
         isAccepted: (await macs.find(table, row)) !== undefined,
         entry: await decryptEntry(row),
       })),
+    );
+    decrypted = new Map(
+      all.flatMap(({ row: { id, sealed }, entry }) =>
+        entry instanceof DecryptionFailed ? [] : [[id, { sealed, entry }]],
+      ),
     );
     const found = {
       routes: [] as StoredRoute[],

@@ -67,6 +67,7 @@ const inForce = () => live.current().config.routes.map(({ id }) => id);
 
 it("does not start without a key service that the stored routes need: they would be out of force", async () => {
   await reader.storedRoutes.list();
+  await create("second");
   answers = false;
   await expect(follow()).rejects.toThrow(StoreUnavailable);
   expect(live.current().config.reserved).toEqual([]);

@@ -40,6 +40,21 @@ describeStore("routes of the admin API", (store) => {
     });
   });
 
+  it("are decrypted again only where they were changed: each could take a request to a key service", async () => {
+    const { storedRoutes } = store();
+    const entry = async (id: string) => (await storedRoutes.list()).find((one) => one.id === id)?.entry;
+    const [one, three] = [await entry("one"), await entry("three")];
+    await storedRoutes.replace(
+      { ...route("three"), entry: { from: "https://third" } },
+      2,
+      audit("route.changed"),
+    );
+    // The same object, which also tells that there is nothing to parse.
+    expect(await entry("one")).toBe(one);
+    expect(await entry("three")).toEqual({ from: "https://third" });
+    expect(three).toEqual({ from: "https://elsewhere" });
+  });
+
   it("are deleted once", async () => {
     expect(await store().storedRoutes.delete("three", audit("route.deleted"))).toBe(true);
     expect(await store().storedRoutes.delete("three", audit("route.deleted"))).toBe(false);
@@ -49,7 +64,12 @@ describeStore("routes of the admin API", (store) => {
     const first = await store().auditEvents({ action: "route.created", limit: 1 });
     expect(first).toHaveLength(1);
     const rest = await store().auditEvents({ after: first[0]?.id, limit: 100 });
-    expect(rest.map(({ action }) => action)).toEqual(["route.created", "route.changed", "route.deleted"]);
+    expect(rest.map(({ action }) => action)).toEqual([
+      "route.created",
+      "route.changed",
+      "route.changed",
+      "route.deleted",
+    ]);
     expect(await store().auditEvents({ until: new Date(0), limit: 1 })).toEqual([]);
   });
 });
