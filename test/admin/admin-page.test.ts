@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { request } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { signingKeyPurposes } from "../../src/store/signing-keys.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browser.ts";
 
@@ -369,16 +370,20 @@ describe("the administration", () => {
     const browser = await ofAlice();
     const keys = await browser.open(`${stack.adminUrl}/admin/keys`);
     const shown = (page: Page) => page.html.match(/Signing<\/span>|Published<\/span>/g)?.length ?? 0;
-    expect(shown(keys)).toBe(4);
+    expect(shown(keys)).toBe(signingKeyPurposes.length);
     const before = (await auditOf("signing_key.rotated")).length;
     expect(await browser.submit(keys, { purpose: "assertion" })).toMatchObject({ status: 400 });
     expect(await auditOf("signing_key.rotated")).toHaveLength(before);
     const rotated = await browser.submit(keys, { purpose: "assertion", confirm: "yes" });
-    expect(shown(rotated)).toBe(5);
+    expect(shown(rotated)).toBe(signingKeyPurposes.length + 1);
     expect((await auditOf("signing_key.rotated")).at(-1)).toMatchObject({
       actor: "user:company/alice",
       detail: { purpose: "assertion" },
     });
+    // The audit trail stays verifiable: its older keys are never revoked here, whatever the form says.
+    const forged = { purpose: "audit", confirm: "yes", revoke_old: "yes", revokeOld: "true" };
+    expect(await press(browser, "keys/rotate", forged)).toMatchObject({ status: 303 });
+    expect(JSON.parse(await stack.command("audit", "keys")).keys).toHaveLength(2);
   });
 
   test("shows the replicas, with their versions", async () => {

@@ -1,4 +1,5 @@
 import { html } from "ghtml";
+import type { SigningKeyPurpose } from "../../store/signing-keys.ts";
 import { timeInWords } from "../connections-page.ts";
 import { csrfField, facts } from "./frame.ts";
 
@@ -11,7 +12,7 @@ interface Key {
   readonly state: "signing" | "published" | "verifying";
 }
 
-const words: Readonly<Record<string, readonly [title: string, text: string]>> = {
+const words: Readonly<Record<SigningKeyPurpose, readonly [title: string, text: string]>> = {
   external_token: ["External tokens", "Sign the tokens of MCP clients and service accounts."],
   assertion: ["Identity assertions", "Sign X-Pomerium-Jwt-Assertion for upstreams."],
   upstream_client: [
@@ -19,6 +20,10 @@ const words: Readonly<Record<string, readonly [title: string, text: string]>> = 
     "Authenticate the gateway at authorization servers of upstreams.",
   ],
   check_metadata: ["Check metadata", "Prove to the gateway what it has checked itself."],
+  audit: [
+    "Audit trail",
+    "Sign the checkpoints of the audit trail. Run envoy-mcp-auth audit keys again after a rotation.",
+  ],
 };
 const states = {
   signing: '<span class="tag good">Signing</span>',
@@ -27,7 +32,7 @@ const states = {
 } as const;
 
 export function keysContent(page: {
-  readonly purposes: readonly { readonly purpose: string; readonly keys: readonly Key[] }[];
+  readonly purposes: readonly { readonly purpose: SigningKeyPurpose; readonly keys: readonly Key[] }[];
   /** Ids, the newest first. */
   readonly encryptionKeys: readonly string[];
   readonly csrf: string;
@@ -35,7 +40,7 @@ export function keysContent(page: {
 }): string {
   const [newest, ...older] = page.encryptionKeys;
   const sections = page.purposes.map(({ purpose, keys }) => {
-    const [title, text] = words[purpose] ?? [purpose, ""];
+    const [title, text] = words[purpose];
     return html`<section aria-labelledby="${purpose}">
 <h2 id="${purpose}">${title}</h2>
 <p class="muted">${text}</p>
