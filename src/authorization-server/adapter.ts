@@ -27,8 +27,10 @@ export function createRecordAdapter(
     const { ctx } = Provider;
     const routeId = ctx && routeOfRequest(ctx, deps)?.id;
     const members = browserRequest.current()?.members?.map((member) => member.routeId);
-    const detail = members && { members: members.join(" ") };
-    return { action: "grant.created", userId, clientId, grantId, routeId, ...(detail && { detail }) };
+    const name = Provider.ctx?.oidc.client?.clientName;
+    const detail = { ...(name && { client_name: name }), ...(members && { members: members.join(" ") }) };
+    const some = Object.keys(detail).length > 0;
+    return { action: "grant.created", userId, clientId, grantId, routeId, ...(some && { detail }) };
   }
 
   return (model): Adapter => {
@@ -98,7 +100,12 @@ function extras(model: string, id: string): Record<string, unknown> {
       if (!request) throw new Error("an interaction can only be saved for a browser request");
       return { browser: browserBinding.set(request.ctx, purpose(id)) };
     case "Grant":
-      return { ...request?.consent, begunAt: Provider.ctx?.oidc.result?.begunAt };
+      // The name that the person has seen: a client can change its document, and a registration expires.
+      return {
+        ...request?.consent,
+        begunAt: Provider.ctx?.oidc.result?.begunAt,
+        clientName: Provider.ctx?.oidc.client?.clientName,
+      };
     default:
       return {};
   }

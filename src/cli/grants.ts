@@ -1,5 +1,5 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
-import type { GrantSummary } from "../store/authorization-server-records.ts";
+import { clientNameOf, type GrantSummary } from "../store/authorization-server-records.ts";
 import { endGrants } from "../store/end-grants.ts";
 import type { Store } from "../store/store.ts";
 import { cliActor, withStore } from "./command.ts";
@@ -13,6 +13,7 @@ const listing: Listing<Listed> = {
     ["grant", "grant_id", (one) => one.grantId],
     ["user", "user_id", (one) => one.userId],
     ["client", "client_id", (one) => one.clientId],
+    ["name", "client_name", (one) => clientNameOf(one)],
     ["granted", "granted_at", (one) => one.createdAt],
     ["last used", "last_used_at", (one) => one.lastUsedAt],
     ["members", "members", (one) => one.members],

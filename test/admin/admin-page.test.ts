@@ -338,6 +338,13 @@ describe("the administration", () => {
     const revoked = await browser.submit(connections, { upstream: upstreamIn(connections) });
     expect(revoked.html).toContain("The connection is deleted");
     const grants = await browser.open(`${stack.adminUrl}/admin/grants?user=company/bob`);
+    // What the client calls itself, which its user has seen.
+    expect(grants.html).toContain("Demo MCP client");
+    expect((await auditOf("grant.created")).at(-1)).toMatchObject({
+      detail: { client_name: "Demo MCP client" },
+    });
+    const listed = await stack.command("grants", "list", "--user", "company/bob", "--json");
+    expect(JSON.parse(listed.split("\n")[0] ?? "")).toMatchObject({ client_name: "Demo MCP client" });
     const ended = await browser.submit(grants, { grant: hiddenValue(grants, "grant") });
     expect(ended.html).toContain("The grant is revoked");
     for (const action of ["upstream_token.disconnected", "grant.revoked"])

@@ -1,4 +1,5 @@
 import { connectionsContent, grantsContent } from "../../pages/admin/access.ts";
+import { clientNameOf } from "../../store/authorization-server-records.ts";
 import { endGrants } from "../../store/end-grants.ts";
 import { AdminError } from "../access.ts";
 import {
@@ -67,7 +68,7 @@ export function addAccessPages(pages: PageRoutes, deps: AdminPageDeps): void {
     const { entries, next } = await firstPage(listing, perPage);
     const filter = { user: userId, client: clientId };
     const content = grantsContent({
-      grants: entries,
+      grants: entries.map((one) => ({ ...one, clientName: clientNameOf(one) })),
       filter: { userId, clientId },
       csrf: request.actor.csrf,
       first: after && link("/admin/grants", filter),
