@@ -22,15 +22,10 @@ export interface PolicyFacts {
 export type Verdict = 0 | 1 | 2;
 
 /**
- * Values of the claim `claim/PATH`, as strings; empty if there are none. A claim whose name contains slashes
+ * The claim `claim/PATH`, unconverted: the same object until the person's record changes. A claim whose name contains slashes
  * (`https://example.com/role`) takes precedence over nested claims. The caller's `sub`, `email`, `name` and `groups` are used
  * where the provider's claims lack them.
  */
-export function readClaim(caller: Subject, path: string): readonly string[] {
-  return claimValues(findClaim(caller, path));
-}
-
-/** The unconverted claim: the same object until the person's record changes. */
 export function findClaim(caller: Subject, path: string): unknown {
   return descend(caller.claims, path) ?? fallbackClaim(caller, path);
 }
