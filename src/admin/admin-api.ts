@@ -1,7 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
-import { queryParameter, readBody } from "../server/http/request.ts";
+import { hasNul, queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
@@ -34,6 +34,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   router.use(async (ctx, next) => {
     ctx.set("cache-control", "no-store");
     try {
+      if (hasNul(ctx)) throw new AdminError(400, "invalid_parameter", "the address contains a NUL");
       await next();
     } catch (error) {
       answerError(ctx, error, logger);
@@ -106,7 +107,8 @@ function auditFilter(ctx: Context): AuditFilter {
     const value = one(name);
     if (value === undefined) return undefined;
     const at = new Date(value);
-    if (Number.isNaN(at.getTime()))
+    // The database has no room for the years before 4713 BC, which JavaScript has.
+    if (!(at.getUTCFullYear() >= 1 && at.getUTCFullYear() <= 9999))
       throw new AdminError(400, "invalid_parameter", `${name} is not an RFC 3339 time`);
     return at;
   };

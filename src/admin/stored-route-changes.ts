@@ -16,6 +16,7 @@ import { changedFields } from "./changed-fields.ts";
 import { discoveryNeed, isDiscovered } from "./discovery-need.ts";
 import { withoutAliases } from "./field-aliases.ts";
 import { changedEntry, emptySettings, type JsonObject, newEntry, withoutSecrets } from "./route-settings.ts";
+import { checkShape } from "./settings-shape.ts";
 
 export interface StoredRouteChangesDeps {
   readonly routes: CurrentRoutes;
@@ -129,6 +130,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
   return {
     async create(actor, input) {
+      checkShape(input);
       const entry = newEntry(withoutAliases(input));
       rejectEmpty(entry);
       const { routes: others, unreadable } = await store.storedRoutes.listAll();
@@ -158,6 +160,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     },
 
     async change(actor, id, written, version) {
+      checkShape(written);
       const input = withoutAliases(written);
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);

@@ -9,6 +9,7 @@ import { untilRestart } from "./restart-keys.ts";
 import { type CurrentRoutes, createRouteTable, type RouteTable } from "./route-table.ts";
 import {
   buildStoredRoutes,
+  type ParsedEntries,
   type StoredEntry,
   type StoredRoutesBuilt,
   type UnusableRows,
@@ -159,6 +160,7 @@ export function createLiveConfig(deps: {
   let unusable: UnusableRows | undefined;
   let storedProblems: ReadonlyMap<string, readonly Problem[]> = new Map();
   let withoutCredential: ReadonlyMap<string, readonly Problem[]> = new Map();
+  let parsed: ParsedEntries | undefined;
   let table = buildTable(undefined);
   let problems = first.problems;
   let rejection: string | undefined;
@@ -225,7 +227,8 @@ export function createLiveConfig(deps: {
   }
 
   function buildTable(before: RouteTable | undefined): RouteTable {
-    const built = buildStoredRoutes(inFile, stored, unusable);
+    const built = buildStoredRoutes(inFile, stored, unusable, parsed);
+    parsed = built.parsed;
     const { config } = built;
     storedProblems = built.problems;
     withoutCredential = built.withoutCredential;
@@ -252,10 +255,11 @@ export function createLiveConfig(deps: {
     tryStoredRoutes(entries, removed) {
       const ids = new Set([...entries.map(({ id }) => id), removed]);
       const others = ({ id }: { readonly id: string }) => !ids.has(id);
-      return buildStoredRoutes(inFile, entries, {
+      const rows = {
         unreadable: unusable?.unreadable.filter(others) ?? [],
         rejected: unusable?.rejected.filter(others) ?? [],
-      });
+      };
+      return buildStoredRoutes(inFile, entries, rows, parsed);
     },
     onChange: (listener) => subscribe(changes, listener),
     onProblem: (listener) => subscribe(rejectionListeners, listener),

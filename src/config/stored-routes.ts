@@ -187,6 +187,21 @@ export interface UnusableRows {
   readonly rejected: readonly Pick<StoredEntry, "id" | "entry">[];
 }
 
+/** What parsing an entry has resulted in. */
+interface ParsedEntry {
+  /** The entry as JSON, and whether all rules held. */
+  readonly of: string;
+  readonly route: Route | undefined;
+  readonly problems: readonly Problem[];
+}
+
+/** Parsed entries by id. Parsing takes most of the time of building, and nearly all entries are as they were. */
+export interface ParsedEntries {
+  /** Of the file: an entry gets defaults from it. */
+  readonly config: Config;
+  readonly byId: ReadonlyMap<string, ParsedEntry>;
+}
+
 export interface StoredRoutesBuilt {
   /** The configuration of the file with all valid stored routes. */
   readonly config: Config;
@@ -196,6 +211,8 @@ export interface StoredRoutesBuilt {
   readonly withoutCredential: ReadonlyMap<string, readonly Problem[]>;
   /** All routes that could be parsed, by id, including conflicting ones. */
   readonly read: ReadonlyMap<string, Route>;
+  /** For the next build. */
+  readonly parsed: ParsedEntries;
 }
 
 /**
@@ -203,27 +220,42 @@ export interface StoredRoutesBuilt {
  * reserved; the others are not affected.
  *
  * @param config of the file only
+ * @param before of an earlier build: entries that have not changed since are not parsed again
  */
 export function buildStoredRoutes(
   config: Config,
   entries: readonly StoredEntry[],
   { unreadable, rejected }: UnusableRows = { unreadable: [], rejected: [] },
+  before?: ParsedEntries,
 ): StoredRoutesBuilt {
+  const byId = new Map<string, ParsedEntry>();
+  const parsed = { config, byId };
   if (entries.length + unreadable.length + rejected.length === 0)
-    return { config, problems: new Map(), withoutCredential: new Map(), read: new Map() };
-  const schemas = { new: routeSchema(literalFields()), stored: routeSchema(literalFields("former")) };
+    return { config, problems: new Map(), withoutCredential: new Map(), read: new Map(), parsed };
+  const known = before?.config === config ? before.byId : undefined;
+  const schemas = { new: cached(() => literalFields()), stored: cached(() => literalFields("former")) };
   const problems = new Map(unusableProblems({ unreadable, rejected }));
-  const parse = ({ id, entry, version }: StoredEntry) => {
-    const schema = version === undefined ? schemas.new : schemas.stored;
+  const parse = ({ id, entry, version }: StoredEntry): ParsedEntry => {
+    const rules = version === undefined ? "new" : "stored";
     const written = { ...entry, id };
-    const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, JSON.stringify(written)));
-    return { reporter, route: readRoute(written, [], { schema, defaults: config }, reporter) };
+    const json = JSON.stringify(written);
+    const of = `${rules} ${json}`;
+    const same = known?.get(id);
+    if (same?.of === of) {
+      byId.set(id, same);
+      return same;
+    }
+    const reporter = createReporter(`route ${id}`, configSource(`route ${id}`, json));
+    const route = readRoute(written, [], { schema: schemas[rules](), defaults: config }, reporter);
+    const result = { of, route, problems: route === undefined ? reporter.problems() : [] };
+    byId.set(id, result);
+    return result;
   };
   const notParsed: ReservedRoute[] = [];
   const stored = entries.flatMap((one, index) => {
-    const { route, reporter } = parse(one);
+    const { route, problems: found } = parse(one);
     if (route !== undefined) return [{ route, path: ["stored", index] }];
-    problems.set(one.id, reporter.problems());
+    problems.set(one.id, found);
     notParsed.push(reservedRoute(one, "route_invalid", undefined));
     return [];
   });
@@ -264,5 +296,15 @@ export function buildStoredRoutes(
       ),
     ),
     read: new Map(stored.map(({ route }) => [route.id, route])),
+    parsed,
+  };
+}
+
+/** The schema of these fields, made when it is needed. */
+function cached(fields: () => Parameters<typeof routeSchema>[0]): () => ReturnType<typeof routeSchema> {
+  let schema: ReturnType<typeof routeSchema> | undefined;
+  return () => {
+    schema ??= routeSchema(fields());
+    return schema;
   };
 }

@@ -15,7 +15,10 @@ export function requestedAccount(
   config: Config,
   asked: { readonly routeIds: readonly string[]; readonly ownerId?: string },
 ): RequestedAccount {
-  const found = asked.routeIds.map((id) => ({ id, route: config.routes.find((one) => one.id === id) }));
+  const found = [...new Set(asked.routeIds)].map((id) => ({
+    id,
+    route: config.routes.find((one) => one.id === id),
+  }));
   const unknown = found.filter(({ route }) => route?.mcp.kind !== "server").map(({ id }) => id);
   if (unknown.length > 0) {
     const known = config.routes.filter(({ mcp }) => mcp.kind === "server").map(({ id }) => id);

@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Context } from "koa";
 import { ownCookieName } from "../../config/cookies.ts";
 import { countPer } from "../../server/http/limits.ts";
-import { requestId } from "../../server/http/request.ts";
+import { peerAddress, requestId } from "../../server/http/request.ts";
 import type { SignIn } from "../../sign-in/sign-in.ts";
 import { hashedHandle } from "../../store/hashed-handle.ts";
 import type { Store } from "../../store/store.ts";
@@ -63,7 +63,7 @@ export function createPageSessions(deps: PageSessionsDeps): PageSessions {
   return {
     async signIn(ctx, entered) {
       // Counted first, so that concurrent requests cannot all pass.
-      if (!counts.take(ctx.req.socket.remoteAddress ?? "", attempts.max)) {
+      if (!counts.take(peerAddress(ctx.req) ?? "", attempts.max)) {
         metrics.limitsReached.inc({ limit: "admin_code_attempts" });
         return "too_many";
       }

@@ -218,12 +218,13 @@ function listedRoute(view: RouteView): ListedRoute {
 
 function matching(filter: { text?: string; state?: string; source?: string }) {
   const words = filter.text?.toLowerCase();
-  const states: Readonly<Record<string, (route: ListedRoute) => boolean>> = {
-    enabled: ({ enabled, inForce }) => enabled && inForce,
-    disabled: ({ enabled }) => !enabled,
-    not_in_force: ({ inForce }) => !inForce,
-  };
-  const inState = states[filter.state ?? ""] ?? (() => true);
+  // Not an object: `state` may be the name of one of its methods.
+  const states = new Map<string | undefined, (route: ListedRoute) => boolean>([
+    ["enabled", ({ enabled, inForce }) => enabled && inForce],
+    ["disabled", ({ enabled }) => !enabled],
+    ["not_in_force", ({ inForce }) => !inForce],
+  ]);
+  const inState = states.get(filter.state) ?? (() => true);
   return (route: ListedRoute) =>
     inState(route) &&
     (filter.source === undefined || route.source === filter.source) &&
