@@ -1,7 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
-import { hasNul, queryParameter, readBody } from "../server/http/request.ts";
+import { hasNul, isGivenUp, queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
@@ -37,7 +37,8 @@ export function createAdminApi(deps: AdminApiDeps): Router {
       if (hasNul(ctx)) throw new AdminError(400, "invalid_parameter", "the address contains a NUL");
       await next();
     } catch (error) {
-      answerError(ctx, error, logger);
+      if (isGivenUp(ctx)) logger.debug({ path: ctx.path }, "client closed the request");
+      else answerError(ctx, error, logger);
     }
   });
 
@@ -88,7 +89,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   router.delete("/routes/:id", async (ctx) => {
     const actor = actorOf(ctx, "admin");
     const id = ctx.params.id ?? "";
-    await changes.delete(actor, id);
+    await changes.delete(actor, id, versionOf(ctx.get("if-match")));
     logger.info({ route: id, actor: actor.name }, "a route was deleted");
     ctx.status = 204;
   });

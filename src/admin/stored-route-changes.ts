@@ -33,7 +33,8 @@ export interface StoredRouteChanges {
   create(actor: Actor, input: JsonObject): Promise<string>;
   /** @param version the version that the change is based on, if the caller names it */
   change(actor: Actor, id: string, input: JsonObject, version: number | undefined): Promise<void>;
-  delete(actor: Actor, id: string): Promise<void>;
+  /** @param version as for a change */
+  delete(actor: Actor, id: string, version: number | undefined): Promise<void>;
 }
 
 export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
@@ -165,8 +166,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return rejectFileRoute(id);
-      if (version !== undefined && version !== stored.version)
-        throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
+      requireVersion(stored, version);
       if (input.id !== undefined && trimmedText(input.id) !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
@@ -187,17 +187,14 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       if (outcome === "duplicate") await undo();
       if (outcome === "duplicate")
         throw new AdminError(409, "duplicate", `${route.resource} is already in use`);
-      if (outcome === "changed")
-        throw new AdminError(
-          409,
-          "version_conflict",
-          "the route was changed by another request: read it again",
-        );
+      if (outcome === "changed") throw changedMeanwhile();
       await deps.refresh();
     },
 
-    async delete(actor, id) {
+    async delete(actor, id, version) {
       const all = await store.storedRoutes.list();
+      const stored = all.find((one) => one.id === id);
+      if (stored !== undefined) requireVersion(stored, version);
       requireInForce(
         id,
         live.tryStoredRoutes(
@@ -213,7 +210,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         routeId: id,
         ...(url === undefined ? {} : { detail: { url } }),
       } as const;
-      if (!(await store.storedRoutes.delete(id, event))) return rejectFileRoute(id);
+      if (!(await store.storedRoutes.delete(id, event, version))) {
+        if (version !== undefined && stored !== undefined) throw changedMeanwhile();
+        return rejectFileRoute(id);
+      }
       await deps.refresh();
     },
   };
@@ -222,6 +222,15 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 const unprepared: { readonly discovery?: RouteDiscovery | null; undo(): Promise<void> } = {
   undo: async () => {},
 };
+
+function requireVersion(stored: StoredRoute, version: number | undefined): void {
+  if (version !== undefined && version !== stored.version)
+    throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
+}
+
+function changedMeanwhile(): AdminError {
+  return new AdminError(409, "version_conflict", "the route was changed by another request: read it again");
+}
 
 function trimmedText(value: unknown): unknown {
   return typeof value === "string" ? value.trim() : value;

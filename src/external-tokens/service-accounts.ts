@@ -144,7 +144,8 @@ export function createServiceAccounts(deps: {
       const asked =
         ownerId === undefined ? undefined : { account: userId, ownerId, expiresAt, routeIds: needingOwner };
       const granted = members.map(({ id, upstream }) => ({ routeId: id, upstream }));
-      await store.authorizationServerRecords.upsert(record, audit, asked, granted);
+      if (!(await store.authorizationServerRecords.createAlone(record, audit, asked, granted)))
+        throw new ServiceAccountExists(name);
       const createdAt = new Date(iat * 1000);
       const account = {
         name,

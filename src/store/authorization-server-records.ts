@@ -32,6 +32,8 @@ export interface AuthorizationServerRecords {
     requested?: RequestedDelegations,
     members?: readonly GrantedMember[],
   ): Promise<void>;
+  /** `upsert` of a service account's grant. False: the account has one, and nothing is stored. */
+  createAlone(...given: Parameters<AuthorizationServerRecords["upsert"]>): Promise<boolean>;
   /**
    * `upsert` of a record that depends on a person's sign-in (a grant) or on a grant (its codes and tokens). False: the sign-in or
    * grant has ended, and nothing is stored. If it ends concurrently, this record ends with it.

@@ -53,7 +53,8 @@ export interface StoredRoutes {
     version: number,
     audit: AuditEvent,
   ): Promise<"replaced" | "changed" | "duplicate">;
-  delete(id: string, audit: AuditEvent): Promise<boolean>;
+  /** @param version if given, only this one is deleted */
+  delete(id: string, audit: AuditEvent, version?: number): Promise<boolean>;
 }
 
 const table = "stored_route";
@@ -197,9 +198,11 @@ export function storedRoutes(
       });
     },
 
-    delete: (id, audit) =>
+    delete: (id, audit, version) =>
       database.write("stored_route.delete", async (tx) => {
-        const rows = await tx.deleteFrom(table).where("id", "=", id).returning("id").execute();
+        const all = tx.deleteFrom(table).where("id", "=", id);
+        const one = version === undefined ? all : all.where("version", "=", version);
+        const rows = await one.returning("id").execute();
         if (rows.length === 0) return false;
         await writeAuditEvent(tx, audit);
         await notify(tx, { table });

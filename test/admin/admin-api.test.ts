@@ -276,6 +276,8 @@ describe("admin API: routes", () => {
     await call("POST", "/routes", open("reborn"));
     const seen = { headers: { "if-match": `"${body.version}"` } };
     expect((await call("PATCH", "/routes/reborn", { name: "Old" }, seen)).status).toBe(412);
+    expect((await call("DELETE", "/routes/reborn", undefined, seen)).status).toBe(412);
+    expect((await call("GET", "/routes/reborn")).status).toBe(200);
   });
 
   it.each([

@@ -1,4 +1,8 @@
 import { randomBytes } from "node:crypto";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { audit, upstreamToken } from "../store/samples.ts";
 import { type AdminStack, inStore, shownCode } from "./page-people.ts";
@@ -120,9 +124,11 @@ describe("settings as YAML", () => {
   });
 });
 
-test("a form that was opened for a route that has been deleted does not change one that has its id now", async () => {
+test("a form that was opened for a route that has been deleted neither changes nor deletes one that has its id now", async () => {
   await api("POST", "/routes", open("again"));
-  const { text } = await send("routes/again/edit", admin);
+  const shown = await Promise.all(["", "/edit"].map((page) => send(`routes/again${page}`, admin)));
+  const text = shown[1]?.text ?? "";
+  expect(shown[0]?.text.match(/name="version"/g)).toHaveLength(2);
   await api("DELETE", "/routes/again");
   await api("POST", "/routes", open("again", { to: "http://127.0.0.1:2/mcp" }));
   const fields = Object.fromEntries(
@@ -132,6 +138,8 @@ test("a form that was opened for a route that has been deleted does not change o
     ]),
   );
   expect((await send("routes/again/edit", admin, { ...fieldsOf("again"), ...fields })).status).toBe(412);
+  expect((await send("routes/again/enabled", admin, { ...fields, enabled: "no" })).status).toBe(412);
+  expect((await send("routes/again/delete", admin, { ...fields, confirm: "yes" })).status).toBe(412);
   expect((await api("GET", "/routes/again")).body).toMatchObject({ to: ["http://127.0.0.1:2/mcp"] });
 });
 
@@ -185,6 +193,44 @@ describe("addresses and forms", () => {
     expect(made.text.match(/<dd class="mono">eyJ/g)).toHaveLength(1);
     const { text } = await api("GET", "/audit?action=service_account.created&until=2100-01-01T00:00:00Z");
     expect(text).toContain('"routes":"in-file"');
+  });
+
+  test("a form that is sent three times at once creates one service account", async () => {
+    const fields = { name: "pressed", routes: "in-file", days: "1" };
+    const made = await Promise.all(
+      [1, 2, 3].map(() => press("service-accounts", "service-accounts", fields)),
+    );
+    expect(made.map(({ status }) => status).toSorted()).toEqual([200, 400, 400]);
+    const { text } = await api("GET", "/audit?action=service_account.created&until=2100-01-01T00:00:00Z");
+    expect(text.match(/service-account\/pressed"/g)).toHaveLength(1);
+  });
+
+  test("an owner has no control characters, which terminals obey", async () => {
+    const owner = "id.test/\u001b[2Jsomebody";
+    const fields = { name: "escaping", routes: "in-file", owner, days: "1" };
+    expect((await press("service-accounts", "service-accounts", fields)).status).toBe(400);
+  });
+
+  test("a client that goes away before its form has arrived is not an error of the gateway", async () => {
+    const arrived = new Promise<IncomingMessage>((resolve) => {
+      const started = (message: unknown) => {
+        const { request } = message as { readonly request: IncomingMessage };
+        if (request.headers["x-attempt"] !== "cut off") return;
+        unsubscribe("http.server.request.start", started);
+        resolve(request);
+      };
+      subscribe("http.server.request.start", started);
+    });
+    const { hostname, port, host } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    const type = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n";
+    const headers = `host: ${host}\r\norigin: ${url}\r\nx-attempt: cut off\r\n${type}`;
+    socket.write(`POST /admin/sign-in HTTP/1.1\r\n${headers}\r\ncode=`);
+    const request = await arrived;
+    const closed = once(request, "close");
+    socket.destroy();
+    await closed.catch(() => {});
+    expect((await send("", admin)).text).not.toContain("a request to the admin page failed");
   });
 
   test("a post with another media type is rejected before it is read as a form", async () => {

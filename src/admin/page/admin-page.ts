@@ -3,7 +3,7 @@ import type { Context } from "koa";
 import { sentence } from "../../config/problems.ts";
 import { enterCodePage } from "../../pages/admin/sign-in-pages.ts";
 import { errorPage } from "../../pages/error-page.ts";
-import { hasNul, readForm, requestId } from "../../server/http/request.ts";
+import { hasNul, isGivenUp, readForm, requestId } from "../../server/http/request.ts";
 import { StoreUnavailable } from "../../store/errors.ts";
 import { AdminError, type AdminRole } from "../access.ts";
 import { addAccessPages } from "./access-pages.ts";
@@ -40,7 +40,8 @@ export function createAdminPage(deps: AdminPageDeps): Router {
         );
         fail(ctx, 403, objection.code, objection.happened, objection.remedy);
       } catch (error) {
-        answerError(ctx, error);
+        if (isGivenUp(ctx)) logger.debug({ path: ctx.path }, "client closed the request");
+        else answerError(ctx, error);
       }
     };
   const signedIn = (needed: AdminRole, handler: Handler) =>

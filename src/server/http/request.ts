@@ -35,6 +35,11 @@ export async function readForm(ctx: Context): Promise<URLSearchParams> {
   return new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
 }
 
+/** Whether the client has gone before its request was complete: nobody reads an answer. */
+export function isGivenUp({ req }: Pick<Context, "req">): boolean {
+  return req.destroyed && !req.complete;
+}
+
 /** Whether the path or a parameter has a NUL, which no text of the database can have. */
 export function hasNul({ url }: Pick<Context, "url">): boolean {
   return url.includes("%00");
