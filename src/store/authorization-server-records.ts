@@ -15,8 +15,10 @@ export interface GrantSummary {
   readonly grantId: string;
   readonly userId: string;
   readonly clientId: string;
+  /** Empty if no key decrypts it: the grant is valid all the same, and must be seen and revoked. */
   readonly payload: Record<string, unknown>;
   readonly createdAt: Date;
+  readonly expiresAt?: Date;
   /** When its client last obtained tokens. */
   readonly lastUsedAt: Date;
 }

@@ -5,6 +5,7 @@ import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { audit, upstreamToken } from "../store/samples.ts";
+import { connected } from "../support/database-pool.ts";
 import { type AdminStack, inStore, shownCode } from "./page-people.ts";
 import { startAdmin } from "./start-admin.ts";
 
@@ -240,6 +241,34 @@ describe("addresses and forms", () => {
       expect(response.status, type).toBe(415);
     }
     expect((await send("", admin)).status).toBe(200);
+  });
+});
+
+describe("with write access to the database", () => {
+  const database = (text: string) => connected(stack.env.DATABASE_URL, (client) => client.query(text));
+  const make = (name: string) =>
+    press("service-accounts", "service-accounts", { name, routes: "in-file", days: "1" });
+
+  test("a grant is not protected from revocation by damage to its content", async () => {
+    await make("damaged");
+    await database(`update authorization_server_record set sealed = 'e30.a.b.c.d'
+      where model = 'Grant' and user_id = 'service-account/damaged'`);
+    for (const path of ["grants", "service-accounts"])
+      expect((await send(path, admin)).text, path).toContain("damaged");
+    expect((await make("damaged")).text).toContain("already exists");
+    expect((await press("grants", "service-accounts/revoke", { name: "damaged" })).status).toBe(303);
+    expect((await send("grants", admin)).text).not.toContain("damaged");
+  });
+
+  test("forged rows do not hide the grants after them", async () => {
+    await make("hidden");
+    await database(`insert into authorization_server_record
+      (model, id_name, sealed, key_id, grant_id, user_id, client_id, expires_at)
+      select 'Grant', 'forged' || n, 'x', 'k', 'g' || n, '', 'service-account', now() + interval '1 day'
+      from generate_series(1, 501) n`);
+    for (const path of ["grants", "service-accounts"])
+      expect((await send(path, admin)).text, path).toContain("hidden");
+    await database("delete from authorization_server_record where id_name like 'forged%'");
   });
 });
 
