@@ -261,13 +261,13 @@ describe("with write access to the database", () => {
   });
 
   test("forged rows do not hide the grants after them", async () => {
-    await make("hidden");
+    await make("concealed");
     await database(`insert into authorization_server_record
       (model, id_name, sealed, key_id, grant_id, user_id, client_id, expires_at)
       select 'Grant', 'forged' || n, 'x', 'k', 'g' || n, '', 'service-account', now() + interval '1 day'
       from generate_series(1, 501) n`);
     for (const path of ["grants", "service-accounts"])
-      expect((await send(path, admin)).text, path).toContain("hidden");
+      expect((await send(path, admin)).text, path).toContain("concealed");
     await database("delete from authorization_server_record where id_name like 'forged%'");
   });
 });

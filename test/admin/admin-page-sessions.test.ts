@@ -176,6 +176,20 @@ describe("the admin page without TLS", () => {
   });
 });
 
+test("on a port for IPv6 and IPv4, the page knows loopback in both, and a peer on the network in neither", async () => {
+  const stack = await startAdmin({ settings: { ...settings, listen: { ...listen, admin: "[::]:0" } } });
+  try {
+    const statusOf = async (address: string) => {
+      const url = `http://${address}:${portOf(stack)}/admin/sign-in`;
+      return (await send(url, { host: "localhost" })).status;
+    };
+    expect([await statusOf("127.0.0.1"), await statusOf("[::1]")]).toEqual([200, 200]);
+    if (networkAddress !== undefined) expect(await statusOf(networkAddress)).toBe(403);
+  } finally {
+    await stack.close();
+  }
+});
+
 describe("the admin page with listen.admin_tls", () => {
   let files: Awaited<ReturnType<typeof certificates>>;
   let stack: AdminStack;
