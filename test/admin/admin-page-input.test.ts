@@ -4,6 +4,8 @@ import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runEndAccess } from "../../src/cli/end-access.ts";
+import { runServiceAccounts } from "../../src/cli/service-accounts.ts";
 import { audit, upstreamToken } from "../store/samples.ts";
 import { connected } from "../support/database-pool.ts";
 import { type AdminStack, inStore, shownCode } from "./page-people.ts";
@@ -258,6 +260,23 @@ describe("with write access to the database", () => {
     expect((await make("damaged")).text).toContain("already exists");
     expect((await press("grants", "service-accounts/revoke", { name: "damaged" })).status).toBe(303);
     expect((await send("grants", admin)).text).not.toContain("damaged");
+  });
+
+  test("nor does damage to grants and signing keys prevent that all access is ended", async () => {
+    const made = await startAdmin();
+    try {
+      const command = { file: made.file, env: made.env, out: () => {}, err: () => {} };
+      const drained = async () => true;
+      const account = { kind: "create", name: "kept", routeIds: ["in-file"], lifetime: 60 } as const;
+      await runServiceAccounts(account, { ...command, drained });
+      await connected(made.env.DATABASE_URL, (client) =>
+        client.query(`update authorization_server_record set sealed = 'e30.a.b.c.d' where model = 'Grant';
+          update signing_key set sealed = 'e30.a.b.c.d' where purpose in ('external_token', 'assertion')`),
+      );
+      expect(await runEndAccess({ ...command, reason: "restored" })).toBe(0);
+    } finally {
+      await made.close();
+    }
   });
 
   test("forged rows do not hide the grants after them", async () => {

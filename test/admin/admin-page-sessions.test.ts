@@ -4,6 +4,8 @@ import { request as tlsRequest } from "node:https";
 import { networkInterfaces } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
+import { runEndAccess } from "../../src/cli/end-access.ts";
+import { runGrants } from "../../src/cli/grants.ts";
 import { certificates } from "../support/certificates.ts";
 import { type AdminStack, inStore, shownCode } from "./page-people.ts";
 import { startAdmin } from "./start-admin.ts";
@@ -155,9 +157,21 @@ describe("the admin page without TLS", () => {
   });
 
   test("a person whose sign-in was ended is out at the next request", async () => {
-    const cookie = await signIn();
-    await inStore(stack, ({ store }) => store.browserSessions.endForUser("company/carol"));
-    expect((await send(`${local}/admin/`, { cookie })).status).toBe(302);
+    const silent = { out: () => {}, err: () => {}, drained: async () => true };
+    const command = { file: stack.file, env: stack.env, ...silent };
+    const userId = "company/carol";
+    for (const end of [
+      () => inStore(stack, ({ store }) => store.browserSessions.endForUser(userId)),
+      () => inStore(stack, ({ store }) => store.signInSessions.delete(userId)),
+      () => runGrants("revoke", { ...command, which: { userId }, reason: "left" }),
+      () => runEndAccess({ ...command, reason: "restored" }),
+    ]) {
+      const [code, cookie] = [await shownCode(stack), await signIn()];
+      expect((await send(`${local}/admin/`, { cookie })).status).toBe(200);
+      await end();
+      expect((await send(`${local}/admin/`, { cookie })).status).toBe(302);
+      expect((await send(`${local}/admin/sign-in`, { form: { code } })).status).toBe(403);
+    }
   });
 
   test("a code and a session give the role of the policy of now, not of when the code was shown", async () => {
@@ -173,6 +187,10 @@ describe("the admin page without TLS", () => {
     const late = cookieIn(await send(`${local}/admin/sign-in`, { form: { code } }));
     expect((await send(`${local}/admin/`, { cookie: late })).text).toContain("Viewer</span>");
     expect((await send(`${local}/admin/keys`, { cookie: late })).status).toBe(403);
+
+    await writeFile(stack.file, stringify({ ...changed, admin_api: {} }));
+    for (;;) if ((await send(`${local}/admin/`, { cookie: late })).status === 404) break;
+    expect((await send(`${local}/admin/sign-in`)).status).toBe(404);
   });
 });
 
