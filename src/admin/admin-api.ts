@@ -50,7 +50,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   }
   /** @throws AdminError when the caller may not do this */
   function actorOf(ctx: Context, needed: AdminRole): Actor {
-    const actor = tokenActor(ctx.get("authorization"), routes().config.adminApi);
+    const actor = tokenActor(ctx.get("authorization"), () => routes().config.adminApi);
     if (actor === undefined) throw new AdminError(401, "unauthorized", "an admin_api token is required");
     if (needed === "admin" && actor.role !== "admin")
       throw new AdminError(403, "forbidden", "an admin token is required; this is a viewer token");

@@ -144,6 +144,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const id = given ?? derivedRouteId(first.route.resource);
       const { route, config } = id === first.route.id ? first : build(id, entry, others);
       const { discovery, undo } = await prepare(route, config, "required");
+      await requireAccess(actor, undo);
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id }, discovery },
@@ -175,6 +176,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const before = live.tryStoredRoutes(all).read.get(id);
       const need = discoveryNeed(before, route);
       const { discovery, undo } = need === "no" ? unprepared : await prepare(route, config, need);
+      if (need !== "no") await requireAccess(actor, undo);
       const outcome = await store.storedRoutes.replace(
         { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
@@ -222,6 +224,13 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 const unprepared: { readonly discovery?: RouteDiscovery | null; undo(): Promise<void> } = {
   undo: async () => {},
 };
+
+/** @throws AdminError if the actor has lost their access while an upstream was asked */
+async function requireAccess(actor: Actor, undo: () => Promise<void>): Promise<void> {
+  if (await actor.isStillAllowed()) return;
+  await undo();
+  throw new AdminError(403, "forbidden", "your access has ended in the meantime");
+}
 
 function requireVersion(stored: StoredRoute, version: number | undefined): void {
   if (version !== undefined && version !== stored.version)

@@ -8,6 +8,7 @@ import { runEndAccess } from "../../src/cli/end-access.ts";
 import { runServiceAccounts } from "../../src/cli/service-accounts.ts";
 import { audit, upstreamToken } from "../store/samples.ts";
 import { connected } from "../support/database-pool.ts";
+import { scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { type AdminStack, inStore, shownCode } from "./page-people.ts";
 import { startAdmin } from "./start-admin.ts";
 
@@ -325,4 +326,23 @@ test("what others have written is text on every page, and no page can be framed,
     expect(headers.get("content-security-policy")).toMatch(/^default-src 'none';.*frame-ancestors 'none'$/);
     expect(headers.get("cache-control")).toBe("no-store");
   }
+});
+
+test("an administrator who leaves the group while the upstream is asked adds no route", async () => {
+  const upstream = await scriptedUpstream();
+  const leaver = await signIn("platform");
+  upstream.on("/register", async ({ body }) => {
+    await inStore(stack, async ({ store }) => {
+      const person = await store.signInSessions.find("company/carol");
+      if (person) await store.signInSessions.put({ ...person, groups: [] });
+    });
+    return { status: 201, body: { client_id: "c", redirect_uris: JSON.parse(body).redirect_uris } };
+  });
+  const { text } = await send("new-route", leaver);
+  const csrf = /name="csrf" value="([^"]*)"/.exec(text)?.[1] ?? "";
+  const fields = { ...fieldsOf("leaver"), id: "leaver", to: upstream.mcp, auth: "oauth", settings: "" };
+  const sent = await send("new-route", leaver, { csrf, ...fields });
+  expect([sent.status, sent.text.includes("your access has ended")]).toEqual([403, true]);
+  expect((await api("GET", "/routes/leaver")).status).toBe(404);
+  await upstream.close();
 });

@@ -60,6 +60,12 @@ export function createPageSessions(deps: PageSessionsDeps): PageSessions {
     return role && { person: person.email ?? person.name ?? userId, role, name: `user:${userId}` };
   }
 
+  /** The person of a session that has neither ended nor expired. */
+  async function resolveSession(id: string) {
+    const session = await store.adminSessions.find(id);
+    return session && (await resolve(session));
+  }
+
   return {
     async signIn(ctx, entered) {
       // Counted first, so that concurrent requests cannot all pass.
@@ -93,9 +99,10 @@ export function createPageSessions(deps: PageSessionsDeps): PageSessions {
     },
     async actor(ctx) {
       const id = sessionId(ctx);
-      const session = id === undefined ? undefined : await store.adminSessions.find(id);
-      const found = session && (await resolve(session));
-      return found && { ...found, csrf: hashedHandle(`csrf ${id}`) };
+      if (id === undefined) return undefined;
+      const found = await resolveSession(id);
+      const isStillAllowed = async () => (await resolveSession(id))?.role === found?.role;
+      return found && { ...found, isStillAllowed, csrf: hashedHandle(`csrf ${id}`) };
     },
     csrfMatches({ csrf }, token) {
       if (!token || Buffer.byteLength(token) !== csrf.length) return false;
