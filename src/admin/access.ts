@@ -10,19 +10,28 @@ export interface Actor {
   readonly role: AdminRole;
   /** As in audit events and log lines: `token:NAME` or `user:PROVIDER/SUBJECT`. */
   readonly name: string;
+  /** Whether the role is what it was: a request may wait for an upstream, and its sender lose their access meanwhile. */
+  readonly isStillAllowed: () => Promise<boolean>;
 }
 
-/** The actor of an `Authorization` header's token, if any. Compares with every token, in constant time. */
+/**
+ * The actor of an `Authorization` header's token, if any. Compares with every token, in constant time.
+ * @param current the tokens of the configuration in force
+ */
 export function tokenActor(
   authorization: string | undefined,
-  access: Pick<AdminAccess, "adminTokens" | "viewerTokens">,
+  current: () => Pick<AdminAccess, "adminTokens" | "viewerTokens">,
 ): Actor | undefined {
+  const access = current();
   const presented = digest(/^Bearer +([\x21-\x7e]+) *$/i.exec(authorization ?? "")?.[1] ?? "");
-  const matching = (known: readonly AdminToken[]) =>
-    known.filter(({ token }) => timingSafeEqual(digest(token), presented))[0];
+  const matching = (all: readonly AdminToken[]) =>
+    all.filter(({ token }) => timingSafeEqual(digest(token), presented))[0];
   const [admin, viewer] = [matching(access.adminTokens), matching(access.viewerTokens)];
-  if (admin) return { role: "admin", name: `token:${admin.name}` };
-  return viewer && { role: "viewer", name: `token:${viewer.name}` };
+  const known = admin ?? viewer;
+  if (known === undefined) return undefined;
+  const role = admin === undefined ? "viewer" : "admin";
+  const isStillAllowed = async () => tokenActor(authorization, current)?.role === role;
+  return { role, name: `token:${known.name}`, isStillAllowed };
 }
 
 function digest(text: string): Buffer {

@@ -1,7 +1,7 @@
 import Router from "@koa/router";
 import type { Context } from "koa";
 import type { LiveConfig } from "../config/live-config.ts";
-import { queryParameter, readBody } from "../server/http/request.ts";
+import { hasNul, isGivenUp, queryParameter, readBody } from "../server/http/request.ts";
 import { type AuditFilter, auditRecord } from "../store/audit-events.ts";
 import { StoreUnavailable } from "../store/errors.ts";
 import type { Store } from "../store/store.ts";
@@ -34,9 +34,11 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   router.use(async (ctx, next) => {
     ctx.set("cache-control", "no-store");
     try {
+      if (hasNul(ctx)) throw new AdminError(400, "invalid_parameter", "the address contains a NUL");
       await next();
     } catch (error) {
-      answerError(ctx, error, logger);
+      if (isGivenUp(ctx)) logger.debug({ path: ctx.path }, "client closed the request");
+      else answerError(ctx, error, logger);
     }
   });
 
@@ -48,7 +50,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   }
   /** @throws AdminError when the caller may not do this */
   function actorOf(ctx: Context, needed: AdminRole): Actor {
-    const actor = tokenActor(ctx.get("authorization"), routes().config.adminApi);
+    const actor = tokenActor(ctx.get("authorization"), () => routes().config.adminApi);
     if (actor === undefined) throw new AdminError(401, "unauthorized", "an admin_api token is required");
     if (needed === "admin" && actor.role !== "admin")
       throw new AdminError(403, "forbidden", "an admin token is required; this is a viewer token");
@@ -87,7 +89,7 @@ export function createAdminApi(deps: AdminApiDeps): Router {
   router.delete("/routes/:id", async (ctx) => {
     const actor = actorOf(ctx, "admin");
     const id = ctx.params.id ?? "";
-    await changes.delete(actor, id);
+    await changes.delete(actor, id, versionOf(ctx.get("if-match")));
     logger.info({ route: id, actor: actor.name }, "a route was deleted");
     ctx.status = 204;
   });
@@ -106,7 +108,8 @@ function auditFilter(ctx: Context): AuditFilter {
     const value = one(name);
     if (value === undefined) return undefined;
     const at = new Date(value);
-    if (Number.isNaN(at.getTime()))
+    // The database has no room for the years before 4713 BC, which JavaScript has.
+    if (!(at.getUTCFullYear() >= 1 && at.getUTCFullYear() <= 9999))
       throw new AdminError(400, "invalid_parameter", `${name} is not an RFC 3339 time`);
     return at;
   };

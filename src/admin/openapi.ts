@@ -111,6 +111,13 @@ const query = (name: string, type: string, description: string) => ({
   schema: { type },
 });
 
+const ifMatch = {
+  name: "if-match",
+  in: "header",
+  description: "The version that the change is based on.",
+  schema: { type: "string" },
+} as const;
+
 /** The OpenAPI 3.1 document of the admin API. */
 export function openapi(version: string) {
   const settings = { required: true, ...json(reference("RouteSettings")) };
@@ -180,14 +187,7 @@ export function openapi(version: string) {
           summary: "Change a route (RFC 7396)",
           description:
             "Omitted fields, secrets included, are unchanged; null removes a field; an empty string clears a secret: requests get 503 until it is set again. Enabling a route that uses OAuth, or changing its upstream, authorization server or client id, runs discovery again. Setting another upstream authentication method removes the previous one with its secrets.",
-          parameters: [
-            {
-              name: "if-match",
-              in: "header",
-              description: "The version that the change is based on.",
-              schema: { type: "string" },
-            },
-          ],
+          parameters: [ifMatch],
           requestBody: {
             required: true,
             ...json({ type: "object", description: "A subset of RouteSettings." }),
@@ -203,11 +203,14 @@ export function openapi(version: string) {
         delete: {
           operationId: "deleteRoute",
           summary: "Delete a route and end its connections",
+          parameters: [ifMatch],
           responses: {
             "204": { description: "Deleted." },
+            "400": error("A parameter is invalid."),
             ...accessErrors,
             "404": error("No such route."),
             "409": inputErrors["409"],
+            "412": error("The route has changed since that version."),
           },
         },
       },

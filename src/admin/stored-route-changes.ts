@@ -16,6 +16,7 @@ import { changedFields } from "./changed-fields.ts";
 import { discoveryNeed, isDiscovered } from "./discovery-need.ts";
 import { withoutAliases } from "./field-aliases.ts";
 import { changedEntry, emptySettings, type JsonObject, newEntry, withoutSecrets } from "./route-settings.ts";
+import { checkShape } from "./settings-shape.ts";
 
 export interface StoredRouteChangesDeps {
   readonly routes: CurrentRoutes;
@@ -32,7 +33,8 @@ export interface StoredRouteChanges {
   create(actor: Actor, input: JsonObject): Promise<string>;
   /** @param version the version that the change is based on, if the caller names it */
   change(actor: Actor, id: string, input: JsonObject, version: number | undefined): Promise<void>;
-  delete(actor: Actor, id: string): Promise<void>;
+  /** @param version as for a change */
+  delete(actor: Actor, id: string, version: number | undefined): Promise<void>;
 }
 
 export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRouteChanges {
@@ -129,6 +131,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 
   return {
     async create(actor, input) {
+      checkShape(input);
       const entry = newEntry(withoutAliases(input));
       rejectEmpty(entry);
       const { routes: others, unreadable } = await store.storedRoutes.listAll();
@@ -141,6 +144,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const id = given ?? derivedRouteId(first.route.resource);
       const { route, config } = id === first.route.id ? first : build(id, entry, others);
       const { discovery, undo } = await prepare(route, config, "required");
+      await requireAccess(actor, undo);
       const place = route.host + route.prefix;
       const created = await store.storedRoutes.create(
         { id, place, entry: { ...entry, id }, discovery },
@@ -158,12 +162,12 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
     },
 
     async change(actor, id, written, version) {
+      checkShape(written);
       const input = withoutAliases(written);
       const all = await store.storedRoutes.list();
       const stored = all.find((one) => one.id === id);
       if (stored === undefined) return rejectFileRoute(id);
-      if (version !== undefined && version !== stored.version)
-        throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
+      requireVersion(stored, version);
       if (input.id !== undefined && trimmedText(input.id) !== id)
         throw new AdminError(400, "id_is_fixed", "an id cannot be changed: connections refer to it");
       const entry = changedEntry(stored.entry, input);
@@ -172,6 +176,7 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const before = live.tryStoredRoutes(all).read.get(id);
       const need = discoveryNeed(before, route);
       const { discovery, undo } = need === "no" ? unprepared : await prepare(route, config, need);
+      if (need !== "no") await requireAccess(actor, undo);
       const outcome = await store.storedRoutes.replace(
         { id, place: route.host + route.prefix, entry, discovery },
         stored.version,
@@ -184,17 +189,14 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       if (outcome === "duplicate") await undo();
       if (outcome === "duplicate")
         throw new AdminError(409, "duplicate", `${route.resource} is already in use`);
-      if (outcome === "changed")
-        throw new AdminError(
-          409,
-          "version_conflict",
-          "the route was changed by another request: read it again",
-        );
+      if (outcome === "changed") throw changedMeanwhile();
       await deps.refresh();
     },
 
-    async delete(actor, id) {
+    async delete(actor, id, version) {
       const all = await store.storedRoutes.list();
+      const stored = all.find((one) => one.id === id);
+      if (stored !== undefined) requireVersion(stored, version);
       requireInForce(
         id,
         live.tryStoredRoutes(
@@ -210,7 +212,10 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
         routeId: id,
         ...(url === undefined ? {} : { detail: { url } }),
       } as const;
-      if (!(await store.storedRoutes.delete(id, event))) return rejectFileRoute(id);
+      if (!(await store.storedRoutes.delete(id, event, version))) {
+        if (version !== undefined && stored !== undefined) throw changedMeanwhile();
+        return rejectFileRoute(id);
+      }
       await deps.refresh();
     },
   };
@@ -219,6 +224,22 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 const unprepared: { readonly discovery?: RouteDiscovery | null; undo(): Promise<void> } = {
   undo: async () => {},
 };
+
+/** @throws AdminError if the actor has lost their access while an upstream was asked */
+async function requireAccess(actor: Actor, undo: () => Promise<void>): Promise<void> {
+  if (await actor.isStillAllowed()) return;
+  await undo();
+  throw new AdminError(403, "forbidden", "your access has ended in the meantime");
+}
+
+function requireVersion(stored: StoredRoute, version: number | undefined): void {
+  if (version !== undefined && version !== stored.version)
+    throw new AdminError(412, "version_conflict", `the route is now at version ${stored.version}`);
+}
+
+function changedMeanwhile(): AdminError {
+  return new AdminError(409, "version_conflict", "the route was changed by another request: read it again");
+}
 
 function trimmedText(value: unknown): unknown {
   return typeof value === "string" ? value.trim() : value;

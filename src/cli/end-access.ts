@@ -1,5 +1,5 @@
-import { createServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
-import { createSigningKeys, makeKey } from "../external-tokens/signing-keys.ts";
+import { listServiceAccounts, type ServiceAccount } from "../external-tokens/service-accounts.ts";
+import { makeKey } from "../external-tokens/signing-keys.ts";
 import { counted } from "../util/counted.ts";
 import { type CommandOptions, cliActor, withStore } from "./command.ts";
 
@@ -16,11 +16,9 @@ const timeoutMs = 600_000;
 export function runEndAccess(options: CommandOptions & { readonly reason: string }): Promise<number> {
   const { reason, out } = options;
   const work: Parameters<typeof withStore>[1] = async (context) => {
-    const keys = await createSigningKeys(context);
     const accounts: ServiceAccount[] = [];
-    const all = createServiceAccounts({ ...context, keys, issuer: context.config.issuer }).list();
-    for await (const page of all) accounts.push(...page);
-    keys.close();
+    // Nothing here needs a former signing key: one that cannot be read must not prevent this.
+    for await (const page of listServiceAccounts(context.store)) accounts.push(...page);
     const key = await makeKey("external_token", new Date());
     const ended = await context.store.endAccess(key, reason, cliActor);
     const what = [

@@ -6,6 +6,7 @@ import { UnreadableServersFile } from "../import-servers/entries.ts";
 import { readEnvLines } from "../import-servers/env-file.ts";
 import { type ImportResult, importServers, type WrittenFile } from "../import-servers/import-servers.ts";
 import { routePlaces } from "../import-servers/route-places.ts";
+import { printable } from "../util/printable.ts";
 
 /** The arguments of the command `import`. */
 export interface ImportArguments {
@@ -71,7 +72,7 @@ export function runImport(
   }
 
   for (const { name, reason, fix } of result.leftOut)
-    io.err(`left out: ${printable(name)}: ${printable(reason)}; ${printable(fix)}\n`);
+    io.err(`left out: ${short(name)}: ${short(reason)}; ${short(fix)}\n`);
   if (result.files.length === 0) return fail(`${file}: no server can be taken over, and nothing was written`);
   const written = writeFiles(out, result.files, given.force === true);
   if (typeof written === "string") return fail(written);
@@ -81,8 +82,8 @@ export function runImport(
 
 function report({ servers, aggregate, files, toSet }: ImportResult, given: ImportArguments): string {
   const lines = servers.flatMap(({ name, kind, url, notes }) => [
-    `${kind.padEnd(6)}  ${printable(name)}  ${url}`,
-    ...notes.map((note) => `        note: ${printable(note)}`),
+    `${kind.padEnd(6)}  ${short(name)}  ${url}`,
+    ...notes.map((note) => `        note: ${short(note)}`),
   ]);
   if (aggregate !== undefined) lines.push(`all     one URL for all of them: ${aggregate}`);
   lines.push("", `wrote into ${given.out}: ${files.map(({ name }) => name).join(", ")}`);
@@ -94,10 +95,8 @@ function report({ servers, aggregate, files, toSet }: ImportResult, given: Impor
   return `${lines.join("\n")}\n`;
 }
 
-/** A name from the file, on one line and without control characters. */
-function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "?").slice(0, 400);
-}
+/** A name from the file, or what it leads to. */
+const short = (text: string) => printable(text).slice(0, 400);
 
 /** @returns undefined, or why nothing was written */
 function writeFiles(out: string, files: readonly WrittenFile[], force: boolean): string | undefined {

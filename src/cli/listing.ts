@@ -1,3 +1,4 @@
+import { printable } from "../util/printable.ts";
 import type { CommandOptions } from "./command.ts";
 
 /** How a listing is printed. */
@@ -104,7 +105,7 @@ function cell(value: Value): string {
   if (value === undefined) return "-";
   if (value instanceof Date) return value.toISOString();
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "string") return value;
+  if (typeof value === "string") return printable(value);
   const texts = value.map((one) => (typeof one === "string" ? one : `${one.path}: ${one.message}`));
-  return texts.join(",") || "-";
+  return printable(texts.join(",")) || "-";
 }

@@ -138,8 +138,8 @@ function parseCriterion(value: unknown, path: ConfigPath, fail: Fail): PolicyNod
   if (words === undefined) {
     const known = Object.keys(policyVocabulary);
     const near = closest(name, known);
-    const instead =
-      foreignCriteria[name] ?? (near === undefined ? `known: ${known.join(", ")}` : `did you mean ${near}?`);
+    const foreign = Object.hasOwn(foreignCriteria, name) ? foreignCriteria[name] : undefined;
+    const instead = foreign ?? (near === undefined ? `known: ${known.join(", ")}` : `did you mean ${near}?`);
     fail(at, `unknown criterion ${JSON.stringify(name)}`, instead);
     return undefined;
   }

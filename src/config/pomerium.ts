@@ -208,17 +208,18 @@ export function dropPomeriumKeys(
   path: readonly (string | number)[],
   reporter: Reporter,
 ): Record<string, unknown> {
-  const kept: Record<string, unknown> = {};
+  // A key may be named `__proto__`: assigned to an object, it would add what it contains.
+  const kept = new Map<string, unknown>();
   for (const [key, value] of Object.entries(entry)) {
     const known = Object.hasOwn(pomeriumKeys[level], key) ? pomeriumKeys[level][key] : undefined;
     // A disabled switch has no effect.
     const off = value === false || value === null;
-    if (known === undefined) kept[key] = value;
+    if (known === undefined) kept.set(key, value);
     else if (known.verdict === "warn" || off) {
       reporter.warn([...path, key], `${key} has no effect: ${known.why}`, known.fix, "key");
     } else reporter.error([...path, key], `${key} is not supported: ${known.why}`, known.fix, "key");
   }
-  return kept;
+  return Object.fromEntries(kept);
 }
 
 /** Pomerium's supported global keys, and their equivalents. */

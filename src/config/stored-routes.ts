@@ -233,7 +233,7 @@ export function buildStoredRoutes(
 ): StoredRoutesBuilt {
   if (entries.length + unreadable.length + rejected.length === 0)
     return { config, problems: new Map(), withoutCredential: new Map(), read: new Map() };
-  const schemas = { new: routeSchema(literalFields()), stored: routeSchema(literalFields("former")) };
+  const schemas = { new: cached(() => literalFields()), stored: cached(() => literalFields("former")) };
   const problems = new Map(unusableProblems({ unreadable, rejected }));
   const parse = ({ id, entry, version }: StoredEntry): ParsedEntry => {
     const known = parsedEntries.get(entry);
@@ -241,7 +241,7 @@ export function buildStoredRoutes(
     if (known?.id === id && known.isNew === isNew && known.defaults === config) return known;
     const written = { ...entry, id };
     const reporter = createReporter(`route ${id}`, sourceOf(`route ${id}`, written));
-    const schema = isNew ? schemas.new : schemas.stored;
+    const schema = isNew ? schemas.new() : schemas.stored();
     const route = readRoute(written, [], { schema, defaults: config }, reporter);
     const parsed = { id, isNew, defaults: config, route, problems: reporter.problems() };
     parsedEntries.set(entry, parsed);
@@ -292,5 +292,14 @@ export function buildStoredRoutes(
       ),
     ),
     read: new Map(stored.map(({ route }) => [route.id, route])),
+  };
+}
+
+/** The schema of these fields, made when it is needed. */
+function cached(fields: () => Parameters<typeof routeSchema>[0]): () => ReturnType<typeof routeSchema> {
+  let schema: ReturnType<typeof routeSchema> | undefined;
+  return () => {
+    schema ??= routeSchema(fields());
+    return schema;
   };
 }

@@ -1,6 +1,7 @@
 import { membersOf } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../model/route.ts";
+import { printable } from "../util/printable.ts";
 
 /** What a new service account may use, or why it cannot be created. */
 export type RequestedAccount =
@@ -15,7 +16,10 @@ export function requestedAccount(
   config: Config,
   asked: { readonly routeIds: readonly string[]; readonly ownerId?: string },
 ): RequestedAccount {
-  const found = asked.routeIds.map((id) => ({ id, route: config.routes.find((one) => one.id === id) }));
+  const found = [...new Set(asked.routeIds)].map((id) => ({
+    id,
+    route: config.routes.find((one) => one.id === id),
+  }));
   const unknown = found.filter(({ route }) => route?.mcp.kind !== "server").map(({ id }) => id);
   if (unknown.length > 0) {
     const known = config.routes.filter(({ mcp }) => mcp.kind === "server").map(({ id }) => id);
@@ -45,7 +49,8 @@ function usableMembers(config: Config, routes: readonly Route[]): readonly Route
 /** An owner must be a user who can sign in: only users have connections. */
 function ownerFault(ownerId: string, { signIn }: Config): string | undefined {
   const providers = signIn.providers.map(({ id }) => id);
-  if (providers.some((id) => ownerId.startsWith(`${id}/`) && ownerId.length > id.length + 1))
+  const isOne = !/\p{Cc}/u.test(ownerId) && ownerId.isWellFormed();
+  if (isOne && providers.some((id) => ownerId.startsWith(`${id}/`) && ownerId.length > id.length + 1))
     return undefined;
-  return `${ownerId}: not the id of a user; write PROVIDER/SUBJECT as in "connections list", with PROVIDER one of: ${providers.join(", ")}`;
+  return `${printable(ownerId)}: not the id of a user; write PROVIDER/SUBJECT as in "connections list", with PROVIDER one of: ${providers.join(", ")}`;
 }

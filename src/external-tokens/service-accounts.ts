@@ -71,25 +71,6 @@ export function createServiceAccounts(deps: {
   const { store, keys, issuer } = deps;
   const now = deps.now ?? Date.now;
 
-  async function accountsOf(grants: readonly GrantSummary[]): Promise<ServiceAccount[]> {
-    const owned = grants.filter(({ payload }) => payload.ownerId);
-    const delegations = await store.delegations.ofGrants(owned.map(({ grantId }) => grantId));
-    return grants.map(({ grantId, userId, payload, createdAt }) => ({
-      name: userId.slice(userIdOf("").length),
-      userId,
-      grantId,
-      routeIds: Array.isArray(payload.routeIds)
-        ? payload.routeIds.filter((id) => typeof id === "string")
-        : [],
-      ownerId: typeof payload.ownerId === "string" ? payload.ownerId : undefined,
-      delegatedRouteIds: (delegations.get(grantId) ?? []).flatMap(({ routeId, delegatedAt }) =>
-        delegatedAt ? [routeId] : [],
-      ),
-      createdAt,
-      expiresAt: new Date(Number(payload.exp) * 1000),
-    }));
-  }
-
   const grantsOf = (userId: string) => store.authorizationServerRecords.grants({ userId, clientId });
 
   return {
@@ -144,7 +125,8 @@ export function createServiceAccounts(deps: {
       const asked =
         ownerId === undefined ? undefined : { account: userId, ownerId, expiresAt, routeIds: needingOwner };
       const granted = members.map(({ id, upstream }) => ({ routeId: id, upstream }));
-      await store.authorizationServerRecords.upsert(record, audit, asked, granted);
+      if (!(await store.authorizationServerRecords.createAlone(record, audit, asked, granted)))
+        throw new ServiceAccountExists(name);
       const createdAt = new Date(iat * 1000);
       const account = {
         name,
@@ -158,10 +140,7 @@ export function createServiceAccounts(deps: {
       };
       return { account, tokens };
     },
-    async *list(after) {
-      for await (const grants of store.authorizationServerRecords.grantPages({ clientId }, after))
-        yield await accountsOf(grants);
-    },
+    list: (after) => listServiceAccounts(store, after),
     async revoke(name, cause) {
       const userId = userIdOf(name);
       const grants = await grantsOf(userId);
@@ -177,4 +156,33 @@ export function createServiceAccounts(deps: {
       return grants.length > 0;
     },
   };
+}
+
+/** All service accounts by name, in pages. Needs no signing key. @param after begins after this one */
+export async function* listServiceAccounts(
+  store: Pick<Store, "authorizationServerRecords" | "delegations">,
+  after?: Pick<ServiceAccount, "userId" | "grantId">,
+): AsyncGenerator<readonly ServiceAccount[]> {
+  for await (const grants of store.authorizationServerRecords.grantPages({ clientId }, after))
+    yield await accountsOf(store, grants);
+}
+
+async function accountsOf(
+  store: Pick<Store, "delegations">,
+  grants: readonly GrantSummary[],
+): Promise<ServiceAccount[]> {
+  const owned = grants.filter(({ payload }) => payload.ownerId);
+  const delegations = await store.delegations.ofGrants(owned.map(({ grantId }) => grantId));
+  return grants.map(({ grantId, userId, payload, createdAt, expiresAt }) => ({
+    name: userId.slice(userIdOf("").length),
+    userId,
+    grantId,
+    routeIds: Array.isArray(payload.routeIds) ? payload.routeIds.filter((id) => typeof id === "string") : [],
+    ownerId: typeof payload.ownerId === "string" ? payload.ownerId : undefined,
+    delegatedRouteIds: (delegations.get(grantId) ?? []).flatMap(({ routeId, delegatedAt }) =>
+      delegatedAt ? [routeId] : [],
+    ),
+    createdAt,
+    expiresAt: expiresAt ?? new Date(Number(payload.exp) * 1000),
+  }));
 }

@@ -1,4 +1,4 @@
-import type { Selectable, Transaction } from "kysely";
+import { type Selectable, sql, type Transaction } from "kysely";
 import { writeAuditEvent } from "./audit-events.ts";
 import type {
   AuthorizationServerRecord,
@@ -110,6 +110,34 @@ export function authorizationServerRecords(
       .execute();
   }
 
+  async function putAll(
+    tx: Transaction<Tables>,
+    row: Awaited<ReturnType<typeof rowOf>>,
+    ...[record, audit, requested, members = []]: Parameters<AuthorizationServerRecords["upsert"]>
+  ): Promise<void> {
+    await put(tx, row);
+    if (requested && requested.routeIds.length > 0)
+      await tx
+        .insertInto("delegation")
+        .values(
+          requested.routeIds.map((routeId) => {
+            const row = {
+              grant_id: record.id,
+              route_id: routeId,
+              account: requested.account,
+              owner_id: requested.ownerId,
+              upstream: null,
+              delegated_at: null,
+              expires_at: clock.toDatabase(requested.expiresAt),
+            };
+            return { ...row, mac: macs.sign("delegation", row) };
+          }),
+        )
+        .execute();
+    await putMembers(tx, { macs, clock }, { grantId: record.id, expiresAt: record.expiresAt }, members);
+    if (audit) await writeAuditEvent(tx, audit);
+  }
+
   /** Whether the sign-in or grant that a record depends on exists. Locks it until the transaction ends. */
   async function isAllowed(
     tx: Transaction<Tables>,
@@ -148,31 +176,27 @@ export function authorizationServerRecords(
   }
 
   return {
-    async upsert(record, audit, requested, members = []) {
-      const { id } = record;
-      const row = await rowOf(record);
-      await database.write("authorization_server_record.upsert", async (tx) => {
-        await put(tx, row);
-        if (requested && requested.routeIds.length > 0)
-          await tx
-            .insertInto("delegation")
-            .values(
-              requested.routeIds.map((routeId) => {
-                const row = {
-                  grant_id: id,
-                  route_id: routeId,
-                  account: requested.account,
-                  owner_id: requested.ownerId,
-                  upstream: null,
-                  delegated_at: null,
-                  expires_at: clock.toDatabase(requested.expiresAt),
-                };
-                return { ...row, mac: macs.sign("delegation", row) };
-              }),
-            )
-            .execute();
-        await putMembers(tx, { macs, clock }, { grantId: id, expiresAt: record.expiresAt }, members);
-        if (audit) await writeAuditEvent(tx, audit);
+    async upsert(...given) {
+      const row = await rowOf(given[0]);
+      await database.write("authorization_server_record.upsert", (tx) => putAll(tx, row, ...given));
+    },
+    async createAlone(...given) {
+      const row = await rowOf(given[0]);
+      return database.write("authorization_server_record.create_alone", async (tx) => {
+        const { user_id, client_id } = row.values;
+        // Two forms may be sent at the same moment.
+        await sql`select pg_advisory_xact_lock(hashtext(${`grant ${user_id} ${client_id}`}))`.execute(tx);
+        const found = await tx
+          .selectFrom(table)
+          .selectAll()
+          .where("model", "=", "Grant")
+          .where("user_id", "=", user_id)
+          .where("client_id", "=", client_id)
+          .where(unexpired)
+          .execute();
+        if (found.some((one) => macs.accepts(table, one))) return false;
+        await putAll(tx, row, ...given);
+        return true;
       });
     },
     async upsertIfAllowed(record, audit, members = []) {

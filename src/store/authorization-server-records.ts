@@ -15,8 +15,10 @@ export interface GrantSummary {
   readonly grantId: string;
   readonly userId: string;
   readonly clientId: string;
+  /** Empty if no key decrypts it: the grant is valid all the same, and must be seen and revoked. */
   readonly payload: Record<string, unknown>;
   readonly createdAt: Date;
+  readonly expiresAt?: Date;
   /** When its client last obtained tokens. */
   readonly lastUsedAt: Date;
 }
@@ -37,6 +39,8 @@ export interface AuthorizationServerRecords {
     requested?: RequestedDelegations,
     members?: readonly GrantedMember[],
   ): Promise<void>;
+  /** `upsert` of a service account's grant. False: the account has one, and nothing is stored. */
+  createAlone(...given: Parameters<AuthorizationServerRecords["upsert"]>): Promise<boolean>;
   /**
    * `upsert` of a record that depends on a person's sign-in (a grant) or on a grant (its codes and tokens). False: the sign-in or
    * grant has ended, and nothing is stored. If it ends concurrently, this record ends with it.

@@ -1,6 +1,7 @@
 import { type ExpressionBuilder, type Selectable, sql } from "kysely";
 import type { AuthorizationServerRecords, GrantSummary } from "./authorization-server-records.ts";
 import type { Database } from "./database.ts";
+import { DecryptionFailed } from "./errors.ts";
 import { hashedHandle } from "./hashed-handle.ts";
 import { comesAfter, pageSize, pagesOf } from "./pages.ts";
 import type { RowMacs } from "./row-macs.ts";
@@ -19,6 +20,7 @@ export function grantQueries(
   macs: RowMacs,
   decryptPayload: (row: Row) => Promise<{ id: string; payload: Record<string, unknown> }>,
 ): Pick<AuthorizationServerRecords, "grantIsLive" | "clientHasGrant" | "grants" | "grantPages"> {
+  const { clock } = database;
   type Found = Row & { last_used_at: Date };
 
   function select(
@@ -40,16 +42,26 @@ export function grantQueries(
     return query;
   }
 
+  async function readContent(row: Row): ReturnType<typeof decryptPayload> {
+    try {
+      return await decryptPayload(row);
+    } catch (error) {
+      if (error instanceof DecryptionFailed) return { id: row.grant_id ?? "", payload: {} };
+      throw error;
+    }
+  }
+
   async function summaries(rows: readonly Found[]): Promise<GrantSummary[]> {
     return Promise.all(
       (await macs.filter(table, rows)).map(async (row) => {
-        const { id, payload } = await decryptPayload(row);
+        const { id, payload } = await readContent(row);
         return {
           grantId: id,
           userId: row.user_id ?? "",
           clientId: row.client_id ?? "",
           payload,
           createdAt: row.created_at,
+          ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
           lastUsedAt: row.last_used_at,
         };
       }),

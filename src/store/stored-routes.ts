@@ -1,3 +1,4 @@
+import { hash, randomInt } from "node:crypto";
 import { type Selectable, sql, type Transaction } from "kysely";
 import type { RouteDiscovery } from "../model/route.ts";
 import { type AuditEvent, writeAuditEvent } from "./audit-events.ts";
@@ -16,7 +17,7 @@ export interface StoredRoute {
   /** The entry as in the routes file, including secrets; encrypted at rest. */
   readonly entry: Readonly<Record<string, unknown>>;
   readonly discovery?: RouteDiscovery;
-  /** Incremented with every change. */
+  /** Incremented with every change, from a random start: a deleted route that is created again does not repeat one. */
   readonly version: number;
   readonly createdAt: Date;
   readonly updatedAt: Date;
@@ -52,10 +53,14 @@ export interface StoredRoutes {
     version: number,
     audit: AuditEvent,
   ): Promise<"replaced" | "changed" | "duplicate">;
-  delete(id: string, audit: AuditEvent): Promise<boolean>;
+  /** @param version if given, only this one is deleted */
+  delete(id: string, audit: AuditEvent, version?: number): Promise<boolean>;
 }
 
 const table = "stored_route";
+/** Of a new route. */
+const maxFirstVersion = 1_000_000_000;
+const digestOf = (sealed: string) => hash("sha256", sealed, "base64url");
 type Row = Selectable<Tables["stored_route"]>;
 const now = sql<Date>`now()`;
 const column = (discovery: NewStoredRoute["discovery"]) =>
@@ -88,12 +93,14 @@ export function storedRoutes(
       await tx.deleteFrom(table).where("id", "=", id).where("mac", "is not distinct from", mac).execute();
   }
 
-  /** What `listAll` has decrypted: a change of one route must not ask the key service about all the others. */
-  let decrypted = new Map<string, { readonly sealed: string; readonly entry: StoredRoute["entry"] }>();
+  /** Of the last listing, by id: decrypting thousands of routes again for each page and change would hold up calls. */
+  let decrypted: ReadonlyMap<string, { readonly digest: string; readonly entry: StoredRoute["entry"] }> =
+    new Map();
+
   /** @throws StoreUnavailable if the key service does not answer: the entry may be readable later */
   async function decryptEntry({ id, sealed }: Row): Promise<StoredRoute["entry"] | DecryptionFailed> {
     const known = decrypted.get(id);
-    if (known?.sealed === sealed) return known.entry;
+    if (known?.digest === digestOf(sealed)) return known.entry;
     try {
       return await decrypt<Record<string, unknown>>(table, [id], sealed);
     } catch (error) {
@@ -115,7 +122,7 @@ export function storedRoutes(
     );
     decrypted = new Map(
       all.flatMap(({ row: { id, sealed }, entry }) =>
-        entry instanceof DecryptionFailed ? [] : [[id, { sealed, entry }]],
+        entry instanceof DecryptionFailed ? [] : [[id, { digest: digestOf(sealed), entry }] as const],
       ),
     );
     const found = {
@@ -146,12 +153,13 @@ export function storedRoutes(
       await macs.ready();
       const forged = await forgedAt(id, place);
       const sealed = await encrypt(table, [id], entry);
-      const mac = macs.sign(table, { id, place, version: 1 });
+      const version = randomInt(1, maxFirstVersion);
+      const mac = macs.sign(table, { id, place, version });
       return database.write("stored_route.create", async (tx) => {
         await remove(tx, forged);
         const rows = await tx
           .insertInto(table)
-          .values({ id, place, ...sealed, ...column(discovery), version: 1, mac })
+          .values({ id, place, ...sealed, ...column(discovery), version, mac })
           .onConflict((conflict) => conflict.doNothing())
           .returning("id")
           .execute();
@@ -190,9 +198,11 @@ export function storedRoutes(
       });
     },
 
-    delete: (id, audit) =>
+    delete: (id, audit, version) =>
       database.write("stored_route.delete", async (tx) => {
-        const rows = await tx.deleteFrom(table).where("id", "=", id).returning("id").execute();
+        const all = tx.deleteFrom(table).where("id", "=", id);
+        const one = version === undefined ? all : all.where("version", "=", version);
+        const rows = await one.returning("id").execute();
         if (rows.length === 0) return false;
         await writeAuditEvent(tx, audit);
         await notify(tx, { table });

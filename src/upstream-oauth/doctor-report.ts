@@ -1,5 +1,6 @@
 import type { Member } from "../config/aggregates.ts";
 import { type Aggregate, aggregateOf, type Route, type UpstreamAuth } from "../model/route.ts";
+import { printableLines } from "../util/printable.ts";
 import { adviceFor } from "./operator-advice.ts";
 import type { DiscoveryResult, DiscoveryStep, UpstreamOAuth } from "./upstream-oauth.ts";
 
@@ -67,7 +68,8 @@ export async function doctorReport(
     readonly members?: readonly Member[];
   },
 ): Promise<DoctorReport> {
-  const { write } = deps;
+  // Servers name their scopes and errors.
+  const write = (text: string) => deps.write(printableLines(text));
   const steps: DoctorReport["steps"][number][] = [];
   const report = (usable: boolean, more: Partial<DoctorReport> = {}): DoctorReport => ({
     ...{ route_id: route.id, name: route.name, url: route.resource, to: route.to, kind: route.mcp.kind },
@@ -86,7 +88,7 @@ export async function doctorReport(
     const members = (deps.members ?? []).map(({ route: { id, resource, enabled }, prefix }) => {
       return { route_id: id, url: resource, enabled, prefix };
     });
-    return report(listMembers(route.mcp.aggregate, deps), { members });
+    return report(listMembers(route.mcp.aggregate, { ...deps, write }), { members });
   }
   const { auth } = route.mcp;
   write(introduction(auth, deps.redirectUri));

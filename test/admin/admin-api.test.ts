@@ -263,11 +263,52 @@ describe("admin API: routes", () => {
 
   it("does not overwrite a concurrent change", async () => {
     const { body } = await call("POST", "/routes", open("versions"));
-    expect(body.version).toBe(1);
-    const seen = { headers: { "if-match": '"1"' } };
-    expect((await call("PATCH", "/routes/versions", { name: "One" }, seen)).body.version).toBe(2);
+    const seen = { headers: { "if-match": `"${body.version}"` } };
+    const next = Number(body.version) + 1;
+    expect((await call("PATCH", "/routes/versions", { name: "One" }, seen)).body.version).toBe(next);
     expect((await call("PATCH", "/routes/versions", { name: "Two" }, seen)).status).toBe(412);
     expect((await call("PATCH", "/routes/versions", { id: "else" })).status).toBe(400);
+  });
+
+  it("does not take a route that was created again for the one that was read", async () => {
+    const { body } = await call("POST", "/routes", open("reborn"));
+    await call("DELETE", "/routes/reborn");
+    await call("POST", "/routes", open("reborn"));
+    const seen = { headers: { "if-match": `"${body.version}"` } };
+    expect((await call("PATCH", "/routes/reborn", { name: "Old" }, seen)).status).toBe(412);
+    expect((await call("DELETE", "/routes/reborn", undefined, seen)).status).toBe(412);
+    expect((await call("GET", "/routes/reborn")).status).toBe(200);
+  });
+
+  it.each([
+    ["lists", `{"policy": ${"[".repeat(7000)}${"]".repeat(7000)}}`],
+    ["mappings", `{"labels": ${'{"a":'.repeat(2500)}1${"}".repeat(2500)}}`],
+    ["policies", `{"policy": [{"allow": {"and": [${'{"not":['.repeat(1000)}1${"]}".repeat(1000)}]}}]}`],
+  ])("rejects %s that are nested too deeply, as the caller's fault", async (_what, body) => {
+    await call("POST", "/routes", open("nested"));
+    for (const [method, path] of [
+      ["PATCH", "/routes/nested"],
+      ["POST", "/routes"],
+    ] as const) {
+      const headers = { authorization: `Bearer ${stack.tokens.admin}`, "content-type": "application/json" };
+      const response = await fetch(`${stack.first.url}/admin/v1${path}`, { method, headers, body });
+      expect([response.status, (await response.text()).includes("more than 64 levels")]).toEqual([400, true]);
+    }
+  });
+
+  it("rejects the key __proto__ at any place, with which settings would apply that nobody sees", async () => {
+    await call("POST", "/routes", open("inherits"));
+    for (const place of [[], ["labels"], ["mcp", "server", "upstream_auth", "headers"]]) {
+      const inner: unknown = JSON.parse(
+        '{"__proto__": {"policy": [{"allow": {"and": [{"accept": true}]}}]}}',
+      );
+      const change = place.toReversed().reduce((below, key) => ({ [key]: below }), inner);
+      const { status, body } = await call("PATCH", "/routes/inherits", change);
+      expect([status, body.problems]).toEqual([
+        400,
+        [expect.objectContaining({ path: [...place, "__proto__"].join(".") })],
+      ]);
+    }
   });
 
   it("disables a stored route that the routes file later conflicts with, and reports it", async () => {

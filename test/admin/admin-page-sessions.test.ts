@@ -1,17 +1,14 @@
-import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { request as plainRequest } from "node:http";
 import { request as tlsRequest } from "node:https";
 import { networkInterfaces } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
-import { newCode } from "../../src/admin/page/one-time-code.ts";
-import { type CommandContext, withStore } from "../../src/cli/command.ts";
-import { hashedHandle } from "../../src/store/hashed-handle.ts";
+import { runEndAccess } from "../../src/cli/end-access.ts";
+import { runGrants } from "../../src/cli/grants.ts";
 import { certificates } from "../support/certificates.ts";
+import { type AdminStack, inStore, shownCode } from "./page-people.ts";
 import { startAdmin } from "./start-admin.ts";
-
-type Stack = Awaited<ReturnType<typeof startAdmin>>;
 
 const anyPort = "127.0.0.1:0";
 const listen = { grpc: anyPort, http: anyPort, admin: "0.0.0.0:0", grpc_authentication: "none" };
@@ -30,12 +27,21 @@ interface Answer {
 }
 function send(
   url: string,
-  options: { ca?: string; cookie?: string; form?: Record<string, string>; host?: string } = {},
+  options: {
+    ca?: string;
+    cookie?: string;
+    form?: Record<string, string>;
+    host?: string;
+    /** Instead of the URL's, in the first line of the request. */
+    path?: string;
+    more?: Record<string, string>;
+  } = {},
 ): Promise<Answer> {
   const target = new URL(url);
-  const { ca, cookie, form, host = target.host } = options;
+  const { ca, cookie, form, host = target.host, path, more } = options;
   const body = form && new URLSearchParams(form).toString();
   const headers = {
+    ...more,
     host,
     ...(cookie && { cookie }),
     ...(body && {
@@ -46,52 +52,31 @@ function send(
   };
   return new Promise((resolve, reject) => {
     const make = ca === undefined ? plainRequest : tlsRequest;
-    const sent = make(url, { method: body ? "POST" : "GET", headers, ...(ca && { ca }) }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on("data", (chunk: Buffer) => chunks.push(chunk));
-      response.on("end", () =>
-        resolve({
-          status: response.statusCode ?? 0,
-          cookie: [response.headers["set-cookie"] ?? []].flat().join(),
-          text: Buffer.concat(chunks).toString(),
-        }),
-      );
-    });
+    const sent = make(
+      url,
+      { method: body ? "POST" : "GET", headers, ...(path && { path }), ...(ca && { ca }) },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("end", () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            cookie: [response.headers["set-cookie"] ?? []].flat().join(),
+            text: Buffer.concat(chunks).toString(),
+          }),
+        );
+      },
+    );
     sent.on("error", reject);
     sent.end(body);
   });
 }
 
-/** Works on the store as another replica does. */
-async function inStore(stack: Stack, work: (context: CommandContext) => Promise<void>): Promise<void> {
-  const command = { file: stack.file, env: stack.env, out: () => {}, err: () => {} };
-  await withStore(command, async (context) => {
-    await work(context);
-    return 0;
-  });
-}
-
-/** Somebody who is signed in at the gateway, and a code that their browser shows. */
-async function shownCode(stack: Stack, expiresAt = new Date(Date.now() + 300_000)): Promise<string> {
-  const code = newCode();
-  await inStore(stack, async ({ store }) => {
-    const userId = "company/carol";
-    const checkedAt = new Date();
-    const person = { userId, providerId: "id.test", subject: "carol", groups: ["platform"], claims: {} };
-    await store.signInSessions.put({ ...person, tokensAt: checkedAt.getTime(), checkedAt });
-    const id = randomBytes(32).toString("base64url");
-    const inAnHour = new Date(Date.now() + 3_600_000);
-    const session = { id, host: "auth.test", userId, createdAt: checkedAt, expiresAt: inAnHour };
-    await store.browserSessions.create(session);
-    await store.adminSessions.addCode({ code, sessionName: hashedHandle(id), userId, expiresAt });
-  });
-  return code;
-}
-const portOf = (stack: Stack, index = 0) => new URL(stack.replicas[index]?.url ?? "").port;
+const portOf = (stack: AdminStack, index = 0) => new URL(stack.replicas[index]?.url ?? "").port;
 const cookieIn = ({ cookie }: Answer) => cookie.split(";")[0] ?? "";
 
 describe("the admin page without TLS", () => {
-  let stack: Stack;
+  let stack: AdminStack;
   let local: string;
   beforeAll(async () => {
     stack = await startAdmin({ replicas: 2, settings });
@@ -116,11 +101,43 @@ describe("the admin page without TLS", () => {
   );
 
   test("an expired code is rejected", async () => {
-    const code = await shownCode(stack, new Date(Date.now() - 1000));
+    const code = await shownCode(stack, { expiresAt: new Date(Date.now() - 1000) });
     expect(await send(`${local}/admin/sign-in`, { form: { code } })).toMatchObject({
       status: 403,
       cookie: "",
     });
+  });
+
+  test("a code that is entered at two replicas at the same moment is used once", async () => {
+    const code = await shownCode(stack);
+    const entered = await Promise.all(
+      [0, 1, 0, 1].map((index) =>
+        send(`http://127.0.0.1:${portOf(stack, index)}/admin/sign-in`, { form: { code } }),
+      ),
+    );
+    expect(entered.map(({ status }) => status).toSorted()).toEqual([303, 403, 403, 403]);
+  });
+
+  test.each([
+    ["a trailing dot", "localhost.", {}],
+    ["a longer name", "localhost.evil.example", {}],
+    ["an address with a suffix", "[::1].evil.example", {}],
+    ["a user name", "evil.example@localhost", {}],
+    ["the name that a proxy forwards", "evil.example", { more: { "x-forwarded-host": "localhost" } }],
+    ["the URL of the request", "evil.example", { path: "http://localhost/admin/sign-in" }],
+  ])("another host is not taken for an accepted one by %s", async (_what, host, options) => {
+    const { status, text } = await send(`${local}/admin/sign-in`, { host, ...options });
+    expect(status).toBe(403);
+    expect(text).toContain("unknown_host");
+  });
+
+  test("a header does not make an unencrypted connection secure", async () => {
+    const { status, cookie } = await send(`${local}/admin/sign-in`, {
+      form: { code: await shownCode(stack) },
+      more: { "x-forwarded-proto": "https" },
+    });
+    expect(status).toBe(303);
+    expect(cookie).not.toContain("__Host-");
   });
 
   test("any replica answers for a session", async () => {
@@ -140,9 +157,21 @@ describe("the admin page without TLS", () => {
   });
 
   test("a person whose sign-in was ended is out at the next request", async () => {
-    const cookie = await signIn();
-    await inStore(stack, ({ store }) => store.browserSessions.endForUser("company/carol"));
-    expect((await send(`${local}/admin/`, { cookie })).status).toBe(302);
+    const silent = { out: () => {}, err: () => {}, drained: async () => true };
+    const command = { file: stack.file, env: stack.env, ...silent };
+    const userId = "company/carol";
+    for (const end of [
+      () => inStore(stack, ({ store }) => store.browserSessions.endForUser(userId)),
+      () => inStore(stack, ({ store }) => store.signInSessions.delete(userId)),
+      () => runGrants("revoke", { ...command, which: { userId }, reason: "left" }),
+      () => runEndAccess({ ...command, reason: "restored" }),
+    ]) {
+      const [code, cookie] = [await shownCode(stack), await signIn()];
+      expect((await send(`${local}/admin/`, { cookie })).status).toBe(200);
+      await end();
+      expect((await send(`${local}/admin/`, { cookie })).status).toBe(302);
+      expect((await send(`${local}/admin/sign-in`, { form: { code } })).status).toBe(403);
+    }
   });
 
   test("a code and a session give the role of the policy of now, not of when the code was shown", async () => {
@@ -158,12 +187,30 @@ describe("the admin page without TLS", () => {
     const late = cookieIn(await send(`${local}/admin/sign-in`, { form: { code } }));
     expect((await send(`${local}/admin/`, { cookie: late })).text).toContain("Viewer</span>");
     expect((await send(`${local}/admin/keys`, { cookie: late })).status).toBe(403);
+
+    await writeFile(stack.file, stringify({ ...changed, admin_api: {} }));
+    for (;;) if ((await send(`${local}/admin/`, { cookie: late })).status === 404) break;
+    expect((await send(`${local}/admin/sign-in`)).status).toBe(404);
   });
+});
+
+test("on a port for IPv6 and IPv4, the page knows loopback in both, and a peer on the network in neither", async () => {
+  const stack = await startAdmin({ settings: { ...settings, listen: { ...listen, admin: "[::]:0" } } });
+  try {
+    const statusOf = async (address: string) => {
+      const url = `http://${address}:${portOf(stack)}/admin/sign-in`;
+      return (await send(url, { host: "localhost" })).status;
+    };
+    expect([await statusOf("127.0.0.1"), await statusOf("[::1]")]).toEqual([200, 200]);
+    if (networkAddress !== undefined) expect(await statusOf(networkAddress)).toBe(403);
+  } finally {
+    await stack.close();
+  }
 });
 
 describe("the admin page with listen.admin_tls", () => {
   let files: Awaited<ReturnType<typeof certificates>>;
-  let stack: Stack;
+  let stack: AdminStack;
   beforeAll(async () => {
     files = await certificates();
     const { certificate, key } = files.ours.files;

@@ -1,4 +1,6 @@
+import { writeFile } from "node:fs/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { stringify } from "yaml";
 import { connected } from "../support/database-pool.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
 import { startAdmin } from "./start-admin.ts";
@@ -71,6 +73,28 @@ function registering(
   return { deleted };
 }
 
+describe("an actor who loses their access while the upstream is asked", () => {
+  it("stores nothing, and the client that was registered meanwhile is deleted", async () => {
+    const { admin_api, ...others } = stack.config;
+    const write = (access: object) =>
+      writeFile(stack.file, stringify({ ...others, admin_api: access }), { mode: 0o600 });
+    const options = { token: stack.tokens.named };
+    const { deleted } = registering(
+      () => ({}),
+      async () => {
+        await write({ ...admin_api, admin_tokens: [stack.tokens.admin] });
+        while ((await call("GET", "/routes", undefined, options)).status !== 401);
+      },
+    );
+    const { status, body } = await call("POST", "/routes", route("late"), options);
+    expect([status, body.error]).toEqual([403, "forbidden"]);
+    expect((await call("GET", "/routes/late")).status).toBe(404);
+    await expect.poll(() => deleted).toEqual(["registered-1"]);
+    await write(admin_api);
+    while ((await call("GET", "/routes", undefined, options)).status !== 200);
+  });
+});
+
 describe("discovery", () => {
   it("is shown to administrators, without secrets, and not to viewers", async () => {
     registering();
@@ -123,7 +147,10 @@ describe("discovery", () => {
     expect([disabled.status, disabled.body.discovery]).toEqual([201, undefined]);
     const enabled = await call("PATCH", "/routes/later", { enabled: true });
     expect([enabled.status, enabled.body.error]).toEqual([422, "unreachable"]);
-    expect((await call("GET", "/routes/later")).body).toMatchObject({ enabled: false, version: 1 });
+    expect((await call("GET", "/routes/later")).body).toMatchObject({
+      enabled: false,
+      version: disabled.body.version,
+    });
     expect((await call("PATCH", "/routes/later", { to: there })).status).toBe(200);
     const now = await call("PATCH", "/routes/later", { enabled: true });
     expect(now.body).toMatchObject({ enabled: true, discovery: { client_id: "registered-1" } });

@@ -47,6 +47,12 @@ function asExpected(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, asExpected(inner)]));
 }
 
+/** Versions begin at a random number: those of the document, which begin at another one, as the gateway has them. */
+function withVersions<T>(value: T, offset: number): T {
+  const text = JSON.stringify(value) ?? "null";
+  return JSON.parse(text.replace(/\b4820917\d\d\b/g, (version) => String(Number(version) + offset)));
+}
+
 /** Lets the database fail so that a request is answered with this status. @returns repairs it */
 const failures: Readonly<Record<number, (url: string) => Promise<() => Promise<unknown>>>> = {
   async 503(url) {
@@ -75,16 +81,21 @@ describe("docs/admin-api.md", () => {
   });
   afterAll(() => stack?.close());
   const examples = blocksOf("http").map(read);
+  let offset = 0;
 
   it.each(examples)("$name", async ({ method, path, headers, body, status, answer }) => {
     const authorization = headers.authorization?.replace("$VIEWER_TOKEN", stack.tokens.viewer);
     const { "content-length": length, ...others } = headers;
-    const sent = { ...others, ...(authorization === undefined ? {} : { authorization }) };
+    const sent = withVersions(
+      { ...others, ...(authorization === undefined ? {} : { authorization }) },
+      offset,
+    );
     const padded = length === undefined ? body : { ...body, padding: " ".repeat(Number(length)) };
     const repair = await failures[status]?.(stack.env.DATABASE_URL);
     const given = await stack.first.call(method, path, padded, { headers: sent }).finally(repair);
     const found = path.startsWith("/audit") ? JSON.parse(given.text) : given.body;
-    expect([given.status, found]).toMatchObject([status, asExpected(answer ?? {})]);
+    if (offset === 0 && answer?.version) offset = Number(found.version) - Number(answer.version);
+    expect([given.status, found]).toMatchObject([status, asExpected(withVersions(answer ?? {}, offset))]);
   });
 
   it("has an answer of each operation and each error code that its table names", () => {

@@ -23,6 +23,8 @@ let live: LiveConfig;
 let follower: StoredRoutesFollower | undefined;
 /** Whether the key service answers the reader. */
 let answers: boolean;
+/** How often the reader has decrypted something. */
+let decrypted = 0;
 
 beforeEach(async () => {
   log.length = 0;
@@ -34,6 +36,7 @@ beforeEach(async () => {
     keys: {
       ...keys,
       async decryptionKey(header) {
+        decrypted += 1;
         if (!answers) throw new StoreUnavailable("key service", new Error("no answer"));
         return keys.decryptionKey(header);
       },
@@ -51,12 +54,12 @@ afterEach(async () => {
   await backend?.close();
 });
 
-const create = (id: string) =>
+const create = (id: string, to = "https://u.internal") =>
   writer.storedRoutes.create(
     {
       ...{ id, place: `${id}.test/` },
       entry: {
-        ...{ from: `https://${id}.test`, to: "https://u.internal" },
+        ...{ from: `https://${id}.test`, to },
         mcp: { server: { upstream_auth: "none" } },
       },
     },
@@ -83,4 +86,30 @@ it("keeps the routes in force while the key service does not answer, and loads t
   await expect(follower.refresh()).rejects.toThrow(StoreUnavailable);
   answers = true;
   await expect.poll(inForce, { timeout: 60_000 }).toEqual(["first", "second"]);
+});
+
+it("takes a route that was deleted and created again between two loads, and not its predecessor", async () => {
+  follower = await follow();
+  answers = false;
+  await create("second");
+  await expect(follower.refresh()).rejects.toThrow(StoreUnavailable);
+  await writer.storedRoutes.delete("first", audit("route.deleted"));
+  await create("first", "https://other.internal");
+  await writer.storedRoutes.delete("second", audit("route.deleted"));
+  answers = true;
+  await follower.refresh();
+  expect(live.current().byId("first")?.to).toEqual(["https://other.internal"]);
+});
+
+it("decrypts and parses only routes that have changed", async () => {
+  follower = await follow();
+  const before = live.current().byId("first");
+  expect(before).toBeDefined();
+  const asked = decrypted;
+  await create("second");
+  await follower.refresh();
+  expect(decrypted).toBe(asked + 1);
+  expect(live.current().byId("first")).toBe(before);
+  expect(live.tryStoredRoutes(await reader.storedRoutes.list()).read.get("first")).toBe(before);
+  expect(decrypted).toBe(asked + 1);
 });

@@ -120,6 +120,25 @@ describe("doctor", () => {
     expect((await doctor({}, { route: "all", top: { routes: disabled } })).code).toBe(1);
   });
 
+  it("prints no control characters of others, which terminals obey", async () => {
+    healthy();
+    const error_description = "\u001b[2Jnot here\u0007";
+    upstream.on("/register", { status: 400, body: { error: "invalid_client_metadata", error_description } });
+    const name = "Fi\u202eles\u001b]0;";
+    const { output } = await doctor(
+      {},
+      {
+        top: {
+          routes: [
+            { id: "files", name, from: "https://files.test", to: `${upstream.url}/mcp`, mcp: { server: {} } },
+          ],
+        },
+      },
+    );
+    expect(output).toContain("Fi?les?]0;\n");
+    expect(output.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  });
+
   it("--json prints one document with its steps, and with what to do if one fails", async () => {
     healthy();
     const { code, output } = await doctor({}, { json: true });

@@ -168,6 +168,7 @@ async function authorizationServer(store: Store): Promise<void> {
   await aggregateSessions.remove("second");
 
   await records.upsertIfAllowed({ model: "Grant", id: "to destroy", payload, ...until });
+  await records.createAlone({ model: "Grant", id: "to destroy", payload, ...until });
   await records.destroy("Grant", "to destroy");
   await records.revokeGrant(grantId, audit("grant.revoked"));
 }
@@ -247,9 +248,10 @@ async function configuration(store: Store): Promise<void> {
   await signingKeys.rotate(signingKey({ kid: "key-2" }), inSeconds(60), rotated);
   const route = { id: "files", place: "files.example.com/", entry: {} };
   await storedRoutes.create(route, audit("route.created"));
-  await storedRoutes.replace(route, 1, audit("route.changed"));
-  await storedRoutes.list();
-  await storedRoutes.delete("files", audit("route.deleted"));
+  const [stored] = await storedRoutes.list();
+  const version = stored?.version ?? 0;
+  await storedRoutes.replace(route, version, audit("route.changed"));
+  await storedRoutes.delete("files", audit("route.deleted"), version + 1);
 }
 
 /** What operators list and export. */

@@ -277,7 +277,8 @@ describe("an attacker with write access to the database forges a row", () => {
     await backend.query("update stored_route set id = 'forged', place = 'b.test/'");
     const moved = { ...route, place: "b.test/" };
     expect(await storedRoutes.create(route, audit("route.created"))).toBe(true);
-    expect(await storedRoutes.replace(moved, 1, audit("route.changed"))).toBe("replaced");
+    const version = (await storedRoutes.list())[0]?.version ?? 0;
+    expect(await storedRoutes.replace(moved, version, audit("route.changed"))).toBe("replaced");
     expect(await storedRoutes.list()).toMatchObject([moved]);
   });
 

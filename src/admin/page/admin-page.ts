@@ -3,7 +3,7 @@ import type { Context } from "koa";
 import { sentence } from "../../config/problems.ts";
 import { enterCodePage } from "../../pages/admin/sign-in-pages.ts";
 import { errorPage } from "../../pages/error-page.ts";
-import { readForm, requestId } from "../../server/http/request.ts";
+import { hasNul, isGivenUp, readForm, requestId } from "../../server/http/request.ts";
 import { StoreUnavailable } from "../../store/errors.ts";
 import { AdminError, type AdminRole } from "../access.ts";
 import { addAccessPages } from "./access-pages.ts";
@@ -30,19 +30,25 @@ export function createAdminPage(deps: AdminPageDeps): Router {
       if (adminApi.admins === undefined && adminApi.viewers === undefined) return next();
       const objection = objectionTo(ctx, adminApi.hosts);
       try {
-        if (!objection) return await handler(ctx);
+        if (!objection) {
+          if (hasNul(ctx)) throw new AdminError(400, "invalid_parameter", "the address contains a NUL");
+          return await handler(ctx);
+        }
         logger.warn(
           { requestId: requestId(ctx.req), reason: objection.code, path: ctx.path },
           "a request to the admin page was rejected",
         );
         fail(ctx, 403, objection.code, objection.happened, objection.remedy);
       } catch (error) {
-        answerError(ctx, error);
+        if (isGivenUp(ctx)) logger.debug({ path: ctx.path }, "client closed the request");
+        else answerError(ctx, error);
       }
     };
   const signedIn = (needed: AdminRole, handler: Handler) =>
     guarded(async (ctx) => {
       const form = ctx.method === "POST" ? await readForm(ctx) : new URLSearchParams();
+      if ([...form.values()].some((value) => value.includes("\0")))
+        throw new AdminError(400, "invalid_parameter", "the form contains a NUL");
       const actor = await sessions.actor(ctx);
       if (!actor) return ctx.redirect("/admin/sign-in");
       if (ctx.method === "POST" && !sessions.csrfMatches(actor, form.get("csrf")))

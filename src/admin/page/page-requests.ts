@@ -106,10 +106,13 @@ export async function firstPage<T>(
   pages: AsyncIterable<readonly T[]>,
   size: number,
 ): Promise<{ readonly entries: readonly T[]; readonly next?: T }> {
+  const found: T[] = [];
+  // Rejected rows are left out of a page: it may have few entries, or none, and not be the last.
   for await (const page of pages) {
-    const entries = page.slice(0, size);
-    const next = page.length > size ? entries.at(-1) : undefined;
-    return { entries, ...(next !== undefined && { next }) };
+    found.push(...page);
+    if (found.length > size) break;
   }
-  return { entries: [] };
+  const entries = found.slice(0, size);
+  const next = found.length > size ? entries.at(-1) : undefined;
+  return { entries, ...(next !== undefined && { next }) };
 }

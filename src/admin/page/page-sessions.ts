@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Context } from "koa";
 import { ownCookieName } from "../../config/cookies.ts";
 import { countPer } from "../../server/http/limits.ts";
-import { requestId } from "../../server/http/request.ts";
+import { peerAddress, requestId } from "../../server/http/request.ts";
 import type { SignIn } from "../../sign-in/sign-in.ts";
 import { hashedHandle } from "../../store/hashed-handle.ts";
 import type { Store } from "../../store/store.ts";
@@ -60,10 +60,16 @@ export function createPageSessions(deps: PageSessionsDeps): PageSessions {
     return role && { person: person.email ?? person.name ?? userId, role, name: `user:${userId}` };
   }
 
+  /** The person of a session that has neither ended nor expired. */
+  async function resolveSession(id: string) {
+    const session = await store.adminSessions.find(id);
+    return session && (await resolve(session));
+  }
+
   return {
     async signIn(ctx, entered) {
       // Counted first, so that concurrent requests cannot all pass.
-      if (!counts.take(ctx.req.socket.remoteAddress ?? "", attempts.max)) {
+      if (!counts.take(peerAddress(ctx.req) ?? "", attempts.max)) {
         metrics.limitsReached.inc({ limit: "admin_code_attempts" });
         return "too_many";
       }
@@ -93,9 +99,10 @@ export function createPageSessions(deps: PageSessionsDeps): PageSessions {
     },
     async actor(ctx) {
       const id = sessionId(ctx);
-      const session = id === undefined ? undefined : await store.adminSessions.find(id);
-      const found = session && (await resolve(session));
-      return found && { ...found, csrf: hashedHandle(`csrf ${id}`) };
+      if (id === undefined) return undefined;
+      const found = await resolveSession(id);
+      const isStillAllowed = async () => (await resolveSession(id))?.role === found?.role;
+      return found && { ...found, isStillAllowed, csrf: hashedHandle(`csrf ${id}`) };
     },
     csrfMatches({ csrf }, token) {
       if (!token || Buffer.byteLength(token) !== csrf.length) return false;

@@ -1,7 +1,8 @@
-import { parse, stringify } from "yaml";
+import { parseDocument, stringify } from "yaml";
 import type { RouteFields } from "../../pages/admin/route.ts";
 import { AdminError } from "../access.ts";
 import { isJsonObject, type JsonObject, mergePatch } from "../route-settings.ts";
+import { checkShape } from "../settings-shape.ts";
 
 /** The fields of a stored entry. @param entry without secrets */
 export function fieldsOf(entry: JsonObject, auth: string): RouteFields {
@@ -69,9 +70,9 @@ function joined(one: JsonObject, other: JsonObject): JsonObject {
 
 function patchBetween(before: JsonObject, after: JsonObject): JsonObject {
   const patch = new Map<string, unknown>();
-  for (const key of Object.keys(before)) if (!(key in after)) patch.set(key, null);
+  for (const key of Object.keys(before)) if (!Object.hasOwn(after, key)) patch.set(key, null);
   for (const [key, value] of Object.entries(after)) {
-    const old = before[key];
+    const old = Object.hasOwn(before, key) ? before[key] : undefined;
     if (JSON.stringify(old) === JSON.stringify(value)) continue;
     patch.set(key, isJsonObject(old) && isJsonObject(value) ? patchBetween(old, value) : value);
   }
@@ -88,12 +89,22 @@ function authPatch(auth: string): JsonObject {
 function parsed(settings: string): JsonObject {
   if (settings.trim() === "") return {};
   let message = "write a mapping: keys and values, as in the routes file";
+  let value: unknown;
   try {
+    // Warnings would be printed on stderr, with the line that they are about: it may have a secret.
+    const document = parseDocument(settings, { logLevel: "error" });
+    // An unquoted secret that begins with `!` is a tag, and would be lost.
+    const [fault] = [...document.errors, ...document.warnings];
+    if (fault !== undefined) throw fault;
     // Aliases could expand to many times the text.
-    const value: unknown = parse(settings, { maxAliasCount: 0 });
-    if (isJsonObject(value)) return value;
+    value = document.toJS({ maxAliasCount: 0 });
   } catch (error) {
-    message = error instanceof Error ? (error.message.split("\n")[0] ?? message) : message;
+    if (error instanceof RangeError) message = "they are nested too deeply";
+    else if (error instanceof Error) message = error.message.split("\n")[0] ?? message;
+  }
+  if (isJsonObject(value)) {
+    checkShape(value);
+    return value;
   }
   throw new AdminError(400, "invalid_settings", `the settings are neither YAML nor JSON: ${message}`);
 }

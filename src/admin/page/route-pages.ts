@@ -103,7 +103,7 @@ export function addRoutePages(pages: PageRoutes, deps: AdminPageDeps): void {
   pages.post("/admin/routes/:id/enabled", async (request) => {
     const id = request.ctx.params.id ?? "";
     const enabled = request.form.get("enabled") === "yes";
-    await changes.change(request.actor, id, { enabled }, undefined);
+    await changes.change(request.actor, id, { enabled }, shownVersion(request));
     logger.info({ route: id, actor: request.actor.name }, "a route was changed");
     goTo(request, pathOf(id), "changed");
   });
@@ -111,7 +111,7 @@ export function addRoutePages(pages: PageRoutes, deps: AdminPageDeps): void {
     const id = request.ctx.params.id ?? "";
     if (request.form.get("confirm") !== "yes")
       throw new AdminError(400, "not_confirmed", "tick the box to delete the route");
-    await changes.delete(request.actor, id);
+    await changes.delete(request.actor, id, shownVersion(request));
     logger.info({ route: id, actor: request.actor.name }, "a route was deleted");
     goTo(request, "/admin/routes", "deleted");
   });
@@ -185,6 +185,12 @@ export function addRoutePages(pages: PageRoutes, deps: AdminPageDeps): void {
   }
 }
 
+/** Of the route that the page showed; undefined: it could not be read. */
+function shownVersion({ form }: PageRequest): number | undefined {
+  const version = given(form, "version");
+  return version === undefined ? undefined : Number(version);
+}
+
 /** A stored route with its settings. @throws AdminError for a route of the file, or one that cannot be decrypted */
 function storedView(view: RouteView): {
   readonly id: string;
@@ -218,12 +224,13 @@ function listedRoute(view: RouteView): ListedRoute {
 
 function matching(filter: { text?: string; state?: string; source?: string }) {
   const words = filter.text?.toLowerCase();
-  const states: Readonly<Record<string, (route: ListedRoute) => boolean>> = {
-    enabled: ({ enabled, inForce }) => enabled && inForce,
-    disabled: ({ enabled }) => !enabled,
-    not_in_force: ({ inForce }) => !inForce,
-  };
-  const inState = states[filter.state ?? ""] ?? (() => true);
+  // Not an object: `state` may be the name of one of its methods.
+  const states = new Map<string | undefined, (route: ListedRoute) => boolean>([
+    ["enabled", ({ enabled, inForce }) => enabled && inForce],
+    ["disabled", ({ enabled }) => !enabled],
+    ["not_in_force", ({ inForce }) => !inForce],
+  ]);
+  const inState = states.get(filter.state) ?? (() => true);
   return (route: ListedRoute) =>
     inState(route) &&
     (filter.source === undefined || route.source === filter.source) &&

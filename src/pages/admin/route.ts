@@ -50,9 +50,11 @@ export function routeContent(route: RouteDetail): string {
 function changes(route: RouteDetail): string {
   const { path, csrf } = route;
   const stored = route.source === "database";
+  const version: Record<string, string> =
+    route.version === undefined ? {} : { version: String(route.version) };
   const flip = route.enabled ? "Disable" : "Enable";
   const buttons = stored
-    ? html`<a class="button" href="${path}/edit">Change</a>!${buttonForm({ action: `${path}/enabled`, csrf, word: flip, fields: { enabled: route.enabled ? "no" : "yes" } })}`
+    ? html`<a class="button" href="${path}/edit">Change</a>!${buttonForm({ action: `${path}/enabled`, csrf, word: flip, fields: { enabled: route.enabled ? "no" : "yes", ...version } })}`
     : "";
   const report =
     route.report === undefined
@@ -65,9 +67,9 @@ function changes(route: RouteDetail): string {
 !${stored ? deletion(route) : ""}`;
 }
 
-function deletion({ path, csrf, name }: RouteDetail): string {
+function deletion({ path, csrf, name, version }: RouteDetail): string {
   return html`<details class="danger"><summary>Delete this route</summary>
-<form method="post" action="${path}/delete">!${csrfField(csrf)}
+<form method="post" action="${path}/delete">!${csrfField(csrf)}!${version === undefined ? "" : html`<input type="hidden" name="version" value="${String(version)}">`}
 <p>Users lose their connections to ${name}, also at the upstream.</p>
 <label class="check"><input type="checkbox" name="confirm" value="yes" required> Delete ${name}</label>
 <p class="actions"><button type="submit">Delete</button></p>

@@ -5,7 +5,7 @@ import type { CurrentRoutes } from "../../config/route-table.ts";
 import { StoreUnavailable } from "../../store/errors.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { requestId } from "./request.ts";
+import { isGivenUp, requestId } from "./request.ts";
 import { answerError, showErrorToPerson } from "./send-page.ts";
 
 /** A Koa app that logs uncaught errors instead of printing them. */
@@ -46,7 +46,7 @@ export function publicEndpoint(routes: CurrentRoutes, logger: Logger, metrics: M
           "error page shown",
         );
     } catch (error) {
-      if (ctx.req.destroyed && !ctx.req.complete) {
+      if (isGivenUp(ctx)) {
         logger.debug({ requestId: id, method: ctx.method, path: ctx.path }, "client closed the request");
         return;
       }

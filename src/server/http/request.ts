@@ -35,6 +35,16 @@ export async function readForm(ctx: Context): Promise<URLSearchParams> {
   return new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
 }
 
+/** Whether the client has gone before its request was complete: nobody reads an answer. */
+export function isGivenUp({ req }: Pick<Context, "req">): boolean {
+  return req.destroyed && !req.complete;
+}
+
+/** Whether the path or a parameter has a NUL, which no text of the database can have. */
+export function hasNul({ url }: Pick<Context, "url">): boolean {
+  return url.includes("%00");
+}
+
 /** A query parameter that is present exactly once, and not empty. */
 export function queryParameter(ctx: Context, name: string): string | undefined {
   const value = ctx.query[name];
@@ -76,7 +86,21 @@ export function openCors(methods: string): Middleware {
 export function clientAddress(request: IncomingMessage, trustedHops: number): string | undefined {
   const forwardedFor = [request.headers["x-forwarded-for"] ?? ""].flat().join(",");
   const written = forwardedAddress(forwardedFor, trustedHops);
-  if (written === undefined) return request.socket.remoteAddress;
+  return written === undefined ? peerAddress(request) : subscriberOf(written);
+}
+
+/**
+ * The address of the socket's peer, as `clientAddress` reduces it.
+ * @returns undefined for a Unix socket, and once the socket is closed
+ */
+export function peerAddress({ socket }: Pick<IncomingMessage, "socket">): string | undefined {
+  const { remoteAddress } = socket;
+  // Without the zone of a link-local address.
+  const plain = remoteAddress?.replace(/%.*$/, "");
+  return plain !== undefined && ipaddr.isValid(plain) ? subscriberOf(plain) : remoteAddress;
+}
+
+function subscriberOf(written: string): string {
   const address = ipaddr.process(written);
   return address.kind() === "ipv4"
     ? address.toString()

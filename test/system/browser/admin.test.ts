@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { browser as launch } from "../../../dev/demo/browser.ts";
@@ -134,6 +137,45 @@ describe("the admin page, in Chromium", () => {
     await (await client.connect()).callTool({ name: "whoami", arguments: {} });
     await client.close();
   }
+
+  test("a page on another port of the same host can neither post with the person's cookie, nor read or frame a page", async () => {
+    const context = await chromium.newContext();
+    const page = await signIn(context);
+    const target = at("service-accounts");
+    const csrf = await page.locator('input[name="csrf"]').first().inputValue();
+    const fields = { csrf, name: "stolen", routes: "open", days: "1" };
+    const inputs = Object.entries(fields).map(([name, value]) => `<input name="${name}" value="${value}">`);
+    const evil = createServer((_request, response) => {
+      response.setHeader("content-type", "text/html");
+      response.end(`<form method="post" action="${target}">${inputs.join("")}<button>Win</button></form>
+        <iframe src="${target}"></iframe>`);
+    }).listen(0, "127.0.0.1");
+    await once(evil, "listening");
+    const { port } = evil.address() as AddressInfo;
+    await page.goto(`http://127.0.0.1:${port}/`);
+    const read = await page.evaluate(async (url) => {
+      const options = { credentials: "include" } as const;
+      const text = (mode: RequestMode) =>
+        fetch(url, { ...options, mode }).then(
+          (answer) => answer.text(),
+          () => "failed",
+        );
+      const body = new URLSearchParams({ name: "stolen" });
+      await fetch(url, { ...options, mode: "no-cors", method: "POST", body }).catch(() => {});
+      return [await text("cors"), await text("no-cors")];
+    }, target);
+    expect(read.join("")).not.toContain("Administrator");
+    const framed = page.frames().find((frame) => frame !== page.mainFrame());
+    expect(await framed?.locator("body").textContent()).not.toContain("Administrator");
+    const answer = page.waitForResponse((one) => one.request().method() === "POST");
+    await page.getByRole("button", { name: "Win" }).click();
+    expect((await answer).status()).toBe(403);
+    await page.goto(target);
+    expect(await page.getByRole("heading", { level: 1 }).textContent()).toBe("Service accounts");
+    expect(await page.locator("main").textContent()).not.toContain("stolen");
+    evil.close();
+    await context.close();
+  });
 
   test("every page is accessible, fits a phone, and violates no policy", { timeout: 480_000 }, async () => {
     const context = await chromium.newContext();
