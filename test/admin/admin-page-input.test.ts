@@ -280,6 +280,30 @@ describe("with write access to the database", () => {
     }
   });
 
+  test.each(["infinity", "-infinity", "290000-01-01", "4000-01-01 BC"])(
+    "a time that no calendar has (%s) fails neither a page nor a list",
+    async (time) => {
+      await make(`timed-${randomBytes(4).toString("hex")}`);
+      await api("POST", "/routes", open("timed"));
+      await inStore(stack, async ({ store }) => {
+        await store.replicas.report({ name: "timed", version: "1", startedAt: new Date() });
+        await store.upstreamTokens.put(upstreamToken(), audit("upstream_token.obtained"));
+      });
+      const columns = {
+        replica: ["started_at"],
+        upstream_token: ["connected_at", "updated_at", "expires_at"],
+        authorization_server_record: ["created_at"],
+        stored_route: ["created_at", "updated_at"],
+      };
+      for (const [table, names] of Object.entries(columns))
+        await database(`update ${table} set ${names.map((name) => `${name} = '${time}'`).join()}`);
+      for (const path of ["", "routes", "routes/timed", "connections", "grants", "service-accounts"])
+        expect((await send(path, admin)).status, path).toBe(200);
+      expect((await api("GET", "/routes")).status).toBe(200);
+      await api("DELETE", "/routes/timed");
+    },
+  );
+
   test("forged rows do not hide the grants after them", async () => {
     await make("concealed");
     await database(`insert into authorization_server_record

@@ -1,5 +1,6 @@
 import { statfs } from "node:fs/promises";
 import type { PGlite, Transaction } from "@electric-sql/pglite";
+import { boundedTime, timestamptz } from "../bounded-time.ts";
 
 /** A segment of Postgres' log, plus a margin. */
 const requiredMebibytes = 20;
@@ -46,9 +47,10 @@ const pauseMs = 1_000;
  */
 export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
   // Loaded here: with Postgres, nothing of it takes memory.
+  const parsers = { [timestamptz]: (text: string) => boundedTime(text, new Date(text)) };
   const { PGlite: Pglite } = await import("@electric-sql/pglite");
   const startParams = [...Pglite.defaultStartParams, "-c", `shared_buffers=${sharedBuffers}`];
-  let current: PGlite | undefined = await Pglite.create({ dataDir, startParams });
+  let current: PGlite | undefined = await Pglite.create({ dataDir, startParams, parsers });
   let reopening: Promise<PGlite> | undefined;
   let tryAgainAt = 0;
   let closed = false;
@@ -68,7 +70,7 @@ export async function openPglite(dataDir: string): Promise<ReopeningPglite> {
     tryAgainAt = performance.now() + pauseMs;
     // Recovery also writes.
     await requireSpace(dataDir);
-    const opened = await Pglite.create({ dataDir, startParams }).catch((error: unknown) => {
+    const opened = await Pglite.create({ dataDir, startParams, parsers }).catch((error: unknown) => {
       throw unavailable("it cannot be reopened", error);
     });
     for (const { channel, onNotification } of listeners) await opened.listen(channel, onNotification);

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Kysely, PostgresDialect, type PostgresPool } from "kysely";
 import pg, { type ClientConfig, type Pool } from "pg";
 import type { Logger } from "pino";
+import { boundedTime, timestamptz } from "../bounded-time.ts";
 import { StoreMisconfigured } from "../errors.ts";
 import type { Tables } from "../tables.ts";
 
@@ -77,10 +78,16 @@ export function boundedPool(pool: Pool, timeoutMs: number): PostgresPool {
   };
 }
 
+const parseTime = pg.types.getTypeParser(timestamptz, "text");
+
 /** `int8` as a number: all values are counts and versions, far below 2^53. */
 const types: pg.CustomTypesConfig = {
-  getTypeParser: (oid: number, format?: "text" | "binary") =>
-    oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format ?? "text"),
+  getTypeParser(oid: number, format?: "text" | "binary") {
+    if (oid === pg.types.builtins.INT8) return Number;
+    if (oid === timestamptz && format !== "binary")
+      return (text: string) => boundedTime(text, parseTime(text));
+    return pg.types.getTypeParser(oid, format ?? "text");
+  },
 };
 
 /**
