@@ -146,12 +146,14 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const { discovery, undo } = await prepare(route, config, "required");
       await requireAccess(actor, undo);
       const place = route.host + route.prefix;
-      const created = await store.storedRoutes.create(
-        { id, place, entry: { ...entry, id }, discovery },
-        {
-          ...{ action: "route.created", actor: actor.name, routeId: id, upstream: route.upstream },
-          detail: { url: route.resource },
-        },
+      const event = {
+        action: "route.created",
+        ...{ actor: actor.name, routeId: id, upstream: route.upstream },
+        detail: { url: route.resource },
+      } as const;
+      const created = await orUndo(
+        store.storedRoutes.create({ id, place, entry: { ...entry, id }, discovery }, event),
+        undo,
       );
       if (!created) {
         await undo();
@@ -177,14 +179,13 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
       const need = discoveryNeed(before, route);
       const { discovery, undo } = need === "no" ? unprepared : await prepare(route, config, need);
       if (need !== "no") await requireAccess(actor, undo);
-      const outcome = await store.storedRoutes.replace(
-        { id, place: route.host + route.prefix, entry, discovery },
-        stored.version,
-        {
-          ...{ action: "route.changed", actor: actor.name, routeId: id, upstream: route.upstream },
-          detail: { changed: changedFields(stored.entry, entry), url: route.resource },
-        },
-      );
+      const event = {
+        action: "route.changed",
+        ...{ actor: actor.name, routeId: id, upstream: route.upstream },
+        detail: { changed: changedFields(stored.entry, entry), url: route.resource },
+      } as const;
+      const changed = { id, place: route.host + route.prefix, entry, discovery };
+      const outcome = await orUndo(store.storedRoutes.replace(changed, stored.version, event), undo);
       // Another change of the route may use the registration.
       if (outcome === "duplicate") await undo();
       if (outcome === "duplicate")
@@ -224,6 +225,16 @@ export function createStoredRouteChanges(deps: StoredRouteChangesDeps): StoredRo
 const unprepared: { readonly discovery?: RouteDiscovery | null; undo(): Promise<void> } = {
   undo: async () => {},
 };
+
+/** Takes back what was prepared if the route cannot be stored. If it was stored all the same, `undo` finds it there. */
+async function orUndo<T>(work: Promise<T>, undo: () => Promise<void>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+}
 
 /** @throws AdminError if the actor has lost their access while an upstream was asked */
 async function requireAccess(actor: Actor, undo: () => Promise<void>): Promise<void> {

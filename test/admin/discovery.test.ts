@@ -1,5 +1,5 @@
 import { writeFile } from "node:fs/promises";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { stringify } from "yaml";
 import { connected } from "../support/database-pool.ts";
 import { type ScriptedUpstream, scriptedUpstream } from "../upstream-oauth/scripted-upstream.ts";
@@ -241,6 +241,19 @@ describe("a creation that fails", () => {
     const { status, body } = await call("POST", "/routes", route("half"));
     expect([status, body.error]).toEqual([422, "server_error"]);
     expect((await call("GET", "/routes/half")).status).toBe(404);
+    expect(await rows()).toEqual(nothing);
+    expect(deleted).toEqual(["registered-1"]);
+  });
+
+  it("because the database rejects the route takes the registration back, also at the server", async () => {
+    const { deleted } = registering();
+    const query = (text: string) => connected(stack.env.DATABASE_URL, (client) => client.query(text));
+    await query(`create function fails() returns trigger language plpgsql as $$ begin raise 'disk full'; end $$;
+      create trigger fails before insert on stored_route execute function fails()`);
+    onTestFinished(async () => {
+      await query("drop trigger fails on stored_route; drop function fails");
+    });
+    expect((await call("POST", "/routes", route("unlucky"))).status).toBeGreaterThanOrEqual(500);
     expect(await rows()).toEqual(nothing);
     expect(deleted).toEqual(["registered-1"]);
   });
