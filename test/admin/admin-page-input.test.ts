@@ -342,6 +342,7 @@ test("what others have written is text on every page, and no page can be framed,
     ...["grants", `grants?user=${encodeURIComponent(hostile)}`, "connections", "service-accounts", "keys"],
     `routes/${encodeURIComponent(hostile)}`,
     "?done=%3Cscript%3E",
+    `nowhere/${encodeURIComponent(hostile)}`,
   ])
     answers.push(await send(path, admin));
   expect(answers.filter(({ text }) => text.includes("alert(1)")).length).toBeGreaterThan(8);
@@ -350,6 +351,13 @@ test("what others have written is text on every page, and no page can be framed,
     expect(headers.get("content-security-policy")).toMatch(/^default-src 'none';.*frame-ancestors 'none'$/);
     expect(headers.get("cache-control")).toBe("no-store");
   }
+});
+
+test("an address without a page is 404 with one that leads back; the API keeps its own answers", async () => {
+  const nowhere = await send("nowhere", admin);
+  expect(nowhere).toMatchObject({ status: 404, text: expect.stringContaining('href="/admin/"') });
+  const api = await send("v1/nowhere", admin);
+  expect([api.status, api.text]).toEqual([expect.any(Number), expect.not.stringContaining("<html")]);
 });
 
 test("an administrator who leaves the group while the upstream is asked adds no route", async () => {

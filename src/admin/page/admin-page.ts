@@ -102,6 +102,11 @@ export function createAdminPage(deps: AdminPageDeps): Router {
   addAccessPages(pages, deps);
   addServiceAccountPages(pages, deps);
   addKeyPages(pages, deps);
+  // Everything else but the admin API, which has its own answers.
+  router.get(
+    /^\/admin\/(?!v1(?:\/|$))/,
+    guarded(async (ctx) => fail(ctx, 404, "not_found", "There is no such page.", "Go to the overview.")),
+  );
 
   function answerError(ctx: Context, error: unknown): void {
     const known = describe(error);
