@@ -49,6 +49,8 @@ export async function mcpClient(options: {
   let verifier = "";
   let authorizations = 0;
   const clients: Client[] = [];
+  /** The client of the last `run`. */
+  let former: Client | undefined;
 
   const provider: OAuthClientProvider = {
     redirectUrl,
@@ -126,14 +128,18 @@ export async function mcpClient(options: {
   return {
     connect,
     async run(action) {
+      // Its event stream, when it is opened again, would begin an authorization of its own beside this one.
+      await former?.close();
       const client = await connect();
+      former = client;
       try {
         return await action(client);
       } catch (error) {
         if (!(error instanceof UnauthorizedError)) throw error;
       }
       await finishTrip();
-      return action(await attempt());
+      former = await attempt();
+      return action(former);
     },
     tokens: () => tokens,
     authorizations: () => authorizations,
