@@ -1,7 +1,7 @@
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
 import { createFields } from "../config/field-types.ts";
 import { readNoFile } from "../config/referenced-files.ts";
-import type { SigningKeyPurpose } from "../store/signing-keys.ts";
+import { type SigningKeyPurpose, signingKeyPurposes } from "../store/signing-keys.ts";
 import { addAuditCommands, userOption } from "./audit-commands.ts";
 import { type Cursor, type ListingOptions, readCursor } from "./listing.ts";
 
@@ -213,14 +213,6 @@ export function addOperatorCommands(
 
   addAuditCommands(program, file, commandOptions);
 }
-
-const signingKeyPurposes: SigningKeyPurpose[] = [
-  "external_token",
-  "assertion",
-  "upstream_client",
-  "check_metadata",
-  "audit",
-];
 
 const delayOption = (flags: string) =>
   new Option(flags, "sign with the new key after this time; until then it is only published")

@@ -6,12 +6,15 @@ import { notify } from "./notifications/notifications.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
-export type SigningKeyPurpose =
-  | "external_token"
-  | "assertion"
-  | "upstream_client"
-  | "check_metadata"
-  | "audit";
+/** What signing keys sign; commands and pages offer every purpose. */
+export const signingKeyPurposes = [
+  "external_token",
+  "assertion",
+  "upstream_client",
+  "check_metadata",
+  "audit",
+] as const;
+export type SigningKeyPurpose = (typeof signingKeyPurposes)[number];
 
 export interface SigningKey {
   readonly kid: string;

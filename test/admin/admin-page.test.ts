@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { request } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { signingKeyPurposes } from "../../src/store/signing-keys.ts";
 import { type E2e, startE2e } from "../support/e2e.ts";
 import { type HttpBrowser, httpBrowser, type Page } from "../support/http-browser.ts";
 
@@ -369,16 +370,34 @@ describe("the administration", () => {
     const browser = await ofAlice();
     const keys = await browser.open(`${stack.adminUrl}/admin/keys`);
     const shown = (page: Page) => page.html.match(/Signing<\/span>|Published<\/span>/g)?.length ?? 0;
-    expect(shown(keys)).toBe(4);
+    expect(shown(keys)).toBe(signingKeyPurposes.length);
+    const offered = [...keys.html.matchAll(/name="purpose" value="([^"]+)"/g)].map(([, purpose]) => purpose);
+    expect(offered).toEqual([...signingKeyPurposes]);
     const before = (await auditOf("signing_key.rotated")).length;
     expect(await browser.submit(keys, { purpose: "assertion" })).toMatchObject({ status: 400 });
     expect(await auditOf("signing_key.rotated")).toHaveLength(before);
     const rotated = await browser.submit(keys, { purpose: "assertion", confirm: "yes" });
-    expect(shown(rotated)).toBe(5);
+    expect(shown(rotated)).toBe(signingKeyPurposes.length + 1);
     expect((await auditOf("signing_key.rotated")).at(-1)).toMatchObject({
       actor: "user:company/alice",
       detail: { purpose: "assertion" },
     });
+  });
+
+  test("rotates the key of the audit record, and revokes no older key, even if a forged form asks for it", async () => {
+    const browser = await ofAlice();
+    const keys = await browser.open(`${stack.adminUrl}/admin/keys`);
+    expect(keys.html).not.toContain("revoke_old");
+    const before = (await auditOf("signing_key.rotated")).length;
+    const asked = { purpose: "audit", confirm: "yes", revoke_old: "yes" };
+    expect(await press(browser, "keys/rotate", asked)).toMatchObject({ status: 400 });
+    expect(await auditOf("signing_key.rotated")).toHaveLength(before);
+    const rotated = await browser.submit(keys, { purpose: "audit", confirm: "yes" });
+    const section = /<section aria-labelledby="audit">.*?<\/section>/s.exec(rotated.html)?.[0] ?? "";
+    const states = [...section.matchAll(/(Signing|Published|Verifying)<\/span>/g)].map(([, state]) => state);
+    expect(states).toEqual(["Published", "Signing"]);
+    expect(section).toContain("still verify the checkpoints");
+    expect((await auditOf("signing_key.rotated")).at(-1)).toMatchObject({ detail: { purpose: "audit" } });
   });
 
   test("shows the replicas, with their versions", async () => {

@@ -1,16 +1,10 @@
 import { rotateSigningKey } from "../../external-tokens/rotate-signing-key.ts";
 import { createServiceAccounts } from "../../external-tokens/service-accounts.ts";
 import { keysContent } from "../../pages/admin/keys.ts";
-import type { SigningKey, SigningKeyPurpose } from "../../store/signing-keys.ts";
+import { type SigningKey, signingKeyPurposes } from "../../store/signing-keys.ts";
 import { AdminError } from "../access.ts";
 import { type AdminPageDeps, goTo, type PageRoutes, showSection } from "./page-requests.ts";
 
-const purposes: readonly SigningKeyPurpose[] = [
-  "external_token",
-  "assertion",
-  "upstream_client",
-  "check_metadata",
-];
 /** Seconds between publishing a key and signing with it: verifiers may cache the key set for an hour. */
 const publishSeconds = 3_600;
 
@@ -21,7 +15,7 @@ export function addKeyPages(pages: PageRoutes, deps: AdminPageDeps): void {
   pages.get("/admin/keys", "admin", async (request) => {
     const now = new Date();
     const lists = await Promise.all(
-      purposes.map(async (purpose) => ({
+      signingKeyPurposes.map(async (purpose) => ({
         purpose,
         keys: withStates(await store.signingKeys.list(purpose), now),
       })),
@@ -36,9 +30,12 @@ export function addKeyPages(pages: PageRoutes, deps: AdminPageDeps): void {
     showSection(request, "keys", { title: "Keys", content });
   });
   pages.post("/admin/keys/rotate", async (request) => {
-    const purpose = purposes.find((one) => one === request.form.get("purpose"));
+    const purpose = signingKeyPurposes.find((one) => one === request.form.get("purpose"));
     if (purpose === undefined || request.form.get("confirm") !== "yes")
       throw new AdminError(400, "not_confirmed", "tick the box to rotate the key");
+    // No form here has this field: a rotation that leaves the older keys valid is not what the sender wanted.
+    if (request.form.has("revoke_old"))
+      throw new AdminError(400, "invalid_parameter", "this page does not revoke older keys");
     const { config } = routes();
     const accounts = createServiceAccounts({ store, keys, issuer: config.issuer });
     const { name: actor } = request.actor;
