@@ -1,3 +1,4 @@
+import { escaped, printable } from "../util/plain-text.ts";
 import type { CommandOptions } from "./command.ts";
 
 /** How a listing is printed. */
@@ -74,10 +75,12 @@ const lines = (texts: readonly string[]) => texts.map((text) => `${text}\n`).joi
 function jsonLines<Row>(columns: Columns<Row>, cursor: Listing<Row>["cursor"]) {
   return (rows: readonly Row[]): string[] =>
     rows.map((row) =>
-      JSON.stringify({
-        ...Object.fromEntries(columns.map(([, name, value]) => [name, value(row)])),
-        cursor: cursorText(cursor(row)),
-      }),
+      escaped(
+        JSON.stringify({
+          ...Object.fromEntries(columns.map(([, name, value]) => [name, value(row)])),
+          cursor: cursorText(cursor(row)),
+        }),
+      ),
     );
 }
 
@@ -86,7 +89,7 @@ function tableLines<Row>(columns: Columns<Row>) {
   let header: readonly string[] | undefined = columns.map(([heading]) => heading.toUpperCase());
   const widths = columns.map(() => 0);
   return (rows: readonly Row[]): string[] => {
-    const cells = rows.map((row) => columns.map(([, , value]) => cell(value(row))));
+    const cells = rows.map((row) => columns.map(([, , value]) => printable(cell(value(row)))));
     const all = header === undefined ? cells : [header, ...cells];
     header = undefined;
     for (const row of all)

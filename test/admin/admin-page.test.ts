@@ -338,6 +338,7 @@ describe("the administration", () => {
     const revoked = await browser.submit(connections, { upstream: upstreamIn(connections) });
     expect(revoked.html).toContain("The connection is deleted");
     const grants = await browser.open(`${stack.adminUrl}/admin/grants?user=company/bob`);
+    expect(grants.html).toContain("<bdi>Demo MCP client</bdi>");
     const ended = await browser.submit(grants, { grant: hiddenValue(grants, "grant") });
     expect(ended.html).toContain("The grant is revoked");
     for (const action of ["upstream_token.disconnected", "grant.revoked"])

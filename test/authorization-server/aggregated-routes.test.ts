@@ -42,7 +42,10 @@ describe("the consent page of an aggregated route", () => {
     const { grantId } = await flow.grant(await flow.allow(page), page.verifier);
     expect(await flow.membersOf(grantId)).toEqual(["many-a", "one"]);
     const events = await stack.store.auditEvents({ limit: 1000, action: "grant.created" });
-    expect(events.find((event) => event.grantId === grantId)?.detail).toEqual({ members: "one many-a" });
+    expect(events.find((event) => event.grantId === grantId)?.detail).toEqual({
+      client_name: "Test app",
+      members: "one many-a",
+    });
   });
 
   test("says where a member asks, and for what", async () => {

@@ -1,3 +1,4 @@
+import { withClientNames } from "../../external-tokens/client-names.ts";
 import { connectionsContent, grantsContent } from "../../pages/admin/access.ts";
 import { endGrants } from "../../store/end-grants.ts";
 import { AdminError } from "../access.ts";
@@ -65,9 +66,10 @@ export function addAccessPages(pages: PageRoutes, deps: AdminPageDeps): void {
     const after = user && grant ? { userId: user, grantId: grant } : undefined;
     const listing = store.authorizationServerRecords.grantPages({ userId, clientId }, after);
     const { entries, next } = await firstPage(listing, perPage);
+    const grants = await withClientNames(deps, entries);
     const filter = { user: userId, client: clientId };
     const content = grantsContent({
-      grants: entries,
+      grants,
       filter: { userId, clientId },
       csrf: request.actor.csrf,
       first: after && link("/admin/grants", filter),

@@ -59,6 +59,7 @@ export function grantsContent(
       readonly grantId: string;
       readonly userId: string;
       readonly clientId: string;
+      readonly clientName?: string;
       readonly createdAt: Date;
       readonly lastUsedAt: Date;
     }[];
@@ -68,7 +69,7 @@ export function grantsContent(
   const { filter, csrf, now } = page;
   const rows = page.grants.map(
     (one) => html`<li><div class="what"><h3>${one.userId}</h3>
-<p class="mono muted">${one.clientId}</p>
+!${one.clientName === undefined ? "" : html`<p><bdi>${one.clientName}</bdi></p>`}<p class="mono muted">${one.clientId}</p>
 !${facts([
       ["Granted", timeInWords(one.createdAt, now)],
       ["Last used", timeInWords(one.lastUsedAt, now)],
