@@ -1,5 +1,6 @@
 import Provider, { type Adapter, type AdapterFactory, type AdapterPayload, errors } from "oidc-provider";
 import type { PreRegisteredClient } from "../config/config.ts";
+import { nameOf } from "../external-tokens/client-names.ts";
 import { browserBinding } from "../sign-in/sessions.ts";
 import type { AuditEvent } from "../store/audit-events.ts";
 import type { AuthorizationServerRecord } from "../store/authorization-server-records.ts";
@@ -27,10 +28,13 @@ export function createRecordAdapter(
     const { ctx } = Provider;
     const routeId = ctx && routeOfRequest(ctx, deps)?.id;
     const members = browserRequest.current()?.members?.map((member) => member.routeId);
-    const name = Provider.ctx?.oidc.client?.clientName;
-    const detail = { ...(name && { client_name: name }), ...(members && { members: members.join(" ") }) };
-    const some = Object.keys(detail).length > 0;
-    return { action: "grant.created", userId, clientId, grantId, routeId, ...(some && { detail }) };
+    const clientName = nameOf(ctx?.oidc.client?.clientName);
+    const detail = {
+      ...(clientName !== undefined && { client_name: clientName }),
+      ...(members && { members: members.join(" ") }),
+    };
+    const known = Object.keys(detail).length > 0 && { detail };
+    return { action: "grant.created", userId, clientId, grantId, routeId, ...known };
   }
 
   return (model): Adapter => {
@@ -100,11 +104,11 @@ function extras(model: string, id: string): Record<string, unknown> {
       if (!request) throw new Error("an interaction can only be saved for a browser request");
       return { browser: browserBinding.set(request.ctx, purpose(id)) };
     case "Grant":
-      // The name that the person has seen: a client can change its document, and a registration expires.
       return {
         ...request?.consent,
         begunAt: Provider.ctx?.oidc.result?.begunAt,
-        clientName: Provider.ctx?.oidc.client?.clientName,
+        // Present even without a name: only grants of earlier versions lack it.
+        clientName: nameOf(Provider.ctx?.oidc.client?.clientName) ?? null,
       };
     default:
       return {};

@@ -1,6 +1,7 @@
 import { errors } from "oidc-provider";
 import { maxClientNameLength, maxRedirectUris, redirectUriFault } from "../config/client-metadata-rules.ts";
 import type { Config } from "../config/config.ts";
+import { plainText } from "../util/plain-text.ts";
 
 /**
  * Reduces a client's metadata (registered, fetched or configured) to what we support, before oidc-provider validates it. RFC
@@ -39,17 +40,6 @@ export function applyClientMetadataRules(metadata: Record<string, unknown>): voi
 
 function isMetadataDocument(metadata: Record<string, unknown>): boolean {
   return typeof metadata.client_id === "string" && metadata.client_id.startsWith("https://");
-}
-
-/**
- * A name without characters that are invisible or alter the text around them: control and format characters (bidirectional
- * overrides, zero-width spaces, tags), line breaks and stacked combining marks.
- */
-function plainText(name: string): string {
-  const visible = name
-    .replaceAll(/[\p{Z}\s]+/gu, " ")
-    .replaceAll(/[\p{C}\p{Default_Ignorable_Code_Point}]/gu, "");
-  return visible.replaceAll(/(\p{M}{3})\p{M}+/gu, "$1").trim();
 }
 
 /** The known values of a list. oidc-provider rejects values of other types. */

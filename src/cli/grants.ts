@@ -1,11 +1,13 @@
 import type { CurrentRoutes } from "../config/route-table.ts";
-import { clientNameOf, type GrantSummary } from "../store/authorization-server-records.ts";
+import { type NamedGrant, withClientNames } from "../external-tokens/client-names.ts";
+import type { GrantSummary } from "../store/authorization-server-records.ts";
 import { endGrants } from "../store/end-grants.ts";
 import type { Store } from "../store/store.ts";
+import { printable } from "../util/plain-text.ts";
 import { cliActor, withStore } from "./command.ts";
 import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
-type Listed = GrantSummary & { readonly members: readonly string[] };
+type Listed = NamedGrant & { readonly members: readonly string[] };
 
 const listing: Listing<Listed> = {
   cursor: ({ userId, grantId }) => [userId, grantId],
@@ -13,7 +15,7 @@ const listing: Listing<Listed> = {
     ["grant", "grant_id", (one) => one.grantId],
     ["user", "user_id", (one) => one.userId],
     ["client", "client_id", (one) => one.clientId],
-    ["name", "client_name", (one) => clientNameOf(one)],
+    ["client name", "client_name", (one) => one.clientName],
     ["granted", "granted_at", (one) => one.createdAt],
     ["last used", "last_used_at", (one) => one.lastUsedAt],
     ["members", "members", (one) => one.members],
@@ -40,7 +42,7 @@ export function runGrants(
     if (action === "list") {
       const [userId = "", grantId = ""] = options.after ?? [];
       const pages = records.grantPages(which, options.after && { userId, grantId });
-      await printPages(options, listing, withMembers(pages, { store, routes }));
+      await printPages(options, listing, withNames(pages, { store, routes }));
       return 0;
     }
     const everything = !which.grantId && !which.clientId;
@@ -48,7 +50,7 @@ export function runGrants(
     if (any) out(`signed out ${which.userId}\n`);
     const cause = { actor: cliActor, reason };
     for await (const { grantId, userId, clientId } of endGrants(store, which, cause)) {
-      out(`revoked ${grantId} of ${userId} (${clientId})\n`);
+      out(`${printable(`revoked ${grantId} of ${userId} (${clientId})`)}\n`);
       any = true;
     }
     if (any) return 0;
@@ -57,13 +59,14 @@ export function runGrants(
   });
 }
 
-async function* withMembers(
+/** Adds the clients' names, and the members that grants of aggregated routes may use. */
+async function* withNames(
   pages: AsyncIterable<readonly GrantSummary[]>,
   { store, routes }: { readonly store: Store; readonly routes: CurrentRoutes },
 ): AsyncGenerator<readonly Listed[]> {
   for await (const grants of pages) {
     const members = await store.grantedMembers.ofGrants(grants.map(({ grantId }) => grantId));
-    yield grants.map((grant) => ({
+    yield (await withClientNames({ store, routes }, grants)).map((grant) => ({
       ...grant,
       // A route that has moved to another upstream since is not allowed any more.
       members: [...(members.get(grant.grantId) ?? [])]

@@ -6,7 +6,7 @@ import { UnreadableServersFile } from "../import-servers/entries.ts";
 import { readEnvLines } from "../import-servers/env-file.ts";
 import { type ImportResult, importServers, type WrittenFile } from "../import-servers/import-servers.ts";
 import { routePlaces } from "../import-servers/route-places.ts";
-import { printable } from "../util/printable.ts";
+import { printable } from "../util/plain-text.ts";
 
 /** The arguments of the command `import`. */
 export interface ImportArguments {

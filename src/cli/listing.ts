@@ -1,4 +1,4 @@
-import { printable } from "../util/printable.ts";
+import { escaped, printable } from "../util/plain-text.ts";
 import type { CommandOptions } from "./command.ts";
 
 /** How a listing is printed. */
@@ -75,10 +75,12 @@ const lines = (texts: readonly string[]) => texts.map((text) => `${text}\n`).joi
 function jsonLines<Row>(columns: Columns<Row>, cursor: Listing<Row>["cursor"]) {
   return (rows: readonly Row[]): string[] =>
     rows.map((row) =>
-      JSON.stringify({
-        ...Object.fromEntries(columns.map(([, name, value]) => [name, value(row)])),
-        cursor: cursorText(cursor(row)),
-      }),
+      escaped(
+        JSON.stringify({
+          ...Object.fromEntries(columns.map(([, name, value]) => [name, value(row)])),
+          cursor: cursorText(cursor(row)),
+        }),
+      ),
     );
 }
 

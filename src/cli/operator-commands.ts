@@ -102,7 +102,9 @@ export function addOperatorCommands(
   addListOptions(
     grants
       .command("list")
-      .description("list grants by user and client")
+      .description(
+        "list grants by user and client, with the names of the clients: only one from the routes file is verified, clients choose the others themselves",
+      )
       .addOption(userOption())
       .option("--client <id>", "only for this client"),
   )

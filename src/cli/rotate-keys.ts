@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { createMetadataProofs } from "../external-tokens/metadata-proofs.ts";
-import { rotateSigningKey } from "../external-tokens/rotate-signing-key.ts";
+import { RotationRejected, rotateSigningKey } from "../external-tokens/rotate-signing-key.ts";
 import { createServiceAccounts } from "../external-tokens/service-accounts.ts";
 import { createSigningKeys } from "../external-tokens/signing-keys.ts";
 import { type RotationProgress, RotationUnfinished } from "../store/encryption/rotate.ts";
@@ -31,10 +31,6 @@ export function runRotateKeys(
     if (signing === undefined) {
       return rotateEncryptionKeys(context, options);
     }
-    if (signing === "audit" && options.revokeOld) {
-      options.err("--revoke-old would make the audit trail unverifiable: rotate the key without it\n");
-      return 1;
-    }
     const keys = await createSigningKeys(context);
     const metadataProofs = await createMetadataProofs(context);
     try {
@@ -52,6 +48,10 @@ export function runRotateKeys(
             : `older keys stay published for ${Math.ceil((done.publish + done.keep) / 3600)} h, until everything they have signed has expired\n`,
       );
       return 0;
+    } catch (error) {
+      if (!(error instanceof RotationRejected)) throw error;
+      options.err(`${error.message}\n`);
+      return 1;
     } finally {
       keys.close();
       metadataProofs.close();

@@ -1,7 +1,7 @@
 import { membersOf } from "../config/aggregates.ts";
 import type { Config } from "../config/config.ts";
 import type { Route } from "../model/route.ts";
-import { printable } from "../util/printable.ts";
+import { printable } from "../util/plain-text.ts";
 
 /** What a new service account may use, or why it cannot be created. */
 export type RequestedAccount =

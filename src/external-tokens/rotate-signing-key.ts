@@ -13,6 +13,9 @@ const auditKeepSeconds = 100 * 365 * 86_400;
 /** Tokens of browser sessions are valid for at most an hour. */
 const sessionTokensSeconds = 3_600;
 
+/** `message` is for operators. */
+export class RotationRejected extends Error {}
+
 export interface RotationDeps {
   readonly keys: Pick<SigningKeyRing, "rotate">;
   readonly metadataProofs: Pick<MetadataProofs, "rotate">;
@@ -24,6 +27,7 @@ export interface RotationDeps {
  * Creates a signing key. The older ones still verify what they have signed, until the longest-lived of it has expired.
  * @param rotation.publish seconds between publishing the new key and signing with it
  * @param rotation.revokeOld revokes the older keys immediately, and everything they have signed
+ * @throws RotationRejected the older keys of this purpose must not be revoked
  * @returns the key's id, and the seconds for which older keys stay; undefined: as long as a request may wait for its upstream
  */
 export async function rotateSigningKey(
@@ -36,6 +40,10 @@ export async function rotateSigningKey(
   },
 ): Promise<{ readonly kid: string; readonly publish: number; readonly keep: number | undefined }> {
   const { purpose, revokeOld, actor } = rotation;
+  if (purpose === "audit" && revokeOld)
+    throw new RotationRejected(
+      "--revoke-old would make the audit trail unverifiable: rotate the key without it",
+    );
   const publish = revokeOld ? 0 : rotation.publish;
   if (purpose === "check_metadata")
     return { kid: await metadataProofs.rotate(publish, revokeOld, actor), publish, keep: undefined };

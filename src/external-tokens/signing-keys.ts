@@ -6,7 +6,7 @@ import {
   type JSONWebKeySet,
   type JWK,
 } from "jose";
-import type { SigningKey, SigningKeyPurpose } from "../store/signing-keys.ts";
+import { type SigningKey, type SigningKeyPurpose, signingKeyPurposes } from "../store/signing-keys.ts";
 import type { Store } from "../store/store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { serialized } from "../util/single-flight.ts";
@@ -56,7 +56,7 @@ interface LoadedKey {
   readonly expiresAt: number;
 }
 
-const everyPurpose: readonly SigningPurpose[] = ["external_token", "assertion", "upstream_client", "audit"];
+const everyPurpose = signingKeyPurposes.filter((purpose) => purpose !== "check_metadata");
 
 /**
  * Loads the signing keys, creates the first one of each purpose (once across replicas), and follows rotations on other replicas.

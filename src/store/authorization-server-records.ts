@@ -23,11 +23,6 @@ export interface GrantSummary {
   readonly lastUsedAt: Date;
 }
 
-/** The client's name as its user saw it when allowing it. Grants of service accounts, and of earlier versions, have none. */
-export function clientNameOf({ payload: { clientName } }: Pick<GrantSummary, "payload">): string | undefined {
-  return typeof clientName === "string" ? clientName : undefined;
-}
-
 export interface AuthorizationServerRecords {
   /**
    * @param requested for a service account's grant: the connections it requests, which its owner then sees

@@ -1,6 +1,6 @@
 import type { Member } from "../config/aggregates.ts";
 import { type Aggregate, aggregateOf, type Route, type UpstreamAuth } from "../model/route.ts";
-import { printableLines } from "../util/printable.ts";
+import { printableLines } from "../util/plain-text.ts";
 import { adviceFor } from "./operator-advice.ts";
 import type { DiscoveryResult, DiscoveryStep, UpstreamOAuth } from "./upstream-oauth.ts";
 

@@ -19,6 +19,7 @@ test("the audit trail has each step from sign-in to sign-out once", async () => 
 
   const trail = await stack.store.auditEvents({ limit: 100 });
   const told = { userId: "company/alice", clientId: app.clientId, routeId: "one" };
+  const detail = { client_name: "Test app" };
   const [first, second] = (await stack.store.authorizationServerRecords.grants({ userId: told.userId })).map(
     ({ grantId }) => grantId,
   );
@@ -28,10 +29,10 @@ test("the audit trail has each step from sign-in to sign-out once", async () => 
       userId: "company/alice",
       issuer: stack.company.issuer,
     }),
-    expect.objectContaining({ action: "grant.created", grantId: first, ...told }),
+    expect.objectContaining({ action: "grant.created", grantId: first, ...told, detail }),
     expect.objectContaining({ action: "external_token.issued", grantId: first, ...told }),
     expect.objectContaining({ action: "external_token.issued", grantId: first, ...told }),
-    expect.objectContaining({ action: "grant.created", grantId: second, ...told }),
+    expect.objectContaining({ action: "grant.created", grantId: second, ...told, detail }),
     expect.objectContaining({ action: "external_token.issued", grantId: second, ...told }),
     expect.objectContaining({ action: "person.signed_out", userId: "company/alice" }),
   ]);

@@ -175,6 +175,9 @@ describe("Client ID Metadata Documents", () => {
     expect(page.html).toContain("Published by app.example");
     const tokens = await app.tokens(browser, "alice");
     expect((await app.refresh(tokens.refresh_token)).status).toBe(200);
+    const created = await stack.store.auditEvents({ limit: 1000, action: "grant.created" });
+    const detail = { client_name: "Documented app" };
+    expect(created.at(-1)).toMatchObject({ clientId: app.clientId, detail });
   });
 
   test("the document of an allowed client is fetched again at the token endpoint if it is not cached", async () => {

@@ -1,5 +1,5 @@
+import { withClientNames } from "../../external-tokens/client-names.ts";
 import { connectionsContent, grantsContent } from "../../pages/admin/access.ts";
-import { clientNameOf } from "../../store/authorization-server-records.ts";
 import { endGrants } from "../../store/end-grants.ts";
 import { AdminError } from "../access.ts";
 import {
@@ -66,9 +66,10 @@ export function addAccessPages(pages: PageRoutes, deps: AdminPageDeps): void {
     const after = user && grant ? { userId: user, grantId: grant } : undefined;
     const listing = store.authorizationServerRecords.grantPages({ userId, clientId }, after);
     const { entries, next } = await firstPage(listing, perPage);
+    const grants = await withClientNames(deps, entries);
     const filter = { user: userId, client: clientId };
     const content = grantsContent({
-      grants: entries.map((one) => ({ ...one, clientName: clientNameOf(one) })),
+      grants,
       filter: { userId, clientId },
       csrf: request.actor.csrf,
       first: after && link("/admin/grants", filter),

@@ -33,6 +33,9 @@ export function addKeyPages(pages: PageRoutes, deps: AdminPageDeps): void {
     const purpose = signingKeyPurposes.find((one) => one === request.form.get("purpose"));
     if (purpose === undefined || request.form.get("confirm") !== "yes")
       throw new AdminError(400, "not_confirmed", "tick the box to rotate the key");
+    // No form here has this field: a rotation that leaves the older keys valid is not what the sender wanted.
+    if (request.form.has("revoke_old"))
+      throw new AdminError(400, "invalid_parameter", "this page does not revoke older keys");
     const { config } = routes();
     const accounts = createServiceAccounts({ store, keys, issuer: config.issuer });
     const { name: actor } = request.actor;

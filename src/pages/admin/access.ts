@@ -59,7 +59,7 @@ export function grantsContent(
       readonly grantId: string;
       readonly userId: string;
       readonly clientId: string;
-      readonly clientName?: string | undefined;
+      readonly clientName?: string;
       readonly createdAt: Date;
       readonly lastUsedAt: Date;
     }[];
@@ -69,7 +69,7 @@ export function grantsContent(
   const { filter, csrf, now } = page;
   const rows = page.grants.map(
     (one) => html`<li><div class="what"><h3>${one.userId}</h3>
-<p>!${one.clientName === undefined ? "" : html`${one.clientName} `}<span class="mono muted">${one.clientId}</span></p>
+!${one.clientName === undefined ? "" : html`<p><bdi>${one.clientName}</bdi></p>`}<p class="mono muted">${one.clientId}</p>
 !${facts([
       ["Granted", timeInWords(one.createdAt, now)],
       ["Last used", timeInWords(one.lastUsedAt, now)],
@@ -79,7 +79,7 @@ export function grantsContent(
       action: "/admin/grants/revoke",
       csrf,
       word: "Revoke",
-      label: `the grant of ${one.userId} for ${one.clientName ?? one.clientId}`,
+      label: `the grant of ${one.userId} for ${one.clientId}`,
       fields: { grant: one.grantId },
     })}</li>`,
   );

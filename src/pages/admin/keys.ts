@@ -20,16 +20,18 @@ const words: Readonly<Record<SigningKeyPurpose, readonly [title: string, text: s
     "Authenticate the gateway at authorization servers of upstreams.",
   ],
   check_metadata: ["Check metadata", "Prove to the gateway what it has checked itself."],
-  audit: [
-    "Audit trail",
-    "Sign the checkpoints of the audit trail. Run envoy-mcp-auth audit keys again after a rotation.",
-  ],
+  audit: ["Audit trail", "Sign the checkpoints that make it verifiable."],
 };
 const states = {
   signing: '<span class="tag good">Signing</span>',
   published: '<span class="tag">Published</span>',
   verifying: '<span class="tag plain">Verifying</span>',
 } as const;
+
+const kept = (purpose: SigningKeyPurpose) =>
+  purpose === "audit"
+    ? "Older keys still verify the checkpoints that they have signed."
+    : "Older keys verify what they have signed until it has expired.";
 
 export function keysContent(page: {
   readonly purposes: readonly { readonly purpose: SigningKeyPurpose; readonly keys: readonly Key[] }[];
@@ -47,7 +49,7 @@ export function keysContent(page: {
 <ul class="rows flat">!${keys.map((key) => keyRow(key, page.now)).join("\n")}</ul>
 <details class="danger"><summary>Rotate this key<span class="hidden"> (${title})</span></summary>
 <form method="post" action="/admin/keys/rotate">!${csrfField(page.csrf)}<input type="hidden" name="purpose" value="${purpose}">
-<p>The new key is published now, and signs in an hour. Older keys verify what they have signed until it has expired.</p>
+<p>The new key is published now, and signs in an hour. ${kept(purpose)}</p>
 <label class="check"><input type="checkbox" name="confirm" value="yes" required> Create a new key</label>
 <p class="actions"><button type="submit">Rotate<span class="hidden"> ${title}</span></button></p>
 </form></details>
