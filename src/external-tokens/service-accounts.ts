@@ -74,7 +74,7 @@ export function createServiceAccounts(deps: {
   async function accountsOf(grants: readonly GrantSummary[]): Promise<ServiceAccount[]> {
     const owned = grants.filter(({ payload }) => payload.ownerId);
     const delegations = await store.delegations.ofGrants(owned.map(({ grantId }) => grantId));
-    return grants.map(({ grantId, userId, payload, createdAt }) => ({
+    return grants.map(({ grantId, userId, payload, createdAt, expiresAt = createdAt }) => ({
       name: userId.slice(userIdOf("").length),
       userId,
       grantId,
@@ -86,7 +86,7 @@ export function createServiceAccounts(deps: {
         delegatedAt ? [routeId] : [],
       ),
       createdAt,
-      expiresAt: new Date(Number(payload.exp) * 1000),
+      expiresAt: typeof payload.exp === "number" ? new Date(payload.exp * 1000) : expiresAt,
     }));
   }
 

@@ -15,8 +15,10 @@ export interface GrantSummary {
   readonly grantId: string;
   readonly userId: string;
   readonly clientId: string;
+  /** Empty if it cannot be decrypted. */
   readonly payload: Record<string, unknown>;
   readonly createdAt: Date;
+  readonly expiresAt?: Date;
   /** When its client last obtained tokens. */
   readonly lastUsedAt: Date;
 }
@@ -81,4 +83,11 @@ export interface AuthorizationServerRecords {
     filter: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string },
     after?: Pick<GrantSummary, "userId" | "grantId">,
   ): AsyncIterable<readonly GrantSummary[]>;
+  /**
+   * Grants that have records, tokens among them, even if the row of the grant is gone or was changed in the database.
+   * @param filter at least one of these
+   */
+  grantsOfRecords(
+    filter: Partial<Pick<GrantSummary, "userId" | "clientId" | "grantId">>,
+  ): Promise<readonly Pick<GrantSummary, "userId" | "clientId" | "grantId">[]>;
 }
