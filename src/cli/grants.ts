@@ -2,6 +2,7 @@ import type { CurrentRoutes } from "../config/route-table.ts";
 import { type NamedGrant, withClientNames } from "../external-tokens/client-names.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
 import { endGrants } from "../store/end-grants.ts";
+import type { GrantOwner } from "../store/grants.ts";
 import type { Store } from "../store/store.ts";
 import { printable } from "../util/plain-text.ts";
 import { cliActor, withStore } from "./command.ts";
@@ -23,7 +24,7 @@ const listing: Listing<Listed> = {
 };
 
 /**
- * The commands `grants list` and `grants revoke`. Revoking all grants of a user signs the user out first: in a browser that is still
+ * The commands `grants list` and `grants revoke`. Revoking all grants of a user signs the user out as well: in a browser that is still
  * signed in, the next client could get a grant immediately.
  * @param options.which grants of this user, of this client, or the one with this id
  * @param options.reason for the audit trail, when revoking
@@ -45,14 +46,19 @@ export function runGrants(
       await printPages(options, listing, withNames(pages, { store, routes }));
       return 0;
     }
-    const everything = !which.grantId && !which.clientId;
-    let any = everything && which.userId !== undefined && (await signOut(store, which.userId, reason));
-    if (any) out(`signed out ${which.userId}\n`);
-    const cause = { actor: cliActor, reason };
-    for await (const { grantId, userId, clientId } of endGrants(store, which, cause)) {
+    let any = false;
+    const print = ({ grantId, userId, clientId }: GrantOwner) => {
       out(`${printable(`revoked ${grantId} of ${userId} (${clientId})`)}\n`);
       any = true;
-    }
+    };
+    if (which.userId && !which.grantId && !which.clientId) {
+      const { userId } = which;
+      const audit = { action: "person.signed_out", actor: cliActor, reason } as const;
+      const ended = await store.endAccessOfPerson(userId, audit);
+      any = ended.wasSignedIn;
+      if (any) out(`signed out ${userId}\n`);
+      for (const grant of ended.grants) print(grant);
+    } else for await (const grant of endGrants(store, which, { actor: cliActor, reason })) print(grant);
     if (any) return 0;
     err("no such grant; nothing was revoked\n");
     return 1;
@@ -74,13 +80,4 @@ async function* withNames(
         .toSorted(),
     }));
   }
-}
-
-/** Ends all browser sessions of the user and the sign-in session. False if the user has never signed in. */
-async function signOut(store: Store, userId: string, reason?: string): Promise<boolean> {
-  if (!(await store.signInSessions.find(userId))) return false;
-  const audit = { actor: cliActor, userId, reason };
-  await store.browserSessions.endForUser(userId, { action: "person.signed_out", ...audit });
-  await store.signInSessions.delete(userId);
-  return true;
 }

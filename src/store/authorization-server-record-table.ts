@@ -7,6 +7,7 @@ import type {
 import type { Database } from "./database.ts";
 import { deleteGrants } from "./delete-grants.ts";
 import type { Encryption } from "./encryption/encryption.ts";
+import type { DecryptionFailed } from "./errors.ts";
 import { putMembers } from "./granted-members.ts";
 import { grantQueries, unexpired } from "./grants.ts";
 import { hashedHandle } from "./hashed-handle.ts";
@@ -27,6 +28,7 @@ export function authorizationServerRecords(
   database: Database,
   { encrypt, decrypt }: Encryption,
   macs: RowMacs,
+  onUnreadable: (error: DecryptionFailed) => void,
 ): AuthorizationServerRecords {
   const { clock } = database;
 
@@ -294,6 +296,6 @@ export function authorizationServerRecords(
       });
     },
 
-    ...grantQueries(database, macs, decryptPayload),
+    ...grantQueries(database, macs, decryptPayload, onUnreadable),
   };
 }

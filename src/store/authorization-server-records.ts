@@ -85,4 +85,11 @@ export interface AuthorizationServerRecords {
     filter: { readonly userId?: string; readonly clientId?: string; readonly grantId?: string },
     after?: Pick<GrantSummary, "userId" | "grantId">,
   ): AsyncIterable<readonly GrantSummary[]>;
+  /**
+   * Grants that have records, tokens among them, even if the row of the grant is gone or was changed in the database.
+   * @param filter at least one of these
+   */
+  grantsOfRecords(
+    filter: Partial<Pick<GrantSummary, "userId" | "clientId" | "grantId">>,
+  ): Promise<readonly Pick<GrantSummary, "userId" | "clientId" | "grantId">[]>;
 }

@@ -2,42 +2,66 @@ import type { Transaction } from "kysely";
 import { type AuditEvent, writeAuditEvent, writeAuditEvents } from "./audit-events.ts";
 import { type Database, retriedOnDeadlock } from "./database.ts";
 import { deleteGrants } from "./delete-grants.ts";
+import { type GrantOwner, grantsOfRecords, ownerOf, unexpired } from "./grants.ts";
+import { boundColumns } from "./mac-columns.ts";
 import { notify } from "./notifications/notifications.ts";
+import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
 
+const table = "authorization_server_record";
 /** Grants that one transaction ends, so that it finishes well within the timeout of an operation. */
 const grantsAtOnce = 200;
+
+/** What the end of a person's access is recorded with. */
+export type EndOfPerson = Pick<AuditEvent, "action" | "actor" | "reason" | "requestId" | "issuer">;
+
+/** What ended: by this call, not by another replica at the same time. */
+export interface EndedPerson {
+  /** Whether there was a sign-in record. */
+  readonly wasSignedIn: boolean;
+  readonly grants: readonly GrantOwner[];
+}
 
 /**
  * Ends a person's sign-in record, browser sessions and grants with all their tokens, and notifies every replica. The connections to
  * upstreams stay. One transaction, unless there are more than 200 grants: the excess ends before it, in transactions of its own. If one
  * of them fails, the sign-in record still exists, and whoever repeats the end continues it.
+ *
+ * Only records with a valid MAC say whose a grant is: a forged row neither ends another person's grant nor hides one of this person,
+ * to which its tokens testify as well.
  * @param audit the event about the person; written once if several replicas do this. Each grant has one of its own, with its reason
- * @returns whether there was a sign-in record
  */
 export async function endAccessOfPerson(
   database: Database,
+  macs: Pick<RowMacs, "ready" | "accepts">,
   userId: string,
-  audit: Pick<AuditEvent, "action" | "reason" | "requestId" | "issuer">,
-): Promise<boolean> {
-  for (;;) {
-    const ended = await retriedOnDeadlock(() =>
+  audit: EndOfPerson,
+): Promise<EndedPerson> {
+  await macs.ready();
+  const grants: GrantOwner[] = [];
+  for (let after = ""; ; ) {
+    const passed = after;
+    const step = await retriedOnDeadlock(() =>
       database.write("person.end_access", async (tx) => {
-        const first = await grantsOf(tx, userId, grantsAtOnce + 1);
-        if (first.length <= grantsAtOnce) return endPerson(tx, userId, audit);
-        await endGrants(tx, userId, first.slice(0, grantsAtOnce), audit);
-        return "more";
+        const page = await grantPage(tx, userId, passed);
+        if (page.length <= grantsAtOnce) return endPerson(tx, macs, userId, audit);
+        const rows = page.slice(0, grantsAtOnce);
+        const own = rows.flatMap((row) => (macs.accepts(table, row) ? [ownerOf(row)] : []));
+        return { grants: await endGrants(tx, own, audit), next: rows.at(-1)?.id_name ?? "" };
       }),
     );
-    if (ended !== "more") return ended;
+    grants.push(...step.grants);
+    if ("wasSignedIn" in step) return { ...step, grants };
+    after = step.next;
   }
 }
 
 async function endPerson(
   tx: Transaction<Tables>,
+  macs: Pick<RowMacs, "accepts">,
   userId: string,
-  audit: Parameters<typeof endAccessOfPerson>[2],
-): Promise<boolean> {
+  audit: EndOfPerson,
+): Promise<EndedPerson> {
   // First: a grant under way either exists when the grants are read, or finds no sign-in, on which it depends.
   const people = await tx
     .deleteFrom("sign_in_session")
@@ -45,57 +69,39 @@ async function endPerson(
     .returning("user_id")
     .execute();
   await tx.deleteFrom("browser_session").where("user_id", "=", userId).execute();
-  await endGrants(tx, userId, await grantsOf(tx, userId), audit);
+  const grants = await endGrants(tx, await grantsOfRecords(tx, macs, { userId }), audit);
   if (people.length > 0) await writeAuditEvent(tx, { ...audit, userId });
   await notify(tx, { table: "browser_session", userId });
-  return people.length > 0;
+  return { wasSignedIn: people.length > 0, grants };
 }
 
-interface Grant {
-  readonly idName: string;
-  readonly grantId: string;
-  readonly clientId: string | undefined;
-}
-
-async function grantsOf(tx: Transaction<Tables>, userId: string, limit?: number): Promise<Grant[]> {
-  const all = tx
-    .selectFrom("authorization_server_record")
-    .select(["id_name", "grant_id", "client_id"])
+function grantPage(tx: Transaction<Tables>, userId: string, after: string) {
+  return tx
+    .selectFrom(table)
+    .select([...boundColumns[table].columns, "mac"])
     .where("model", "=", "Grant")
     .where("user_id", "=", userId)
-    .orderBy("id_name");
-  const rows = await (limit === undefined ? all : all.limit(limit)).execute();
-  return rows.map((row) => ({
-    idName: row.id_name,
-    grantId: row.grant_id ?? "",
-    clientId: row.client_id ?? undefined,
-  }));
+    .where("id_name", ">", after)
+    .where(unexpired)
+    .orderBy("id_name")
+    .limit(grantsAtOnce + 1)
+    .execute();
 }
 
 /** Writes one event for each grant that this transaction has ended: another replica may have been faster. */
 async function endGrants(
   tx: Transaction<Tables>,
-  userId: string,
-  grants: readonly Grant[],
-  { reason, requestId }: Pick<AuditEvent, "reason" | "requestId">,
-): Promise<void> {
-  const ended = await deleteGrants(
+  grants: readonly GrantOwner[],
+  { actor, reason, requestId }: EndOfPerson,
+): Promise<GrantOwner[]> {
+  const deleted = await deleteGrants(
     tx,
-    grants.flatMap(({ grantId }) => (grantId === "" ? [] : [grantId])),
+    grants.map(({ grantId }) => grantId),
   );
-  // Rows that name another grant, or none: the gateway has not written them, and they must not stop this from making progress.
-  const names = grants.map(({ idName }) => idName);
-  if (names.length > 0)
-    await tx
-      .deleteFrom("authorization_server_record")
-      .where("model", "=", "Grant")
-      .where("id_name", "in", names)
-      .execute();
-  const events = grants.filter(({ grantId }) => ended.has(grantId));
+  const ended = grants.filter(({ grantId }) => deleted.has(grantId));
   await writeAuditEvents(
     tx,
-    events.map(({ grantId, clientId }) => ({
-      ...{ action: "grant.revoked", userId, clientId, grantId, reason, requestId },
-    })),
+    ended.map((grant) => ({ action: "grant.revoked", ...grant, actor, reason, requestId })),
   );
+  return ended;
 }

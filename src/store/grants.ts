@@ -1,8 +1,9 @@
-import { type ExpressionBuilder, type Selectable, sql } from "kysely";
+import { type ExpressionBuilder, type Kysely, type Selectable, sql } from "kysely";
 import type { AuthorizationServerRecords, GrantSummary } from "./authorization-server-records.ts";
 import type { Database } from "./database.ts";
 import { DecryptionFailed } from "./errors.ts";
 import { hashedHandle } from "./hashed-handle.ts";
+import { boundColumns } from "./mac-columns.ts";
 import { comesAfter, pageSize, pagesOf } from "./pages.ts";
 import type { RowMacs } from "./row-macs.ts";
 import type { Tables } from "./tables.ts";
@@ -14,13 +15,46 @@ type Row = Selectable<Tables["authorization_server_record"]>;
 export const unexpired = (e: ExpressionBuilder<Tables, typeof table>) =>
   e.or([e("expires_at", "is", null), e("expires_at", ">", sql<Date>`now()`)]);
 
+/** A grant, with the user who allowed it, and its client. */
+export type GrantOwner = Pick<GrantSummary, "grantId" | "userId" | "clientId">;
+
+export const ownerOf = (row: Pick<Row, "grant_id" | "user_id" | "client_id">): GrantOwner => ({
+  grantId: row.grant_id ?? "",
+  userId: row.user_id ?? "",
+  clientId: row.client_id ?? "",
+});
+
+/** The grants of a user or client, or one grant, to which records with a valid MAC belong: the row of the grant, or its tokens. */
+export async function grantsOfRecords(
+  db: Kysely<Tables>,
+  macs: Pick<RowMacs, "accepts">,
+  { userId, clientId, grantId }: Partial<GrantOwner>,
+): Promise<GrantOwner[]> {
+  let query = db
+    .selectFrom(table)
+    .select([...boundColumns[table].columns, "mac"])
+    .where("grant_id", "is not", null)
+    .where(unexpired);
+  if (userId !== undefined) query = query.where("user_id", "=", userId);
+  if (clientId !== undefined) query = query.where("client_id", "=", clientId);
+  if (grantId !== undefined) query = query.where("grant_id", "=", grantId);
+  const owners = new Map<string, GrantOwner>();
+  for (const row of await query.execute())
+    if (row.grant_id !== null && !owners.has(row.grant_id) && macs.accepts(table, row))
+      owners.set(row.grant_id, ownerOf(row));
+  return [...owners.values()];
+}
+
 /** Queries over grants, for their users and for operators. */
 export function grantQueries(
   database: Database,
   macs: RowMacs,
   decryptPayload: (row: Row) => Promise<{ id: string; payload: Record<string, unknown> }>,
-): Pick<AuthorizationServerRecords, "grantIsLive" | "clientHasGrant" | "grants" | "grantPages"> {
-  const { clock } = database;
+  onUnreadable: (error: DecryptionFailed) => void,
+): Pick<
+  AuthorizationServerRecords,
+  "grantIsLive" | "clientHasGrant" | "grants" | "grantPages" | "grantsOfRecords"
+> {
   type Found = Row & { last_used_at: Date };
 
   function select(
@@ -46,8 +80,9 @@ export function grantQueries(
     try {
       return await decryptPayload(row);
     } catch (error) {
-      if (error instanceof DecryptionFailed) return { id: row.grant_id ?? "", payload: {} };
-      throw error;
+      if (!(error instanceof DecryptionFailed)) throw error;
+      onUnreadable(error);
+      return { id: row.grant_id ?? "", payload: {} };
     }
   }
 
@@ -61,8 +96,8 @@ export function grantQueries(
           clientId: row.client_id ?? "",
           payload,
           createdAt: row.created_at,
-          ...(row.expires_at && { expiresAt: clock.fromDatabase(row.expires_at) }),
           lastUsedAt: row.last_used_at,
+          ...(row.expires_at && { expiresAt: database.clock.fromDatabase(row.expires_at) }),
         };
       }),
     );
@@ -101,6 +136,13 @@ export function grantQueries(
         select(db, filter).orderBy("created_at").execute(),
       );
       return summaries(rows);
+    },
+
+    async grantsOfRecords(which) {
+      await macs.ready();
+      return database.read("authorization_server_record.grants_of_records", (db) =>
+        grantsOfRecords(db, macs, which),
+      );
     },
 
     async *grantPages({ grantId, ...filter }, start) {

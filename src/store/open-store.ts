@@ -106,7 +106,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     }),
     clientIssuers: clientIssuers(database, macs),
     routeIssuers: routeIssuers(database, macs),
-    authorizationServerRecords: authorizationServerRecords(database, encryptor, macs),
+    authorizationServerRecords: authorizationServerRecords(database, encryptor, macs, (error) =>
+      logger.error(
+        { err: error },
+        "a grant cannot be decrypted: it is valid all the same, and can be revoked",
+      ),
+    ),
     delegations: delegations(database, macs),
     grantedMembers: grantedMembers(database, macs),
     browserSessions: browserSessions(database, macs),
@@ -140,7 +145,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       return removeExpired(database, indexes, now, { logger });
     },
     endAccess: (key, reason, actor) => endAccess(database, { macs, keys }, key, { reason, actor }),
-    endAccessOfPerson: (userId, audit) => endAccessOfPerson(database, userId, audit),
+    endAccessOfPerson: (userId, audit) => endAccessOfPerson(database, macs, userId, audit),
     bindRows: () => macs.bind({ now: true }),
     rotateEncryptionKeys: (rotation) =>
       rotateEncryptionKeys(

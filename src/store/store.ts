@@ -10,6 +10,7 @@ import type { Delegations } from "./delegations.ts";
 import type { ElicitationSessions } from "./elicitation-sessions.ts";
 import type { RotationOptions } from "./encryption/rotate.ts";
 import type { EndedAccess } from "./end-access.ts";
+import type { EndedPerson, EndOfPerson } from "./end-access-of-person.ts";
 import type { StoredGrantedMembers } from "./granted-members.ts";
 import type { Indexes } from "./indexes.ts";
 import type { ClientIssuers, RouteIssuers } from "./issuers.ts";
@@ -72,13 +73,10 @@ export interface Store {
   /**
    * Ends one person's sign-in record, browser sessions, and grants with all their tokens, and notifies every replica. Connections to
    * upstreams stay. If it fails, it can be repeated: the sign-in record ends last, together with the last grants.
-   * @param audit the event about the person; each grant has one of its own, with its reason and request id
-   * @returns false if the person has no sign-in record: someone else has ended it
+   * @param audit the event about the person; each grant has one of its own, with its actor, reason and request id
+   * @returns what this call has ended: someone else may have ended the rest
    */
-  endAccessOfPerson(
-    userId: string,
-    audit: Pick<AuditEvent, "action" | "reason" | "requestId" | "issuer">,
-  ): Promise<boolean>;
+  endAccessOfPerson(userId: string, audit: EndOfPerson): Promise<EndedPerson>;
   /**
    * Re-encrypts all rows of older keys with the newest one, and replaces the MAC key, without downtime (`rotate-keys`). Continues an
    * interrupted rotation.

@@ -1,7 +1,11 @@
+import { createHmac } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { encryption } from "../../src/store/encryption/encryption.ts";
+import { endGrants, type WhichGrants } from "../../src/store/end-grants.ts";
+import { boundColumns, canonical } from "../../src/store/mac-columns.ts";
 import type { Store } from "../../src/store/store.ts";
 import { connected } from "../support/database-pool.ts";
-import { type Backend, backends } from "./backends.ts";
+import { type Backend, backends, makeKeys } from "./backends.ts";
 import { inSeconds, signIn } from "./samples.ts";
 
 const userId = "company/alice";
@@ -43,6 +47,22 @@ const copies = (count: number) =>
     select model, id_name || n, grant_id || n, user_id, client_id, sealed, key_id, expires_at
     from authorization_server_record, numbered where grant_id = 'g'`;
 
+/** Gives the copies MACs, as if the gateway had written them. */
+async function signed(backend: Pick<Backend, "query">): Promise<void> {
+  const [key] = await backend.query("select kid, sealed from signing_key where purpose = 'row_mac'");
+  const opened = encryption(await makeKeys("k1"));
+  const { k } = await opened.decrypt<{ k: string }>("signing_key", [String(key?.kid)], String(key?.sealed));
+  const table = "authorization_server_record";
+  const rows = await backend.query(`select * from ${table} where mac is null`);
+  const values = rows.map((row) => {
+    const covered = boundColumns[table].columns.map((column) => canonical(row[column]));
+    const mac = createHmac("sha256", Buffer.from(k, "base64url")).update(JSON.stringify([table, ...covered]));
+    return `('${row.model}', '${row.id_name}', '${key?.kid}.${mac.digest("base64url")}')`;
+  });
+  await backend.query(`update ${table} set mac = given.mac from (values ${values.join(",")}) as given (model, id_name, mac)
+    where ${table}.model = given.model and ${table}.id_name = given.id_name`);
+}
+
 /** The grants with rows, per table. */
 async function left(backend: Pick<Backend, "query">) {
   const each = tables.map((table) => `select distinct '${table}' as name, grant_id from ${table}`);
@@ -77,10 +97,11 @@ describe.each(["postgres", "embedded"] as const)("the end of a person's access, 
       await grant(before, "bob's", other);
       await before.close();
       await backend.query(copies(1_999));
+      await signed(backend);
       const store = await backend.open();
       try {
-        expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
-        expect(await store.endAccessOfPerson(userId, rejected)).toBe(false);
+        expect(await store.endAccessOfPerson(userId, rejected)).toMatchObject({ wasSignedIn: true });
+        expect(await store.endAccessOfPerson(userId, rejected)).toEqual({ wasSignedIn: false, grants: [] });
         expect(await store.signInSessions.find(userId)).toBeUndefined();
         expect(await store.browserSessions.find(`of ${userId}`)).toBeUndefined();
         expect(await eventsOf(store)).toEqual(eventsFor(2_000));
@@ -112,6 +133,7 @@ describe("the end of a person's access", () => {
 
   it("that is interrupted keeps what it has ended, and the sign-in, so that the next one continues", async () => {
     await backend.query(copies(499));
+    await signed(backend);
     await connected(backend.url, async (writer) => {
       await writer.query(`begin; select from authorization_server_record
         where model = 'Grant' order by id_name desc limit 1 for update`);
@@ -122,16 +144,20 @@ describe("the end of a person's access", () => {
       expect(await store.signInSessions.find(userId)).toBeDefined();
       await writer.query("rollback");
     });
-    expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
+    expect(await store.endAccessOfPerson(userId, rejected)).toMatchObject({ wasSignedIn: true });
     expect(await left(backend)).toEqual(onlyIn());
     expect(await eventsOf(store)).toEqual(eventsFor(500));
   });
 
-  it("passes rows that the gateway has not written: grants without an id, however many", async () => {
-    await backend.query(`insert into authorization_server_record (model, id_name, user_id, sealed, key_id)
-      select 'Grant', '!' || n, '${userId}', '', 'k' from generate_series(1, 401) n`);
-    expect(await store.endAccessOfPerson(userId, rejected)).toBe(true);
-    expect(await left(backend)).toEqual(onlyIn());
+  it("passes rows that the gateway has not written, however many, with the id of another's grant or none", async () => {
+    await grant(store, "bob's", other);
+    await backend.query(`insert into authorization_server_record (model, id_name, user_id, grant_id, sealed, key_id)
+      select 'Grant', '!' || n, '${userId}', case when n % 2 = 0 then 'bob''s' end, '', 'k'
+      from generate_series(1, 401) n`);
+    expect(await store.endAccessOfPerson(userId, rejected)).toMatchObject({ wasSignedIn: true });
+    const rows = await backend.query("select id_name from authorization_server_record");
+    expect(rows.filter(({ id_name }) => !String(id_name).startsWith("!"))).toHaveLength(3);
+    expect(await store.authorizationServerRecords.grantIsLive("bob's")).toBe(true);
     expect(await eventsOf(store)).toEqual(eventsFor(1));
   });
 
@@ -150,17 +176,120 @@ describe("the end of a person's access", () => {
         select model, 'successor', grant_id, user_id, sealed, key_id
         from authorization_server_record where model = 'RefreshToken'`);
       await rotation.query("commit");
-      expect(await ending).toBe(true);
+      expect(await ending).toMatchObject({ wasSignedIn: true });
     });
     expect(await left(backend)).toEqual(onlyIn());
   });
 
   it("by two replicas at once writes one event for each grant", async () => {
     await backend.query(copies(49));
+    await signed(backend);
     const there = await backend.open();
     const ended = await Promise.all([store, there].map((one) => one.endAccessOfPerson(userId, rejected)));
     await there.close();
-    expect(ended.toSorted()).toEqual([false, true]);
+    expect(ended.map(({ wasSignedIn }) => wasSignedIn).toSorted()).toEqual([false, true]);
+    expect(ended.flatMap(({ grants }) => grants)).toHaveLength(50);
     expect(await eventsOf(store)).toEqual(eventsFor(50));
   });
+});
+
+/** The attacker can write to the database, and has no key. */
+describe("rows of grants that the gateway has not written", () => {
+  let backend: Awaited<ReturnType<typeof backends.postgres>>;
+  let store: Store;
+  beforeEach(async () => {
+    backend = await backends.postgres();
+    store = await backend.open();
+    await signedIn(store, userId);
+    await grant(store, "g", userId);
+    await grant(store, "h", userId);
+    await grant(store, "bob's", other);
+  });
+  afterEach(async () => {
+    await store?.close();
+    await backend?.close();
+  });
+
+  const rowOf = (grantId: string) => `where model = 'Grant' and grant_id = '${grantId.replace("'", "''")}'`;
+  const forged = {
+    "assigned to the person": `update authorization_server_record set user_id = '${userId}' ${rowOf("bob's")}`,
+    "assigned to the person's client": `update authorization_server_record set client_id = 'client' ${rowOf("bob's")}`,
+    "added for the person, with the id of the other's grant": `insert into authorization_server_record
+      (model, id_name, grant_id, user_id, client_id, sealed, key_id, mac, expires_at)
+      select model, '!' || id_name, 'bob''s', user_id, client_id, sealed, key_id, mac, expires_at
+      from authorization_server_record ${rowOf("g")}`,
+    "moved to the other's grant": `update authorization_server_record set grant_id = 'bob''s' ${rowOf("g")}`,
+    "assigned to another person": `update authorization_server_record set user_id = 'company/carol' ${rowOf("g")}`,
+    "of another client": `update authorization_server_record set client_id = 'other' ${rowOf("g")}`,
+    "with the MAC of another row": `update authorization_server_record
+      set mac = (select mac from authorization_server_record ${rowOf("h")}) ${rowOf("g")}`,
+    "without a MAC": `update authorization_server_record set mac = null ${rowOf("g")}`,
+    "with a damaged ciphertext": `update authorization_server_record set sealed = 'damaged' ${rowOf("g")}`,
+    "with the ciphertext of another row": `update authorization_server_record
+      set sealed = (select sealed from authorization_server_record ${rowOf("bob's")}) ${rowOf("g")}`,
+  };
+  const everyForgery = Object.entries(forged);
+  const bobs = (one: Record<string, unknown>) => one.grant_id === "bob's" && String(one.id_name).length > 30;
+
+  it.each(everyForgery)(
+    "%s: the end of a person's access ends theirs, and nothing of others",
+    async (_name, statement) => {
+      const before = await backend.query("select * from authorization_server_record");
+      await backend.query(statement);
+      await store.endAccessOfPerson(userId, rejected);
+      const rows = await backend.query("select * from authorization_server_record");
+      expect(rows.filter((one) => one.grant_id === "bob's" && one.model !== "Grant")).toEqual(
+        before.filter((one) => one.grant_id === "bob's" && one.model !== "Grant"),
+      );
+      expect(rows.some((one) => one.model === "Grant" && bobs(one))).toBe(true);
+      expect(rows.filter(({ grant_id, model }) => grant_id !== "bob's" && model !== "Grant")).toEqual([]);
+      for (const id of ["g", "h"]) expect(await store.authorizationServerRecords.grantIsLive(id)).toBe(false);
+      const events = await store.auditEvents({ limit: 100 });
+      const revoked = events.filter(({ action }) => action === "grant.revoked");
+      expect(revoked.map(({ grantId, userId: of }) => `${grantId} of ${of}`).toSorted()).toEqual([
+        `g of ${userId}`,
+        `h of ${userId}`,
+      ]);
+    },
+  );
+
+  it.each(everyForgery)(
+    "%s: revoking by user, client or id goes on, and ends nothing of others",
+    async (_name, statement) => {
+      await backend.query(statement);
+      const revoke = async (which: WhichGrants) => {
+        const ended: string[] = [];
+        for await (const one of endGrants(store, which, { reason: "test" })) ended.push(one.grantId);
+        return ended;
+      };
+      expect(await revoke({ grantId: "h" })).toEqual(["h"]);
+      await grant(store, "i", userId);
+      expect(await revoke({ userId })).toContain("i");
+      const tokens = "select grant_id from authorization_server_record where model <> 'Grant'";
+      expect(new Set((await backend.query(tokens)).map(({ grant_id }) => grant_id))).toEqual(
+        new Set(["bob's"]),
+      );
+      await grant(store, "j", userId);
+      const ofClient = await revoke({ clientId: "client", userId });
+      expect(ofClient).toContain("j");
+      expect(ofClient).not.toContain("bob's");
+      const events = await store.auditEvents({ limit: 100, action: "grant.revoked" });
+      expect(events.filter(({ grantId }) => grantId === "bob's")).toEqual([]);
+    },
+  );
+
+  it.each(["damaged", ""])(
+    "a grant whose ciphertext is %j is listed and can be revoked by its id",
+    async (sealed) => {
+      await backend.query(`update authorization_server_record set sealed = '${sealed}' ${rowOf("g")}`);
+      const grants = await store.authorizationServerRecords.grants({ userId });
+      expect(grants.map(({ grantId, clientId }) => [grantId, clientId])).toEqual([
+        ["g", "client"],
+        ["h", "client"],
+      ]);
+      const ended = [];
+      for await (const one of endGrants(store, { grantId: "g" }, { reason: "test" })) ended.push(one.grantId);
+      expect(ended).toEqual(["g"]);
+    },
+  );
 });

@@ -152,6 +152,7 @@ async function authorizationServer(store: Store): Promise<void> {
   await records.grants({ userId });
   await records.grants({ userId, clientId });
   await rowsOf(records.grantPages({ clientId }));
+  await records.grantsOfRecords({ grantId });
   await rowsOf(records.grantPages({ grantId }));
   const more = [...members, { routeId: "mail", upstream: "https://mail.example.com/mcp" }];
   await grantedMembers.allow({ grantId, userId }, more, {});

@@ -1,9 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { withStore } from "../../src/cli/command.ts";
+import { runEndAccess } from "../../src/cli/end-access.ts";
 import { runGrants } from "../../src/cli/grants.ts";
+import { runServiceAccounts } from "../../src/cli/service-accounts.ts";
+import type { Store } from "../../src/store/store.ts";
+import { inSeconds, signIn } from "../store/samples.ts";
 import { createEmbeddedTestDatabase } from "../support/embedded-database.ts";
 
 const key = randomBytes(32).toString("base64url");
@@ -89,5 +94,64 @@ describe("a list of grants", () => {
     );
     expect(out).toContain("(https://app.test/?.json)");
     expect(out.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  });
+});
+
+describe("revoking all grants of a user", () => {
+  it("ends the sign-in, the browser sessions and the grants in one step, with the reason and cli as actor", async () => {
+    const userId = "company/leaving";
+    const inStore = (work: (store: Store) => Promise<unknown>) =>
+      run((options) =>
+        withStore(options, async ({ store }) => {
+          await work(store);
+          return 0;
+        }),
+      );
+    await inStore(async ({ signInSessions, browserSessions, authorizationServerRecords: records }) => {
+      await signInSessions.put(signIn(userId));
+      const session = { id: "of leaving", host: "auth.test", userId, createdAt: new Date() };
+      await browserSessions.create({ ...session, expiresAt: inSeconds(3_600) });
+      for (const id of ["first", "second"])
+        await records.upsert({ model: "Grant", id, payload: { accountId: userId, clientId: "known" } });
+    });
+    const out = await run((options) =>
+      runGrants("revoke", { ...options, which: { userId }, reason: "ticket 18" }),
+    );
+    expect(out.split("\n").toSorted()).toEqual([
+      "",
+      `revoked first of ${userId} (known)`,
+      `revoked second of ${userId} (known)`,
+      `signed out ${userId}`,
+    ]);
+    await inStore(async (store) => {
+      expect(await store.signInSessions.find(userId)).toBeUndefined();
+      expect(await store.browserSessions.find("of leaving")).toBeUndefined();
+      const events = await store.auditEvents({ limit: 100, userId });
+      const told = { userId, actor: "cli", reason: "ticket 18" };
+      expect(events.toSorted((a, b) => `${a.grantId}`.localeCompare(`${b.grantId}`))).toEqual([
+        expect.objectContaining({ action: "grant.revoked", grantId: "first", clientId: "known", ...told }),
+        expect.objectContaining({ action: "grant.revoked", grantId: "second", clientId: "known", ...told }),
+        expect.objectContaining({ action: "person.signed_out", ...told }),
+      ]);
+    });
+  });
+});
+
+describe("a service account whose grant cannot be decrypted", () => {
+  it("is listed and ended like the others", async () => {
+    await run((options) =>
+      withStore(options, async ({ store: { authorizationServerRecords: records } }) => {
+        const payload = { accountId: "service-account/ci", clientId: "service-account" };
+        await records.upsert({ model: "Grant", id: "account", payload, expiresAt: inSeconds(3_600) });
+        return 0;
+      }),
+    );
+    const sql = await PGlite.create({ dataDir: join(database.dir, "database") });
+    await sql.query("update authorization_server_record set sealed = 'damaged' where grant_id = 'account'");
+    await sql.close();
+    const listed = await run((options) => runServiceAccounts({ kind: "list" }, options));
+    expect(listed).toMatch(/^ci .*20\d\d-/m);
+    const ended = await run((options) => runEndAccess({ ...options, reason: "test" }));
+    expect(ended).toContain("ended service account ci: create it again");
   });
 });
