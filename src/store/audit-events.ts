@@ -18,10 +18,11 @@ export interface AuditFilter {
 }
 
 /** An event as read; `action` may come from a newer version. */
-export interface RecordedAuditEvent extends Omit<AuditEvent, "action"> {
+export interface RecordedAuditEvent extends AuditFields {
   readonly id: number;
   readonly at: Date;
   readonly action: string;
+  readonly detail?: AnyDetail;
 }
 
 /** Kinds of audit events: what happened to a token or a grant. */
@@ -77,9 +78,8 @@ function storedNames(action: string): readonly string[] {
   return renamedActions.find((names) => names.some((name) => name === action)) ?? [action];
 }
 
-/** One entry of the audit trail. Contains ids and reasons, never a token, secret or code. */
-export interface AuditEvent {
-  readonly action: AuditAction;
+/** What an event of any kind may be about. */
+interface AuditFields {
   /** Who made an administrative change: `token:NAME`, `user:PROVIDER/SUBJECT` or `cli`. */
   readonly actor?: string;
   /** Whose token, grant or session it is about. */
@@ -91,11 +91,45 @@ export interface AuditEvent {
   readonly issuer?: string;
   readonly reason?: string;
   readonly requestId?: string;
-  readonly detail?: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** The additional data of each kind of event that has some (docs/monitoring.md). Lists are separated by spaces. */
+interface AuditDetails {
+  readonly "external_token.issued": { readonly via?: string };
+  readonly "grant.created": { readonly client_name?: string; readonly members?: string };
+  /** Numbers by kind. */
+  readonly "access.ended": Readonly<Record<string, number>>;
+  readonly "external_token.rejected": { readonly rule?: string; readonly via?: string };
+  readonly "policy.denied": { readonly rule?: string; readonly via?: string };
+  readonly "signing_key.rotated": { readonly purpose: string; readonly kid: string };
+  /** Rewritten rows by table; the id of the newest key. */
+  readonly "encryption_key.rotated": AnyDetail & { readonly newest: string };
+  readonly "service_account.created": {
+    readonly routes: string;
+    readonly expires: string;
+    readonly owner?: string;
+    readonly members?: string;
+  };
+  readonly "delegation.created": { readonly account: string };
+  readonly "delegation.ended": { readonly account: string };
+  readonly "route.created": { readonly url: string };
+  readonly "route.changed": { readonly changed: string; readonly url: string };
+  readonly "route.deleted": { readonly url: string };
+  readonly "admin.signed_in": { readonly role: string };
+  readonly "audit.pruned": { readonly before: string; readonly first_batch: number };
+}
+type AnyDetail = Readonly<Record<string, string | number | boolean>>;
+
+type Detailed = {
+  readonly [A in keyof AuditDetails]: { readonly action: A; readonly detail?: AuditDetails[A] };
+}[keyof AuditDetails];
+
+/** One entry of the audit trail. Contains ids and reasons, never a token, secret or code. */
+export type AuditEvent = AuditFields &
+  ({ readonly action: AuditAction; readonly detail?: undefined } | Detailed);
+
 /** Why a change was made, and by whom. */
-export type AuditCause = Pick<AuditEvent, "reason" | "actor">;
+export type AuditCause = Pick<AuditFields, "reason" | "actor">;
 
 /** Appends `event` to the audit trail, in the transaction of the change it records. */
 export function writeAuditEvent(tx: Transaction<Tables>, event: AuditEvent): Promise<void> {

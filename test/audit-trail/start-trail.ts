@@ -60,7 +60,7 @@ export async function startTrail(kind: keyof typeof backends = "postgres"): Prom
     chain: newChain(),
     async write(count, userId = "company/alice") {
       for (let n = 0; n < count; n++)
-        await store.audit({ action: "policy.denied", userId, reason: `${n}`, detail: { n, rule: "é" } });
+        await store.audit({ action: "policy.denied", userId, reason: `${n}`, detail: { rule: `é${n}` } });
     },
     verify: verifyLater,
     async findings(checkpoints) {

@@ -104,10 +104,23 @@ describeStore("the audit trail", (store) => {
     await cleanUp(store());
   });
 
+  it("has details by action: another name, or one of another action, does not compile", () => {
+    const events: AuditEvent[] = [
+      { action: "grant.created", detail: { client_name: "a" } },
+      // @ts-expect-error a name that this action does not have
+      { action: "grant.created", detail: { clientName: "a" } },
+      // @ts-expect-error a detail of another action
+      { action: "signing_key.rotated", detail: { client_name: "a" } },
+      // @ts-expect-error an action without details
+      { action: "grant.revoked", detail: { client_name: "a" } },
+    ];
+    expect(events).toHaveLength(4);
+  });
+
   it("has one event for an end by several replicas at once", async () => {
     await store().signInSessions.put(signIn);
     await store().browserSessions.create(session);
-    const event = { ...audit("person.rejected"), requestId: "many" };
+    const event = { action: "person.rejected", userId, requestId: "many" } as const;
     for (let replica = 0; replica < 3; replica += 1) {
       await store().signInSessions.delete(userId, event);
       await store().browserSessions.end("s", { ...event, action: "person.signed_out" });

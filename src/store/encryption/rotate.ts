@@ -105,7 +105,7 @@ export async function rotateEncryptionKeys(
     Object.keys(encryptedTables).map((table) => [table, 0]),
   );
   const newest = deps.encryption.newestKey();
-  const audit = (more: AuditEvent["detail"]): AuditEvent => ({
+  const audit = (more: { readonly unfinished?: true }): AuditEvent => ({
     action: "encryption_key.rotated",
     actor: options.actor,
     detail: { ...rewritten, newest, ...more },
