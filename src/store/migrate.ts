@@ -69,11 +69,21 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
       provider: { getMigrations: async () => Object.fromEntries(guarded) },
     });
     const { error, results } = await migrator.migrateToLatest().catch((error: unknown) => {
-      throw cause ?? error;
+      throw explained(cause ?? error);
     });
-    if (error) throw cause ?? error;
+    if (error) throw explained(cause ?? error);
     return (results ?? []).map((result) => result.migrationName);
   });
+}
+
+/** `pg_restore --clean` removes only what the backup has: tables of a newer version stay. */
+function explained(error: unknown): unknown {
+  const exists = ["42P07", "42701", "42710"];
+  if (!(error instanceof Error && "code" in error && exists.includes(String(error.code)))) return error;
+  return new Error(
+    `the database has parts of a newer version (${error.message}): a backup was restored over it; empty the database and restore it again (docs/reliability.md#restoring-from-a-backup)`,
+    { cause: error },
+  );
 }
 
 async function executedMigrations(db: Kysely<Tables>): Promise<Set<string>> {

@@ -193,6 +193,13 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     expect(one(all, "PrometheusRule").metadata.labels).toMatchObject({ role: "alerts" });
   });
 
+  it("keeps a list of Envoy's secrets in the routes file, which a rotation needs", async () => {
+    const secrets = ["ENVOY_SECRET", "ENVOY_SECRET_2"].map((name) => `\${${name}}`);
+    const all = await render("deployment.yaml", { config: { listen: { envoy_secret: secrets } } });
+    const { listen } = parse(one(all, "ConfigMap").data["routes.yaml"]);
+    expect(listen).toMatchObject({ envoy_secret: secrets, grpc: "0.0.0.0:50051" });
+  });
+
   it("probes, tests and scrapes the private port over https where the routes file sets its certificate", async () => {
     const admin_tls = { certificate: "/admin/tls.crt", key: "/admin/tls.key" };
     const all = await render("production.yaml", {

@@ -93,7 +93,11 @@ test("reliability.md: a build that is named by its commit is unpacked beside ano
   ];
   const made = `mkdir -p release opt ${folderOf}/bin; touch ${folderOf}/bin/envoy-mcp-auth; tar -czf ${archive} ${folderOf}`;
   const printed = block(page("reliability.md"), "--transform").replace("-C /opt", "-C opt");
-  const folder = runBlock(`${made}\n${printed}`, { git: "echo 1a2b3c4", docker: 'echo "$*" > docker.txt' });
+  const folder = runBlock(`${made}\n${printed}`, {
+    sudo: 'exec "$@"',
+    git: "echo 1a2b3c4",
+    docker: 'echo "$*" > docker.txt',
+  });
   expect(existsSync(join(folder, "opt/envoy-mcp-auth-0.1.0-1a2b3c4/bin/envoy-mcp-auth"))).toBe(true);
   expect(readFileSync(join(folder, "docker.txt"), "utf8")).toContain("envoy-mcp-auth:0.1.0-1a2b3c4 .");
 });

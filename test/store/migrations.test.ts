@@ -64,6 +64,20 @@ it("starts on a database that a newer version has migrated, so that old replicas
   }
 });
 
+it("says what to do if a backup was restored over the tables of a newer version", async () => {
+  const backend = await backends.postgres({ empty: true });
+  try {
+    await migrate({ url: backend.url });
+    // As `pg_restore --clean` leaves it: rows and tables of the backup, and the tables that came later.
+    await backend.query("delete from kysely_migration where name >= '0021'");
+    await expect(migrate({ url: backend.url })).rejects.toThrow(
+      /parts of a newer version .*already exists.*: a backup was restored over it; empty the database/,
+    );
+  } finally {
+    await backend.close();
+  }
+});
+
 it("rejects a second process on one embedded database, and ignores the lock of a process that died", async () => {
   const { dir, close } = await createEmbeddedTestDatabase();
   const open = async () => openStore({ dir, keys: await makeKeys("k1"), logger });

@@ -66,7 +66,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- /* Three quarters of envoy.resources.limits.memory, unless the routes file says otherwise. */}}
 {{- $config = mustMergeOverwrite (dict "envoy" (dict "max_heap_bytes" "384MiB")) $config (dict "listen" $listen "envoy" $envoy) }}
 {{- else }}
-{{- $listen := dict "grpc" "0.0.0.0:50051" "http" "0.0.0.0:8080" "admin" "0.0.0.0:9090" "envoy_secret" (list "${ENVOY_SECRET}") }}
+{{- $listen := dict "grpc" "0.0.0.0:50051" "http" "0.0.0.0:8080" "admin" "0.0.0.0:9090" "envoy_secret" (((.Values.config).listen).envoy_secret | default (list "${ENVOY_SECRET}")) }}
 {{- if (.Values.grpcTls).secret }}
 {{- $folder := "/etc/envoy-mcp-auth-grpc" }}
 {{- $tls := dict "certificate" (printf "%s/tls.crt" $folder) "key" (printf "%s/tls.key" $folder) "client_ca" (printf "%s/ca.crt" $folder) }}
