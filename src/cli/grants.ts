@@ -1,5 +1,7 @@
-import type { CurrentRoutes } from "../config/route-table.ts";
+import { routeOfResource } from "../config/resources.ts";
+import type { CurrentRoutes, RouteTable } from "../config/route-table.ts";
 import { type NamedGrant, withClientNames } from "../external-tokens/client-names.ts";
+import { resourcesOf } from "../portal/member-grants.ts";
 import type { GrantSummary } from "../store/authorization-server-records.ts";
 import { endGrants } from "../store/end-grants.ts";
 import type { GrantOwner } from "../store/grants.ts";
@@ -8,7 +10,7 @@ import { printable } from "../util/plain-text.ts";
 import { cliActor, withStore } from "./command.ts";
 import { type Listing, type ListingOptions, printPages } from "./listing.ts";
 
-type Listed = NamedGrant & { readonly members: readonly string[] };
+type Listed = NamedGrant & { readonly routeIds: readonly string[]; readonly members: readonly string[] };
 
 const listing: Listing<Listed> = {
   cursor: ({ userId, grantId }) => [userId, grantId],
@@ -17,6 +19,7 @@ const listing: Listing<Listed> = {
     ["user", "user_id", (one) => one.userId],
     ["client", "client_id", (one) => one.clientId],
     ["client name", "client_name", (one) => one.clientName],
+    ["routes", "route_ids", (one) => one.routeIds],
     ["granted", "granted_at", (one) => one.createdAt],
     ["last used", "last_used_at", (one) => one.lastUsedAt],
     ["members", "members", (one) => one.members],
@@ -74,10 +77,18 @@ async function* withNames(
     const members = await store.grantedMembers.ofGrants(grants.map(({ grantId }) => grantId));
     yield (await withClientNames({ store, routes }, grants)).map((grant) => ({
       ...grant,
+      routeIds: routesIn(grant, routes()),
       // A route that has moved to another upstream since is not allowed any more.
       members: [...(members.get(grant.grantId) ?? [])]
         .flatMap(([routeId, upstream]) => (routes().byId(routeId)?.upstream === upstream ? [routeId] : []))
         .toSorted(),
     }));
   }
+}
+
+/** The ids of a grant's routes; of one that is gone, its URL. A service account's grant names them. */
+function routesIn({ payload }: GrantSummary, table: RouteTable): readonly string[] {
+  const { routeIds } = payload;
+  if (Array.isArray(routeIds)) return routeIds.filter((id) => typeof id === "string");
+  return resourcesOf(payload).map((url) => routeOfResource(table, url)?.id ?? url);
 }

@@ -341,7 +341,10 @@ describe("the administration", () => {
     // What the client calls itself, which its user has seen.
     expect(grants.html).toContain("<bdi>Demo MCP client</bdi>");
     const listed = await stack.command("grants", "list", "--user", "company/bob", "--json");
-    expect(JSON.parse(listed.split("\n")[0] ?? "")).toMatchObject({ client_name: "Demo MCP client" });
+    expect(JSON.parse(listed.split("\n")[0] ?? "")).toMatchObject({
+      client_name: "Demo MCP client",
+      route_ids: ["everything"],
+    });
     const ended = await browser.submit(grants, { grant: hiddenValue(grants, "grant") });
     expect(ended.html).toContain("The grant is revoked");
     for (const action of ["upstream_token.disconnected", "grant.revoked"])

@@ -91,7 +91,7 @@ describe("operator commands", () => {
         user_id: "company/user1",
         client_id: expect.any(String),
       },
-      ...{ granted_at: time, last_used_at: time, members: [], cursor: expect.any(String) },
+      ...{ route_ids: [], granted_at: time, last_used_at: time, members: [], cursor: expect.any(String) },
     });
     expect(await documents("connections", "list", "--user", "nobody")).toEqual([]);
 
