@@ -22,16 +22,11 @@ export interface PolicyFacts {
 export type Verdict = 0 | 1 | 2;
 
 /**
- * Values of the claim `claim/PATH`, as strings; empty if there are none. A claim whose name contains slashes
+ * The claim `claim/PATH`, unconverted: the same object until the person's record changes. A claim whose name contains slashes
  * (`https://example.com/role`) takes precedence over nested claims. The caller's `sub`, `email`, `name` and `groups` are used
  * where the provider's claims lack them.
  */
-export function readClaim(caller: Subject, path: string): readonly string[] {
-  return claimValues(findClaim(caller, path));
-}
-
-/** The unconverted claim: the same object until the person's record changes. */
-export function findClaim(caller: Subject, path: string): unknown {
+function findClaim(caller: Subject, path: string): unknown {
   return descend(caller.claims, path) ?? fallbackClaim(caller, path);
 }
 
@@ -64,7 +59,7 @@ function fallbackClaim(caller: Subject, path: string): unknown {
 }
 
 /** The comparable values of a claim. */
-export function claimValues(value: unknown): readonly string[] {
+function claimValues(value: unknown): readonly string[] {
   if (Array.isArray(value)) return value.flatMap((member) => scalar(member));
   return scalar(value);
 }
