@@ -217,7 +217,7 @@ export async function verifyTrail(deps: {
   };
 }
 
-export const recordsOf = (events: readonly RecordedAuditEvent[]) =>
+const recordsOf = (events: readonly RecordedAuditEvent[]) =>
   new Map(events.map((event) => [event.id, auditRecord(event)]));
 
 /** Only a signed checkpoint can say that the beginning has expired. */

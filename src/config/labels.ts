@@ -1,13 +1,13 @@
 import { z } from "zod";
 
 /** Labels per route, and characters of a value. */
-export const maxLabels = 32;
-export const maxLabelLength = 1024;
+const maxLabels = 32;
+const maxLabelLength = 1024;
 /** As Kubernetes' label keys, without their rules for the part before the slash. */
 const labelKey = /^[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$/;
 
 /** Labels that applications know by name: listings have them as members, too. The order is that of listings. */
-export const namedLabels = ["availability", "model_intent", "allow_in_plan_mode"] as const;
+const namedLabels = ["availability", "model_intent", "allow_in_plan_mode"] as const;
 /** Values of the label `availability`: whether an application offers the server to its users. */
 export const availabilities = ["force_on", "default_on", "default_off"] as const;
 

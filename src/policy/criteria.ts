@@ -26,7 +26,7 @@ export type Verdict = 0 | 1 | 2;
  * (`https://example.com/role`) takes precedence over nested claims. The caller's `sub`, `email`, `name` and `groups` are used
  * where the provider's claims lack them.
  */
-export function findClaim(caller: Subject, path: string): unknown {
+function findClaim(caller: Subject, path: string): unknown {
   return descend(caller.claims, path) ?? fallbackClaim(caller, path);
 }
 
@@ -59,7 +59,7 @@ function fallbackClaim(caller: Subject, path: string): unknown {
 }
 
 /** The comparable values of a claim. */
-export function claimValues(value: unknown): readonly string[] {
+function claimValues(value: unknown): readonly string[] {
   if (Array.isArray(value)) return value.flatMap((member) => scalar(member));
   return scalar(value);
 }

@@ -38,7 +38,7 @@ const dayNamed = (name: string) =>
 const literal = (at: Date) => sql.lit(at.toISOString());
 
 /** Length of a new partition, in days. */
-export const partitionDays = (retentionDays: number): number =>
+const partitionDays = (retentionDays: number): number =>
   Math.max(1, Math.ceil(retentionDays / mostPartitions));
 
 /** The partitions of `audit_event` except the default one, in order of time. */

@@ -43,8 +43,6 @@ export interface SignInSessions {
   replace(session: SignInSession, asked: Pick<SignInSession, "tokensAt" | "checkedAt">): Promise<boolean>;
   /** Moves `checkedAt` if it is still `from`: only one of several replicas may recheck at the provider. */
   claimCheck(userId: string, from: Date, to: Date): Promise<boolean>;
-  /** If several replicas delete the same record, the first one writes the audit event. */
-  delete(userId: string, audit?: AuditEvent): Promise<void>;
 }
 
 const table = "sign_in_session";
@@ -169,13 +167,6 @@ export function signInSessions(
           .where("user_id", "=", userId)
           .execute();
         return true;
-      });
-    },
-    async delete(userId, audit) {
-      await database.write("sign_in_session.delete", async (tx) => {
-        const rows = await tx.deleteFrom(table).where("user_id", "=", userId).returning("user_id").execute();
-        if (audit && rows.length > 0) await writeAuditEvent(tx, audit);
-        await notify(tx, { table: "browser_session", userId });
       });
     },
   };

@@ -12,7 +12,7 @@ export interface LineBudget {
   take(message: string, count: (dropped: number) => void): boolean;
 }
 
-export function lineBudget(perMinute: () => number): LineBudget {
+function lineBudget(perMinute: () => number): LineBudget {
   const spent = boundedCache<string, { written: number; dropped: number; readonly until: number }>(
     maxMessages,
   );

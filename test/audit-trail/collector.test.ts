@@ -181,7 +181,10 @@ it.each([
   await expect.poll(() => collector.requests.length).toBeGreaterThan(0);
   await trail.write(2);
   await expect.poll(async () => (await trail.verify()).verified).toBe(4);
-  await stopReplicas();
+  const stopped = stopReplicas();
+  // The replica ends its requests: it does not leave them open until the process exits.
+  await expect.poll(() => collector.requests.filter(({ socket }) => !socket.destroyed)).toEqual([]);
+  await stopped;
   expect(await position()).toBeUndefined();
 });
 

@@ -1012,7 +1012,7 @@ describe("a token that is obtained while the database is unavailable", () => {
     await stack.store.signInSessions.put({ ...person, claims: {}, groups: [] });
     const revoked = revocations();
     meanwhile(async () => {
-      await stack.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
+      await stack.store.endAccessOfPerson(alice, { action: "person.rejected" });
       await stack.upstreamTokens.disconnectAll(alice);
     });
     await expect(stack.connect(upstream.agree)).rejects.toThrow(/connect again/);
@@ -1108,7 +1108,7 @@ describe("a token that is obtained while the database is unavailable", () => {
       const person = { userId: alice, providerId: "company", subject: "alice", checkedAt: at };
       await stack.store.signInSessions.put({ ...person, claims: {}, groups: [] });
       const begun = await begin();
-      await stack.store.signInSessions.delete(alice, { action: "person.rejected", userId: alice });
+      await stack.store.endAccessOfPerson(alice, { action: "person.rejected" });
       await stack.upstreamTokens.disconnectAll(alice);
       expect(await finish(begun)).toMatchObject({ ok: false, code: "disconnected_during_authorization" });
       expect(upstream.tokenRequests).toEqual([]);

@@ -87,8 +87,7 @@ describe("during a recheck", () => {
 
   test("a user who is signed out by an operator stays signed out", async () => {
     const outcome = await recheckWhile(async () => {
-      await stack.store.browserSessions.endForUser(userId);
-      await stack.store.signInSessions.delete(userId);
+      await stack.store.endAccessOfPerson(userId, { action: "person.signed_out" });
     });
     expect(outcome).toBe("sign_in_again");
     expect(await stored()).toBeUndefined();

@@ -40,7 +40,7 @@ const recorded: readonly Recorded[] = [
   {
     action: "person.rejected",
     before: (store) => store.signInSessions.put(signIn),
-    run: (store, event) => store.signInSessions.delete(userId, event),
+    run: (store, event) => store.endAccessOfPerson(userId, event),
     done: async (store) => (await store.signInSessions.find(userId)) === undefined,
   },
   {
@@ -54,12 +54,6 @@ const recorded: readonly Recorded[] = [
     before: (store) => store.browserSessions.create(session),
     run: (store, event) => store.browserSessions.endForUser(userId, event),
     done: async (store) => (await store.browserSessions.find("s")) === undefined,
-  },
-  {
-    action: "person.signed_out",
-    before: (store) => store.signInSessions.put(signIn),
-    run: (store, event) => store.endAccessOfPerson(userId, event),
-    done: async (store) => (await store.signInSessions.find(userId)) === undefined,
   },
   {
     action: "grant.created",
@@ -122,18 +116,18 @@ describeStore("the audit trail", (store) => {
     await store().browserSessions.create(session);
     const event = { action: "person.rejected", userId, requestId: "many" } as const;
     for (let replica = 0; replica < 3; replica += 1) {
-      await store().signInSessions.delete(userId, event);
       await store().browserSessions.end("s", { ...event, action: "person.signed_out" });
+      await store().endAccessOfPerson(userId, event);
     }
     const events = (await store().auditEvents({ limit: 1000 })).filter(
       ({ requestId }) => requestId === "many",
     );
-    expect(events.map(({ action }) => action)).toEqual(["person.rejected", "person.signed_out"]);
+    expect(events.map(({ action }) => action)).toEqual(["person.signed_out", "person.rejected"]);
   });
 });
 
 async function cleanUp(store: Store): Promise<void> {
-  await store.signInSessions.delete(userId);
+  await store.endAccessOfPerson(userId, { action: "person.signed_out" });
   await store.browserSessions.endForUser(userId);
   await store.authorizationServerRecords.destroy("Grant", "g");
   await store.upstreamTokens.delete(connection, audit("upstream_token.disconnected"));

@@ -60,7 +60,7 @@ describeStore("authorization server records", (store) => {
     });
     await records().revokeGrant("now", audit("grant.revoked"));
     expect(await given("RefreshToken", "of-now", { ...mine, grantId: "now" })).toBe(false);
-    await store().signInSessions.delete("company/carol");
+    await store().endAccessOfPerson("company/carol", { action: "person.signed_out" });
   });
 
   it("ending all access concurrently leaves no new records", async () => {

@@ -73,8 +73,6 @@ async function people(store: Store): Promise<void> {
   const later = inSeconds(1);
   await signInSessions.claimCheck(userId, record.checkedAt, later);
   await signInSessions.replace({ ...record, checkedAt: later }, { tokensAt: 1, checkedAt: later });
-  await signInSessions.put(signIn("company/leaving"));
-  await signInSessions.delete("company/leaving", audit("person.signed_out"));
   await signInSessions.put(signIn("company/signing-out"));
   await store.endAccessOfPerson("company/signing-out", audit("person.signed_out"));
 

@@ -55,7 +55,7 @@ describeStore("sessions", (store) => {
       ...signIn,
       groups: ["staff", "admins"],
     });
-    await store().signInSessions.delete("company/alice");
+    await store().endAccessOfPerson("company/alice", { action: "person.signed_out" });
     expect(await store().signInSessions.find("company/alice")).toBeUndefined();
   });
 
