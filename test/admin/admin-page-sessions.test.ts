@@ -7,6 +7,7 @@ import { parse, stringify } from "yaml";
 import { runEndAccess } from "../../src/cli/end-access.ts";
 import { runGrants } from "../../src/cli/grants.ts";
 import { certificates } from "../support/certificates.ts";
+import { connected } from "../support/database-pool.ts";
 import { type AdminStack, inStore, shownCode } from "./page-people.ts";
 import { startAdmin } from "./start-admin.ts";
 
@@ -162,7 +163,10 @@ describe("the admin page without TLS", () => {
     const userId = "company/carol";
     for (const end of [
       () => inStore(stack, ({ store }) => store.browserSessions.endForUser(userId)),
-      () => inStore(stack, ({ store }) => store.signInSessions.delete(userId)),
+      () =>
+        connected(stack.env.DATABASE_URL, (client) =>
+          client.query("delete from sign_in_session where user_id = $1", [userId]),
+        ),
       () => runGrants("revoke", { ...command, which: { userId }, reason: "left" }),
       () => runEndAccess({ ...command, reason: "restored" }),
     ]) {
