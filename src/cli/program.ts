@@ -48,7 +48,7 @@ program
   )
   .option(
     "--listen-grpc <address>",
-    "override listen.grpc of the routes file, to run several processes on one machine",
+    "override listen.grpc of the routes file, to run several processes on one machine; Envoy's configuration keeps the addresses of the file",
   )
   .option("--listen-http <address>", "override listen.http")
   .option("--listen-admin <address>", "override listen.admin")
