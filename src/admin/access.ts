@@ -10,7 +10,7 @@ export interface Actor {
   readonly role: AdminRole;
   /** As in audit events and log lines: `token:NAME` or `user:PROVIDER/SUBJECT`. */
   readonly name: string;
-  /** Whether the role is what it was: a request may wait for an upstream, and its sender lose their access meanwhile. */
+  /** Whether the role is what it was: a request may wait for an upstream, and its sender may lose their access in the meantime. */
   readonly isStillAllowed: () => Promise<boolean>;
 }
 

@@ -205,7 +205,7 @@ interface ParsedEntry {
   readonly route: Route | undefined;
   readonly problems: readonly Problem[];
 }
-/** One change among thousands of routes must not parse all of them again, while checks wait. */
+/** One change among thousands of routes must not parse all of them again, while checks wait: the store returns the same entry while its row is unchanged. */
 const parsedEntries = new WeakMap<StoredEntry["entry"], ParsedEntry>();
 
 /** An entry as a source of positions. It is valid by itself; only a problem needs it as text, whose parsing takes most of the time. */

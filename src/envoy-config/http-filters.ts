@@ -31,10 +31,10 @@ const requestedUrl = "envoy_mcp_auth.requested";
 export const ownBodyBytes = 64 * 1024;
 
 /**
- * The HTTP filters, in order. Headers that only the gateway may set (`x-pomerium-*`) are removed, and what the client asks for is kept for the access log. ext_authz calls the sidecar;
- * routes that inspect bodies make one more call before the body. The MCP filter records method and tool for the access log, after
- * ext_authz, so that bodies are only parsed for authenticated callers. The challenge filter sees the upstream's response before
- * ext_authz adds its headers, because responses pass the filters in reverse order.
+ * The HTTP filters, in order. Headers that only the gateway may set (`x-pomerium-*`) are removed, and what the client asks for is kept
+ * for the access log. ext_authz calls the sidecar; routes that inspect bodies make one more call before the body. The MCP filter
+ * records method and tool for the access log, after ext_authz, so that bodies are only parsed for authenticated callers. The challenge
+ * filter sees the upstream's response before ext_authz adds its headers, because responses pass the filters in reverse order.
  */
 export function httpFilters(config: Config): Json[] {
   return [

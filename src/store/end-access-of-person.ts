@@ -27,8 +27,8 @@ export interface EndedPerson {
  * upstreams stay. One transaction, unless there are more than 200 grants: the excess ends before it, in transactions of its own. If one
  * of them fails, the sign-in record still exists, and whoever repeats the end continues it.
  *
- * Only records with a valid MAC say whose a grant is: a forged row neither ends another person's grant nor hides one of this person,
- * to which its tokens testify as well.
+ * Only records with a valid MAC say whose a grant is: a forged row neither ends another person's grant nor hides one of this person.
+ * The tokens of a grant count, too.
  * @param audit the event about the person; written once if several replicas do this. Each grant has one of its own, with its reason
  */
 export async function endAccessOfPerson(

@@ -17,7 +17,9 @@ export class StoreMisconfigured extends Error {
     | "listen_unsupported"
     | "database_tls_invalid"
     | "embedded_database_in_use"
-    | "database_dir_unusable";
+    | "database_dir_unusable"
+    | "database_rights_missing"
+    | "database_not_emptied";
 
   constructor(code: StoreMisconfigured["code"], message: string, cause?: unknown) {
     super(message, { cause });

@@ -5,6 +5,7 @@ import { FileMigrationProvider, Migrator } from "kysely/migration";
 import { pino } from "pino";
 import { boundFirstPartition } from "./audit-partitions.ts";
 import { openEmbeddedDatabase } from "./embedded/embedded-database.ts";
+import { StoreMisconfigured } from "./errors.ts";
 import { createIndexes, type IndexDefinitions } from "./indexes.ts";
 import { buildIndexes, type IndexProgress } from "./postgres/build-indexes.ts";
 import { openPostgres, type PostgresTls } from "./postgres/pool.ts";
@@ -47,6 +48,7 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
     await sql`select pg_advisory_xact_lock(${sql.lit(lockId)})`.execute(tx);
     const executed = await executedMigrations(tx);
     if (Object.keys(migrations).every((name) => executed.has(name))) return [];
+    await requireRights(tx);
     await sql`select set_config('statement_timeout', '0', true)`.execute(tx);
     // The first error: the migrator reports a later one, from the aborted transaction.
     let cause: unknown;
@@ -80,9 +82,24 @@ export async function migrateDatabase(db: Kysely<Tables>): Promise<string[]> {
 function explained(error: unknown): unknown {
   const exists = ["42P07", "42701", "42710"];
   if (!(error instanceof Error && "code" in error && exists.includes(String(error.code)))) return error;
-  return new Error(
+  return new StoreMisconfigured(
+    "database_not_emptied",
     `the database has parts of a newer version (${error.message}): a backup was restored over it; empty the database and restore it again (docs/reliability.md#restoring-from-a-backup)`,
-    { cause: error },
+    error,
+  );
+}
+
+/** @throws StoreMisconfigured Since Postgres 15, only the owner of a database may create tables there. */
+async function requireRights(db: Kysely<Tables>): Promise<void> {
+  const { rows } = await sql<{ role: string; database: string; may: boolean | null }>`
+    select current_user as role, current_database() as database, has_schema_privilege(current_schema(), 'create') as may`.execute(
+    db,
+  );
+  const [row] = rows;
+  if (row?.may) return;
+  throw new StoreMisconfigured(
+    "database_rights_missing",
+    `the user ${row?.role} of DATABASE_URL may not create tables in the database ${row?.database}: as its administrator, run "alter database ${row?.database} owner to ${row?.role}" (docs/deployment.md#postgres)`,
   );
 }
 

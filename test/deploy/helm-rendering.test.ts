@@ -204,12 +204,14 @@ describe.skipIf(helm === undefined)("the chart, rendered by Helm", () => {
     const admin_tls = { certificate: "/admin/tls.crt", key: "/admin/tls.key" };
     const all = await render("production.yaml", {
       config: { listen: { admin_tls } },
-      readinessProbe: { httpGet: { path: "/readyz", port: "private", scheme: "HTTP" } },
+      readinessProbe: { httpGet: { path: "/readyz", port: "http" } },
+      livenessProbe: { httpGet: { path: "/livez", port: 9090, scheme: "HTTP" } },
     });
     const [container] = podOf(all).containers;
-    expect(container.livenessProbe.httpGet).toEqual({ path: "/livez", port: "private", scheme: "HTTPS" });
-    expect(container.startupProbe.httpGet.scheme).toBe("HTTPS");
-    expect(container.readinessProbe.httpGet.scheme).toBe("HTTP");
+    expect(container.startupProbe.httpGet).toEqual({ path: "/livez", port: "private", scheme: "HTTPS" });
+    expect(container.livenessProbe.httpGet.scheme).toBe("HTTP");
+    // The public port has no TLS.
+    expect(container.readinessProbe.httpGet.scheme).toBeUndefined();
     expect(one(all, "Pod", "-test").spec.containers[0].args[0]).toContain("https://");
     expect(one(all, "ServiceMonitor").spec.endpoints).toMatchObject([
       { scheme: "https", tlsConfig: { insecureSkipVerify: true } },

@@ -91,7 +91,7 @@ test("reliability.md: a build that is named by its commit is unpacked beside ano
     "envoy-mcp-auth-0.1.0-linux-x64",
     "release/envoy-mcp-auth-0.1.0-linux-x64.tar.gz",
   ];
-  const made = `mkdir -p release opt ${folderOf}/bin; touch ${folderOf}/bin/envoy-mcp-auth; tar -czf ${archive} ${folderOf}`;
+  const made = `mkdir -p release opt ${folderOf}/bin; touch ${folderOf}/bin/envoy-mcp-auth; ln -s bin/envoy-mcp-auth ${folderOf}/link; tar -czf ${archive} ${folderOf}`;
   const printed = block(page("reliability.md"), "--transform").replace("-C /opt", "-C opt");
   const folder = runBlock(`${made}\n${printed}`, {
     sudo: 'exec "$@"',
@@ -99,5 +99,6 @@ test("reliability.md: a build that is named by its commit is unpacked beside ano
     docker: 'echo "$*" > docker.txt',
   });
   expect(existsSync(join(folder, "opt/envoy-mcp-auth-0.1.0-1a2b3c4/bin/envoy-mcp-auth"))).toBe(true);
+  expect(existsSync(join(folder, "opt/envoy-mcp-auth-0.1.0-1a2b3c4/link"))).toBe(true);
   expect(readFileSync(join(folder, "docker.txt"), "utf8")).toContain("envoy-mcp-auth:0.1.0-1a2b3c4 .");
 });

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { boundedTime } from "../../src/store/bounded-time.ts";
+import { boundedTime } from "../../src/store/database.ts";
 
 const [first, last] = ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"];
 

@@ -117,19 +117,23 @@ describe.each(["postgres", "embedded"] as const)("the end of a person's access, 
   });
 });
 
+let backend: Awaited<ReturnType<typeof backends.postgres>>;
+let store: Store;
+/** The person is signed in, and has these grants. */
+async function prepare(...grants: readonly string[]): Promise<void> {
+  backend = await backends.postgres();
+  store = await backend.open();
+  await signedIn(store, userId);
+  for (const id of grants) await grant(store, id, userId);
+}
+async function close(): Promise<void> {
+  await store?.close();
+  await backend?.close();
+}
+
 describe("the end of a person's access", () => {
-  let backend: Awaited<ReturnType<typeof backends.postgres>>;
-  let store: Store;
-  beforeEach(async () => {
-    backend = await backends.postgres();
-    store = await backend.open();
-    await signedIn(store, userId);
-    await grant(store, "g", userId);
-  });
-  afterEach(async () => {
-    await store?.close();
-    await backend?.close();
-  });
+  beforeEach(() => prepare("g"));
+  afterEach(close);
 
   it("that is interrupted keeps what it has ended, and the sign-in, so that the next one continues", async () => {
     await backend.query(copies(499));
@@ -195,20 +199,11 @@ describe("the end of a person's access", () => {
 
 /** The attacker can write to the database, and has no key. */
 describe("rows of grants that the gateway has not written", () => {
-  let backend: Awaited<ReturnType<typeof backends.postgres>>;
-  let store: Store;
   beforeEach(async () => {
-    backend = await backends.postgres();
-    store = await backend.open();
-    await signedIn(store, userId);
-    await grant(store, "g", userId);
-    await grant(store, "h", userId);
+    await prepare("g", "h");
     await grant(store, "bob's", other);
   });
-  afterEach(async () => {
-    await store?.close();
-    await backend?.close();
-  });
+  afterEach(close);
 
   const rowOf = (grantId: string) => `where model = 'Grant' and grant_id = '${grantId.replace("'", "''")}'`;
   const forged = {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -60,6 +61,26 @@ it("starts on a database that a newer version has migrated, so that old replicas
     expect(await migrate({ url: backend.url })).toEqual([]);
     await (await backend.open()).close();
   } finally {
+    await backend.close();
+  }
+});
+
+it("names the user who may not create tables, and the fix", async () => {
+  const backend = await backends.postgres({ empty: true });
+  const role = `guest_${randomBytes(6).toString("hex")}`;
+  try {
+    // As since Postgres 15, whichever version runs here.
+    await backend.query("revoke create on schema public from public");
+    await backend.query(`create role ${role} login password 'guest'`);
+    const url = Object.assign(new URL(backend.url), { username: role, password: "guest" });
+    await expect(migrate({ url: url.href })).rejects.toMatchObject({
+      code: "database_rights_missing",
+      message: expect.stringMatching(
+        new RegExp(`the user ${role} .*: .*alter database \\S+ owner to ${role}"`),
+      ),
+    });
+  } finally {
+    await backend.query(`drop role if exists ${role}`);
     await backend.close();
   }
 });

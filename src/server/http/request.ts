@@ -29,10 +29,12 @@ export async function readBody(ctx: Context, type: string): Promise<string> {
 
 /**
  * Reads a posted form.
- * @throws HTTP error 415 if it is not a form.
+ * @throws HTTP error 415 if it is not a form, 400 if it has a NUL, which no text of the database can have.
  */
 export async function readForm(ctx: Context): Promise<URLSearchParams> {
-  return new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
+  const form = new URLSearchParams(await readBody(ctx, "application/x-www-form-urlencoded"));
+  if ([...form.values()].some((value) => value.includes("\0"))) ctx.throw(400, "the form contains a NUL");
+  return form;
 }
 
 /** Whether the client has gone before its request was complete: nobody reads an answer. */

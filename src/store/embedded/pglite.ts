@@ -1,6 +1,6 @@
 import { statfs } from "node:fs/promises";
 import type { PGlite, Transaction } from "@electric-sql/pglite";
-import { boundedTime, timestamptz } from "../bounded-time.ts";
+import { boundedTime, timestamptz } from "../database.ts";
 
 /** A segment of Postgres' log, plus a margin. */
 const requiredMebibytes = 20;

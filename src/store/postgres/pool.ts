@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { Kysely, PostgresDialect, type PostgresPool } from "kysely";
 import pg, { type ClientConfig, type Pool } from "pg";
 import type { Logger } from "pino";
-import { boundedTime, timestamptz } from "../bounded-time.ts";
+import { boundedTime, timestamptz } from "../database.ts";
 import { StoreMisconfigured } from "../errors.ts";
 import type { Tables } from "../tables.ts";
 

@@ -191,10 +191,11 @@ Where the current chart has created one, the other is not public because of this
 {{- if (((.Values).config).listen).admin_tls }}true{{ end }}
 {{- end }}
 
-{{- /* A probe (list of root and probe), over https where the private port has TLS; a scheme of its own wins. */}}
+{{- /* A probe (list of root and probe): over https if it is of the private port, which has TLS. A scheme of its own wins. */}}
 {{- define "envoy-mcp-auth.probe" -}}
 {{- $probe := deepCopy (index . 1) }}
-{{- if and (include "envoy-mcp-auth.privateTls" (index . 0)) $probe.httpGet }}
+{{- $private := has (toString ($probe.httpGet).port) (list "private" "9090") }}
+{{- if and (include "envoy-mcp-auth.privateTls" (index . 0)) $private }}
 {{- $_ := set $probe "httpGet" (merge $probe.httpGet (dict "scheme" "HTTPS")) }}
 {{- end }}
 {{- toYaml $probe }}
